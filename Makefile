@@ -1,0 +1,81 @@
+# Sentralbord. `make help` says what each target does.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+CONFIG ?= config.yaml
+# Debian packages that the tests need, each with the command that shows it is there.
+TEST_PACKAGES := chromium:/usr/bin/chromium
+
+.PHONY: help run test test-fast check bench demo lock assets format clean
+
+help: ## Say what each target does
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+run: $(VENV)/.run assets ## Install, migrate and start the service on config.yaml
+	@$(BIN)/sentralbord migrate --config $(CONFIG)
+	@exec $(BIN)/sentralbord serve --config $(CONFIG) --one-time-login --log-level warning
+
+test: $(VENV)/.dev assets test-packages ## Install what the tests need and run every test
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/pytest -m slow
+
+test-fast: $(VENV)/.dev assets ## The suite that runs on every save: under a minute
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not browser"
+
+check: $(VENV)/.dev assets ## Format, lint, types, import contracts, schema, rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/sentralbord config check --config $(CONFIG)
+	$(BIN)/sentralbord rules check --config $(CONFIG)
+	$(BIN)/sentralbord rules test --config $(CONFIG)
+
+format: $(VENV)/.dev ## Format and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev assets ## Measure; whole numbers, ratios against a baseline of the same run
+	$(BIN)/python -m tests.benchmarks
+
+demo: $(VENV)/.run ## Send a realistic day through the doors of the running service
+	@$(BIN)/sentralbord demo --config $(CONFIG)
+
+lock: $(VENV)/.dev ## Compile both lock files anew (hash-pinned, without addresses)
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 -c constraints.txt --group build pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 -c constraints.txt --group build --group dev pyproject.toml -o requirements-dev.lock
+	npm install --package-lock-only --ignore-scripts --no-audit --no-fund
+
+clean: ## Remove what was built (not the data directory)
+	rm -rf $(VENV) node_modules router/web/static/vendor dist
+
+assets: router/web/static/vendor/manifest.json ## Copy the front-end files from npm
+
+router/web/static/vendor/manifest.json: package.json package-lock.json router/web/assets.py
+	@command -v npm >/dev/null || { echo "Node.js 20 or later with npm is needed: https://nodejs.org"; exit 1; }
+	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	$(PYTHON) router/web/assets.py
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; set PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.lock pyproject.toml | $(BIN)/python
+	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock pyproject.toml | $(BIN)/python
+	$(PIP) install --require-hashes -r requirements-dev.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@ $(VENV)/.run
+
+.PHONY: test-packages
+test-packages:
+	@missing=""; for pair in $(TEST_PACKAGES); do [ -x "$${pair#*:}" ] || missing="$$missing $${pair%%:*}"; done; \
+	[ -z "$$missing" ] && exit 0; \
+	if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	else echo "The tests need these Debian packages: apt-get install$$missing"; exit 1; fi

@@ -1,0 +1,1 @@
+"""The doors: each turns wire bytes into `Incoming` and `Outgoing` into wire bytes."""

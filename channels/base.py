@@ -1,0 +1,208 @@
+"""What passes a door: `Incoming` on its way in, `Outgoing` and `Receipt` on its way out.
+
+A door (`Channel`) turns wire bytes into `Incoming` and `Outgoing` into wire bytes. It knows
+providers and
+protocols, not our database: it is handed `receive`, which answers only after the arrival is
+journaled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+Envelope = Mapping[str, object]
+"""What the transport said around the content (peer, sender, recipients …); JSON values only."""
+
+
+class ChannelError(Exception):
+    """Something went wrong at a door."""
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail or type(self).__doc__)
+
+
+class TemporaryError(ChannelError):
+    """It did not work now; trying again later may help."""
+
+
+class PermanentError(ChannelError):
+    """It will not work however often it is tried."""
+
+
+class RejectedError(PermanentError):
+    """The other side refused this content or this recipient."""
+
+
+class MisconfiguredError(TemporaryError):
+    """Our own set-up is refused (log-in, sender address); no message is to blame."""
+
+
+class UncertainError(ChannelError):
+    """The connection broke after the content was handed over: it may have been taken or not."""
+
+
+class Disposition(StrEnum):
+    """What the hall did with an arrival; the door renders it as 250, 2xx, TwiML …"""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+
+
+class MessageKind(StrEnum):
+    """What sort of message came in; only `CONTACT` is owed a reply."""
+
+    CONTACT = "contact"
+    AUTO_REPLY = "auto_reply"
+    BOUNCE = "bounce"
+    BULK = "bulk"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where somebody can be reached: `channel` is email, phone, web …; `value` is normalised."""
+
+    channel: str
+    value: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that came or goes with a message. `filename` is NFC, without path or control
+    characters."""
+
+    filename: str
+    content_type: str
+    content: bytes
+    content_id: str = ""
+    inline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RawArrival:
+    """Wire bytes and what the transport said around them, as journaled before the door answers.
+
+    `external_id` is the door's own idempotency key: the same delivery twice has the same key.
+    """
+
+    channel: str
+    external_id: str
+    received_at: datetime
+    envelope: Envelope
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One message from outside, normalised: unicode NFC, addresses lower case, nothing executed or
+    trusted."""
+
+    channel: str
+    external_id: str
+    """Key of the *content*: one message sent to two of our addresses has one key."""
+    sender: Address | None
+    recipients: tuple[str, ...]
+    """Our own addresses it was delivered to, lower case, without the reply token."""
+    subject: str
+    text: str
+    kind: MessageKind = MessageKind.CONTACT
+    html: str = ""
+    """Sanitised HTML, or empty when the message had none."""
+    attachments: tuple[Attachment, ...] = ()
+    sent_at: datetime | None = None
+    """What the sender claims (`Date:`); never used for deadlines."""
+    message_id: str = ""
+    in_reply_to: str = ""
+    references: tuple[str, ...] = ()
+    thread_token: str = ""
+    """Signed token found in the envelope recipient (`svar+TOKEN@…`), unverified."""
+    reply_to: Address | None = None
+    receipt_barred: str = ""
+    """Why no automatic receipt may go out (RFC 3834), in English for the event log; empty = it
+    may."""
+    language: str = ""
+    forwarded: bool = False
+    """The subject says VS:/Fwd:, so it is a new inquiry and not a reply."""
+    defects: tuple[str, ...] = ()
+    phone: Address | None = None
+    """A second way to reach the person, where the door asks for one (web form)."""
+
+
+class OutgoingKind(StrEnum):
+    """Why we write to somebody."""
+
+    REPLY = "reply"
+    RECEIPT = "receipt"
+    EMERGENCY = "emergency"
+    FORWARD = "forward"
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One message to one recipient; ids and times are fixed when it enters the outbox."""
+
+    channel: str
+    kind: OutgoingKind
+    message_id: str
+    """Full Message-ID with angle brackets; also the idempotency key towards the provider."""
+    created_at: datetime
+    to: Address
+    sender: Address
+    subject: str
+    text: str
+    reply_to: str = ""
+    return_path: str = ""
+    """Envelope sender; empty is the null sender (automatic messages, RFC 3834 §3.1.2)."""
+    in_reply_to: str = ""
+    references: tuple[str, ...] = ()
+    language: str = "nb"
+    automatic: bool = False
+    attachments: tuple[Attachment, ...] = ()
+
+
+class DeliveryState(StrEnum):
+    """How far an outgoing message has come."""
+
+    QUEUED = "queued"
+    SENT = "sent"
+    UNCERTAIN = "uncertain"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The provider took the message. `detail` is its answer, fit for an operator's eyes."""
+
+    provider_id: str = ""
+    detail: str = ""
+
+
+Receive = Callable[[RawArrival], Awaitable[Disposition]]
+"""Journals an arrival. Returns after the commit; raises `TemporaryError` when it could not be
+kept."""
+
+
+@runtime_checkable
+class Channel(Protocol):
+    """One way in and out. `start`/`stop` bracket the listening; all methods run in the service's
+    loop."""
+
+    name: str
+
+    async def start(self) -> None:
+        """Begin to accept; raises `MisconfiguredError` when that is impossible."""
+
+    async def stop(self) -> None:
+        """Stop accepting, let what is under way finish, close."""
+
+    async def send(self, outgoing: Outgoing) -> Receipt:
+        """Hand one message to the provider; raises a `ChannelError` when it was not taken."""
+
+    def health(self) -> str:
+        """Empty when well, else one sentence for `/readyz`."""

@@ -1,0 +1,96 @@
+"""E-mail addresses: which are ours, which carry a thread token, and how any of them is written.
+
+Used while accepting (is this recipient ours?), while parsing and while sending.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from enum import Enum
+
+_ADDRESS = re.compile(
+    r'(?:[^\s<>()\[\]:;@\\,"]+|"(?:[^"\\\r\n]|\\[^\r\n])+")'  # local part, possibly quoted
+    r"@(?:[^\s<>()\[\]:;@\\,\"]+|\[[0-9A-Fa-f:.IPv]+\])"  # domain or address literal
+)
+_UNSEEN = re.compile(
+    "[\x00-\x20\x7f-\xa0\xad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff\ud800-\udfff]"
+)
+_TOKEN = re.compile(r"[a-z0-9._-]{1,62}")
+
+
+class RecipientVerdict(Enum):
+    """What the door says to `RCPT TO`."""
+
+    ACCEPTED = "accepted"
+    UNKNOWN = "unknown user"
+    RELAYING_DENIED = "relaying denied"
+
+
+def normalise(address: str) -> str:
+    """The address NFC and in lower case, or empty when it is not an address at all."""
+    address = _UNSEEN.sub("", address)
+    if not address.isascii():
+        address = unicodedata.normalize("NFC", address)
+    address = address.lower()
+    # RFC 5321 §4.5.3.1.3: a path is at most 256 octets; real ones exceed it a little.
+    return address if len(address) <= 320 and _ADDRESS.fullmatch(address) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAddresses:
+    """Our addresses and domains, all lower case. Picklable: parsing runs in another process."""
+
+    addresses: frozenset[str]
+    domains: frozenset[str]
+    reply_local: str = "svar"
+    return_local: str = "retur"
+
+    def verdict(self, recipient: str) -> RecipientVerdict:
+        """Whether mail to this envelope recipient is ours; never case-sensitive."""
+        address = recipient.strip().lower()
+        # RFC 5321 §4.5.1: postmaster must be accepted, also without a domain.
+        if address == "postmaster":
+            return RecipientVerdict.ACCEPTED
+        base, domain = self._split(address)
+        if domain not in self.domains:
+            return RecipientVerdict.RELAYING_DENIED
+        local = base.rpartition("@")[0]
+        token_address = local in (self.reply_local, self.return_local) and bool(self.token(address))
+        if (
+            token_address
+            or local == "postmaster"
+            or base in self.addresses
+            or address in self.addresses
+        ):
+            return RecipientVerdict.ACCEPTED
+        return RecipientVerdict.UNKNOWN
+
+    def base(self, recipient: str) -> str:
+        """The recipient in lower case without `+detail`, unless the detail is part of an own address."""
+        address = normalise(recipient)
+        return address if address in self.addresses else self._split(address)[0]
+
+    def is_own(self, address: str) -> bool:
+        """Whether a header address is one of ours (any detail, and the token addresses)."""
+        return (
+            bool(address) and "@" in address and self.verdict(address) is RecipientVerdict.ACCEPTED
+        )
+
+    def token(self, recipient: str) -> str:
+        """The thread token in `svar+TOKEN@…` or `retur+TOKEN@…` of our domains, unverified, else empty."""
+        local, _, domain = recipient.strip().lower().rpartition("@")
+        name, plus, token = local.partition("+")
+        ours = domain in self.domains and name in (self.reply_local, self.return_local)
+        return token if ours and plus and _TOKEN.fullmatch(token) else ""
+
+    def is_return(self, recipient: str) -> bool:
+        """Whether the recipient is a return path we gave to one of our own messages."""
+        local = recipient.strip().lower().partition("@")[0]
+        return bool(self.token(recipient)) and local.partition("+")[0] == self.return_local
+
+    @staticmethod
+    def _split(address: str) -> tuple[str, str]:
+        local, _, domain = address.rpartition("@")
+        return f"{local.partition('+')[0]}@{domain}", domain

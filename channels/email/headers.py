@@ -1,0 +1,474 @@
+"""Header fields of a mail, read tolerantly: unfolding, encoded words, parameters, addresses, ids, dates.
+
+The standard library's parsers raise on, or take quadratic time over, headers that anyone can send;
+everything here is linear and takes any bytes.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from urllib.parse import unquote_to_bytes
+
+from channels.email.addresses import normalise
+from channels.email.charsets import clean_line, codec_of, decode
+
+FIELD_LIMIT = 64 * 1024
+BLOCK_LIMIT = 256 * 1024
+_NAME_BYTES = bytes(b for b in range(33, 127) if b != ord(":"))
+_KNOWN = re.compile(
+    rb"(?:from|to|cc|bcc|subject|date|message-id|mime-version|content-[a-z-]+|received|return-path"
+    rb"|reply-to|sender|in-reply-to|references|delivered-to|precedence|x-[!-9;-~]+)[ \t]*:",
+    re.IGNORECASE,
+)
+_MAX_ADDRESSES = 1000
+_MAX_IDS = 200
+
+
+class Headers:
+    """The fields of one header block, in order. Names are lower case; values stay bytes until asked for."""
+
+    __slots__ = ("_first", "defects", "fields", "hint")
+
+    def __init__(self) -> None:
+        self.fields: list[tuple[bytes, list[bytes]]] = []
+        self._first: dict[bytes, list[bytes]] = {}
+        self.defects: list[str] = []
+        self.hint = ""
+        """Charset of the body, the best guess for raw 8-bit fields."""
+
+    def add(self, name: bytes, line: bytes) -> None:
+        """Append a field with its first line."""
+        lines = [line]
+        self.fields.append((name, lines))
+        self._first.setdefault(name, lines)
+
+    def __contains__(self, name: bytes) -> bool:
+        return name in self._first
+
+    def raw(self, name: bytes) -> bytes:
+        """The first field of that name, unfolded, or empty."""
+        lines = self._first.get(name)
+        return _unfold(lines) if lines else b""
+
+    def all(self, name: bytes) -> list[bytes]:
+        """Every field of that name, unfolded."""
+        return [_unfold(lines) for field, lines in self.fields if field == name]
+
+    def text(self, name: bytes) -> str:
+        """The first field of that name as one clean line of text."""
+        value = self.raw(name)
+        return decode_words(value, self.hint) if value else ""
+
+    def token(self, name: bytes) -> str:
+        """The first field of that name, ASCII lower case without comments: for fields of fixed words."""
+        if name not in self._first:
+            return ""
+        value = self.raw(name).decode("ascii", "replace").partition("(")[0]
+        return clean_line(value).lower()
+
+    def addresses(self, name: bytes) -> list[tuple[str, str]]:
+        """(name, address) pairs of the first field of that name."""
+        value = self.raw(name)
+        return parse_addresses(value, self.hint) if value else []
+
+
+def _unfold(lines: list[bytes]) -> bytes:
+    if len(lines) == 1:
+        return lines[0].strip()[:FIELD_LIMIT]
+    return b" ".join([line.strip() for line in lines])[:FIELD_LIMIT].strip()
+
+
+def read_headers(data: bytes, start: int, end: int) -> tuple[Headers, int]:
+    """The header block at `start` (LF newlines) and where the body begins."""
+    headers = Headers()
+    if data.startswith(b"\n", start):
+        return headers, start + 1
+    blank = data.find(b"\n\n", start, end)
+    block_end, body = (end, end) if blank < 0 else (blank, blank + 2)
+    if block_end - start > BLOCK_LIMIT:
+        headers.defects.append("headers too large")
+        cut = data.rfind(b"\n", start, start + BLOCK_LIMIT)
+        block_end = cut if cut > start else start + BLOCK_LIMIT
+        body = block_end if blank < 0 else body
+    position = start
+    lines = data[start:block_end].split(b"\n")
+    current: list[bytes] | None = None
+    for index, line in enumerate(lines):
+        if line[:1] in (b" ", b"\t"):
+            if current is not None:
+                current.append(line)
+        else:
+            name, colon, value = line.partition(b":")
+            name = name.rstrip(b" \t")
+            if not colon or not name or name.translate(None, _NAME_BYTES):
+                if line.startswith((b"From ", b">From ")):  # mbox separator
+                    position += len(line) + 1
+                    continue
+                following = lines[index + 1] if index + 1 < len(lines) else b""
+                if current is None or not _KNOWN.match(following):
+                    headers.defects.append("no blank line between headers and body")
+                    return headers, position
+                headers.defects.append("folded line without indentation")
+                current.append(line)
+            else:
+                headers.add(name.lower(), value)
+                current = headers.fields[-1][1]
+        position += len(line) + 1
+    return headers, body
+
+
+def decode_words(value: bytes, hint: str = "") -> str:
+    """A header value as one clean line of text, with encoded words (RFC 2047) decoded, broken ones too."""
+    text = _raw_text(value, hint)
+    return clean_line(_decode_words(text) if "=?" in text else text)
+
+
+def _raw_text(value: bytes, hint: str) -> str:
+    if value.isascii():
+        if b"\x1b$" in value:
+            return decode(value, "iso-2022-jp")
+        return value.decode("ascii")
+    # Raw 8-bit: UTF-8 (RFC 6532) if it is, else the body's charset, else Windows-1252.
+    codec = codec_of(hint)
+    if codec and codec not in ("utf-8", "utf-7", "utf-16"):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return decode(value, hint)
+    return decode(value)
+
+
+def _decode_words(text: str) -> str:
+    pieces: list[str] = []
+    pending: list[tuple[str, str, str]] = []  # adjacent words: charset, encoding, content
+    position = 0
+    closed = True  # whether any `?=` is left to find
+    while True:
+        start = text.find("=?", position)
+        word = _word_at(text, start, closed) if start >= 0 else None
+        if start < 0 or word is None:
+            stop = len(text) if start < 0 else start + 2
+            plain = text[position:stop]
+            if plain:
+                if pending and plain.strip():
+                    pieces.append(_join(pending))
+                    pending = []
+                if not pending:
+                    pieces.append(plain)
+            if start < 0:
+                break
+            position = stop
+            continue
+        charset, encoding, content, end, closed = word
+        between = text[position:start]
+        if between.strip() or not pending:  # RFC 2047 §6.2: space between two words is not text
+            if pending:
+                pieces.append(_join(pending))
+                pending = []
+            pieces.append(between)
+        pending.append((charset, encoding, content))
+        position = end
+    if pending:
+        pieces.append(_join(pending))
+    return "".join(pieces)
+
+
+def _word_at(text: str, start: int, closed: bool) -> tuple[str, str, str, int, bool] | None:
+    """Charset, encoding, content and end of the encoded word at `start`; None when it is not one."""
+    first = text.find("?", start + 2, start + 80)
+    if first < 0 or text[first + 2 : first + 3] != "?" or text[first + 1] not in "bBqQ":
+        return None
+    charset = text[start + 2 : first]
+    if not charset or not charset.isascii() or " " in charset:
+        return None
+    begin = first + 3
+    end = text.find("?=", begin) if closed else -1
+    # `?==41?=`: a content that begins with an escape looks like an end.
+    next_word = text.find("=?", begin, end if end >= 0 else len(text))
+    if end >= 0 and next_word < 0:
+        return charset, text[first + 1].lower(), text[begin:end], end + 2, True
+    # Cut off: the word ends where the next begins, or at the end.
+    stop = next_word if next_word >= 0 else len(text)
+    content = text[begin:stop].rstrip()
+    return charset, text[first + 1].lower(), content.rstrip("?="), stop, end >= 0
+
+
+def _join(words: list[tuple[str, str, str]]) -> str:
+    """Decode adjacent words; those of one charset together, since some senders split characters."""
+    text: list[str] = []
+    index = 0
+    while index < len(words):
+        charset = words[index][0].lower()
+        data: list[bytes] = []
+        while index < len(words) and words[index][0].lower() == charset:
+            _, encoding, content = words[index]
+            index += 1
+            if encoding == "b":
+                content = "".join(content.split())
+                # A sender that splits its base64 anywhere leaves words that are no whole groups.
+                if len(content) % 4 and not content.endswith("="):
+                    run = [content]
+                    while index < len(words) and words[index][:2] == (
+                        words[index - 1][0],
+                        words[index - 1][1],
+                    ):
+                        run.append("".join(words[index][2].split()))
+                        index += 1
+                        if run[-1].endswith("="):
+                            break
+                    content = "".join(run)
+                data.append(base64_bytes(content.encode("ascii", "replace")))
+            else:
+                # A space inside is not allowed and is meant as one.
+                encoded = content.replace(" ", "_").encode("utf-8", "replace")
+                data.append(binascii.a2b_qp(encoded, header=True))
+        text.append(decode(b"".join(data), charset))
+    return "".join(text)
+
+
+_NOT_BASE64 = bytes(
+    set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
+)
+
+
+def base64_bytes(data: bytes) -> bytes:
+    """Base64 with anything wrong with it: other characters, padding missing or in the middle."""
+    data = data.translate(None, _NOT_BASE64)
+    if b"=" in data.rstrip(b"="):
+        return b"".join([_base64_run(run) for run in data.split(b"=") if run])
+    return _base64_run(data.rstrip(b"="))
+
+
+def _base64_run(run: bytes) -> bytes:
+    if len(run) % 4 == 1:
+        run = run[:-1]
+    return binascii.a2b_base64(run + b"=" * (-len(run) % 4))
+
+
+_PARAMETER = re.compile(
+    rb';[ \t]*([^=;" \t]*)[ \t]*(?:=[ \t]*("(?:[^"\\]|\\.)*"?|[^;]*))?', re.DOTALL
+)
+_SECTION = re.compile(r"([^*]+)(?:\*(\d{1,4}))?(\*)?")
+_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+
+
+def parameters(value: bytes, hint: str = "") -> tuple[str, dict[str, str]]:
+    """The leading word of a structured field, lower case, and its parameters (RFC 2045, 2231), decoded.
+
+    Sections may be missing or out of order; encoded words inside quotes are decoded though forbidden.
+    """
+    head, _, _ = value.partition(b";")
+    word = clean_line(head.partition(b"(")[0].decode("ascii", "replace")).lower()
+    plain: dict[str, str] = {}
+    sections: dict[str, dict[int, tuple[bool, bytes]]] = {}
+    for match in _PARAMETER.finditer(value, len(head)):
+        content = match[2]
+        if content is None:
+            continue
+        quoted = content.startswith(b'"')
+        if quoted:
+            content = _ESCAPED.sub(rb"\1", content.removeprefix(b'"').removesuffix(b'"'))
+        else:
+            content = content.partition(b" (")[0].strip()
+        parts = _SECTION.fullmatch(match[1].decode("ascii", "replace").lower())
+        if parts is None or len(sections) > 100:
+            continue
+        name, number, encoded = parts[1], parts[2], parts[3]
+        if number is None and not encoded:
+            plain.setdefault(name, decode_words(content, hint))
+        else:
+            sections.setdefault(name, {}).setdefault(int(number or 0), (bool(encoded), content))
+    for name, numbered in sections.items():
+        plain[name] = clean_line(_join_sections(numbered, hint))
+    return word, plain
+
+
+def _join_sections(numbered: dict[int, tuple[bool, bytes]], hint: str) -> str:
+    charset = hint
+    data: list[bytes] = []
+    for index, number in enumerate(sorted(numbered)):
+        encoded, content = numbered[number]
+        if encoded:
+            if index == 0 and content.count(b"'") >= 2:
+                label, _, rest = content.partition(b"'")
+                charset = label.decode("ascii", "replace")
+                content = rest.partition(b"'")[2]
+            content = unquote_to_bytes(content)
+        data.append(content)
+    joined = b"".join(data)
+    text = decode(joined, charset)
+    return decode_words(joined, hint) if "=?" in text else text
+
+
+_ADDRESS_TOKEN = re.compile(
+    r"""=\?[^?\s]+\?[bBqQ]\?[^?]*\?=   # an encoded word may hold anything
+      | "(?:[^"\\]|\\.)*"?
+      | <[^<>]*>?
+      | \\.
+      | [(),;:]
+      | [^"<(),;:\\=]+
+      | .""",
+    re.VERBOSE | re.DOTALL,
+)
+_DELIMITERS = re.compile(r'[\s<>"(),;:\[\]]+')
+_AROUND = ".'"
+_PHRASE_LIMIT = 300
+
+
+def parse_addresses(value: bytes, hint: str = "") -> list[tuple[str, str]]:
+    """(display name, address) pairs (RFC 5322 §3.4); groups are flattened, what is no address is left out.
+
+    Structure is read before encoded words are decoded, so that a decoded name cannot pose as an address.
+    """
+    found: list[tuple[str, str]] = []
+    words: list[str] = []
+    comment: list[str] = []
+    angle = ""
+    depth = 0
+    for token in [*_ADDRESS_TOKEN.findall(_raw_text(value, hint)), ","]:
+        if depth and token != ",":
+            depth += {"(": 1, ")": -1}.get(token, 0)
+            if depth:
+                comment.append(token)
+        elif token == "(":
+            depth = 1
+        elif token in (",", ";"):
+            pair = _mailbox("".join(words), angle, "".join(comment))
+            if pair:
+                found.append(pair)
+                if len(found) >= _MAX_ADDRESSES:
+                    break
+            if pair or token == ";" or sum(map(len, words)) > _PHRASE_LIMIT:
+                words.clear()
+            elif words:
+                words.append(", ")  # «Nordmann, Kari <…>» without quotes
+            comment.clear()
+            angle, depth = "", 0
+        elif token == ":" and not angle:
+            if not any("@" in word for word in words[-3:]):
+                words.clear()  # name of a group
+        elif token.startswith("<"):
+            angle = angle or token.strip("<>").strip().removeprefix("mailto:").rpartition(":")[2]
+        elif not angle:
+            words.append(token)
+    return found
+
+
+def _mailbox(phrase: str, angle: str, comment: str) -> tuple[str, str] | None:
+    address = normalise(angle)
+    if not address:
+        bare = _bare_address(phrase) or _bare_address(comment)
+        address = normalise(bare.strip(_AROUND))
+        phrase = phrase.replace(bare, " ") if bare else phrase
+    if not address:
+        return None
+    name = _display_name(phrase) or _display_name(comment)
+    return ("" if name.lower() == address else name), address
+
+
+def _bare_address(text: str) -> str:
+    if "@" not in text:
+        return ""
+    return next((word for word in _DELIMITERS.split(text) if normalise(word.strip(_AROUND))), "")
+
+
+def _display_name(phrase: str) -> str:
+    parts = [_unquote(token) for token in _ADDRESS_TOKEN.findall(phrase[-_PHRASE_LIMIT * 10 :])]
+    name = "".join(parts)
+    if "=?" in name:
+        name = _decode_words(name)
+    return " ".join(clean_line(name).strip(" ,;:'\"").split())[:200].strip()
+
+
+def _unquote(token: str) -> str:
+    if token.startswith('"'):
+        return re.sub(r"\\(.)", r"\1", token.removeprefix('"').removesuffix('"'))
+    return token.removeprefix("\\") if len(token) == 2 else token
+
+
+_ID = re.compile(r"<[^<>\s]{1,996}>")
+
+
+def message_ids(value: bytes) -> tuple[str, ...]:
+    """The Message-IDs in a field, with angle brackets and in order; those without brackets get them."""
+    text = clean_line(value.decode("utf-8", "replace").replace("\ufffd", ""))
+    ids = _ID.findall(text)[:_MAX_IDS]
+    if not ids and "@" in text:
+        ids = [f"<{word}>" for word in _DELIMITERS.split(text[:1000]) if "@" in word.strip("@")][:1]
+    return tuple(dict.fromkeys(ids))
+
+
+_DATE = re.compile(
+    r"(\d{1,2})[ .\-/]+([a-z]{3})[a-z]*[ .,\-/]+(\d{2,4})[ ,]+(?:kl\.? *)?(\d{1,2})[:.](\d{2})(?:[:.](\d{2}))?"
+    r"(?:[.,]\d+)? *([ap]m)? *([+-]\d{4}|[a-z]{1,5})?",
+    re.IGNORECASE,
+)
+_ISO_DATE = re.compile(
+    r"(\d{4})-(\d{2})-(\d{2})[t ](\d{2}):(\d{2})(?::(\d{2}))?(?:\.\d+)? *(z|[+-]\d{2}:?\d{2})?",
+    re.IGNORECASE,
+)
+_MONTHS = {
+    name: number
+    for number, names in enumerate(
+        (
+            "jan",
+            "feb",
+            "mar",
+            "apr",
+            "may mai maj",
+            "jun",
+            "jul",
+            "aug",
+            "sep",
+            "oct okt",
+            "nov",
+            "dec des",
+        ),
+        start=1,
+    )
+    for name in names.split()
+}
+_ZONES = {
+    "est": -300, "edt": -240, "cst": -360, "cdt": -300, "mst": -420, "mdt": -360, "pst": -480,
+    "pdt": -420, "cet": 60, "cest": 120, "met": 60, "mest": 120, "mez": 60, "mesz": 120, "bst": 60,
+    "eet": 120, "eest": 180, "wet": 0, "west": 60, "msk": 180,
+}  # fmt: skip
+
+
+def parse_date(value: bytes) -> datetime | None:
+    """What the sender claims in `Date:` as aware UTC; None when it makes no sense."""
+    text = value[:200].decode("ascii", "replace")
+    try:
+        if match := _DATE.search(text):
+            day, month, year, hour, minute, second, half, zone = match.groups()
+            years = int(year)
+            if len(year) < 4:  # RFC 5322 §4.3: two and three digits
+                years += 1900 if years > 49 else 2000
+            hours = int(hour)
+            if half:
+                hours = hours % 12 + (12 if half.lower() == "pm" else 0)
+            when = datetime(
+                years, _MONTHS[month.lower()], int(day), hours, int(minute), min(int(second or 0), 59),
+                tzinfo=timezone(_offset(zone)),
+            )  # fmt: skip
+        elif match := _ISO_DATE.search(text):
+            numbers = [int(group or 0) for group in match.groups()[:6]]
+            numbers[5] = min(numbers[5], 59)
+            zone = (match[7] or "").replace(":", "")
+            when = datetime(*numbers[:6], tzinfo=timezone(_offset(zone)))  # type: ignore[arg-type,misc]
+        else:
+            return None
+        return when.astimezone(UTC)
+    except (ValueError, KeyError, OverflowError):
+        return None
+
+
+def _offset(zone: str | None) -> timedelta:
+    if not zone:
+        return timedelta()
+    if zone[0] in "+-":
+        minutes = int(zone[1:3]) * 60 + int(zone[3:5])
+        return timedelta(minutes=-minutes if zone[0] == "-" else minutes)
+    return timedelta(minutes=_ZONES.get(zone.lower(), 0))

@@ -1,0 +1,286 @@
+"""HTML from mail: plain text of it, and a sanitised copy to look at. Also format=flowed text.
+
+Both sides are capped in size and nesting; the parsers behind them take quadratic time, or cut,
+beyond that.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+HTML_LIMIT = 1_000_000
+_NESTING_LIMIT = 200
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,20})")
+_ANY_TAG = re.compile(r"<[^<>]*>")
+_LINE_TAG = re.compile(r"<(?:br|/?p|/?div|/?tr|/?li|/?h[1-6])\b[^<>]*>", re.IGNORECASE)
+_VOID = frozenset({
+    "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source",
+    "track", "wbr", "p", "li", "td", "tr", "th",
+})  # fmt: skip
+"""Elements that do not nest: they are empty, or the next of the kind closes the one before."""
+
+_SKIPPED = frozenset({
+    "head", "style", "script", "template", "svg", "math", "object", "iframe", "noframes", "title",
+    "select",
+})  # fmt: skip
+_BLOCKS = frozenset({
+    "address", "article", "aside", "blockquote", "body", "center", "dd", "details", "div", "dl", "dt",
+    "fieldset", "figcaption", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6",
+    "header", "hr", "html", "li", "main", "nav", "ol", "p", "pre", "section", "summary", "table",
+    "tbody", "tfoot", "thead", "tr", "ul",
+})  # fmt: skip
+_SPACED = frozenset({
+    "p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "table", "blockquote", "pre", "dl",
+})  # fmt: skip
+_SHOWN = {
+    "a", "abbr", "b", "blockquote", "br", "caption", "code", "dd", "del", "div", "dl", "dt", "em",
+    "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "ins", "kbd", "li", "mark", "ol", "p",
+    "pre", "q", "s", "samp", "small", "span", "strike", "strong", "sub", "sup", "table", "tbody",
+    "td", "tfoot", "th", "thead", "tr", "tt", "u", "ul",
+}  # fmt: skip
+_SPACE = re.compile(r"[ \t\n\r\f\u00a0]+")
+_SPACES_IN_LINE = re.compile(r"[ \t\r\f\u00a0]+")
+_MANY_LINES = re.compile(r"\n{3,}")
+_EMPTY_LINES = re.compile(r"\n[ \n]*\n[ \n]*")
+_HIDDEN = re.compile(r"display\s*:\s*none|mso-hide\s*:\s*all", re.IGNORECASE)
+_META_CHARSET = re.compile(
+    rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]{1,40})", re.IGNORECASE
+)
+
+
+def declared_charset(html: bytes) -> str:
+    """The charset that the document itself names in its first 2,048 bytes, or empty."""
+    match = _META_CHARSET.search(html[:2048])
+    return match[1].decode("ascii") if match else ""
+
+
+def sanitise(html: str) -> str:
+    """HTML that is safe to show, without scripts, styles, forms, remote images.
+
+    Empty when it is too large or nested too deep.
+    """
+    if len(html) > HTML_LIMIT or _too_deep(html):
+        return ""
+    clean: str = _cleaner("<img" in html.lower()).clean(html)
+    return clean.strip()
+
+
+def _no_remote_images(tag: str, attribute: str, value: str) -> str | None:
+    remote = tag == "img" and attribute == "src" and not value.lower().startswith("cid:")
+    return None if remote else value
+
+
+@cache
+def _cleaner(images: bool) -> Any:
+    import nh3  # here, so that workers start without it
+
+    return nh3.Cleaner(
+        tags=_SHOWN,
+        clean_content_tags={"script", "style", "title", "template", "noframes", "select"},
+        attributes={
+            "*": {"dir", "lang"},
+            "a": {"href", "title"},
+            "img": {"src", "alt", "width", "height"},
+            "td": {"colspan", "rowspan"},
+            "th": {"colspan", "rowspan"},
+            "ol": {"start"},
+        },
+        attribute_filter=_no_remote_images if images else None,
+        url_schemes={"http", "https", "mailto", "tel", "cid"},
+        url_relative="deny",
+    )
+
+
+def _too_deep(html: str) -> bool:
+    if html.count("<") <= _NESTING_LIMIT:
+        return False
+    depth = 0
+    for closing, name in _TAG.findall(html):
+        if closing:
+            depth = max(depth - 1, 0)
+        elif name.lower() not in _VOID:
+            depth += 1
+            if depth > _NESTING_LIMIT:
+                return True
+    return False
+
+
+def to_text(html: str) -> str:
+    """The text of an HTML document: paragraphs, lists, links and quotes stay readable."""
+    html = html[:HTML_LIMIT]
+    if _too_deep(html):
+        return _strip_tags(html)
+    from lxml import etree  # here, so that workers start without it
+
+    parser = etree.HTMLParser(
+        encoding="utf-8", remove_comments=True, remove_pis=True, no_network=True, recover=True
+    )
+    try:
+        root = etree.fromstring(html.replace("\x00", "").encode("utf-8", "replace"), parser)
+    except (etree.LxmlError, ValueError):
+        return _strip_tags(html)
+    if root is None:
+        return ""
+    writer = _Writer()
+    walker = etree.iterwalk(root, events=("start", "end"))
+    for event, element in walker:
+        tag = element.tag
+        if not isinstance(tag, str):
+            continue
+        if event == "start":
+            if tag in _SKIPPED or _HIDDEN.search(element.get("style") or ""):
+                walker.skip_subtree()
+                writer.hidden = element
+                continue
+            writer.open(tag, element)
+            writer.text(element.text)
+        else:
+            if element is writer.hidden:
+                writer.hidden = None
+            else:
+                writer.close(tag, element)
+            writer.text(element.tail)
+    return writer.result()
+
+
+def _strip_tags(html: str) -> str:
+    from html import unescape
+
+    text = _ANY_TAG.sub(" ", _LINE_TAG.sub("\n", html))
+    return _EMPTY_LINES.sub("\n\n", unescape(_SPACES_IN_LINE.sub(" ", text))).strip()
+
+
+class _Writer:
+    """Collects lines of text while the document is walked."""
+
+    def __init__(self) -> None:
+        self.hidden: Any = None
+        self._lines: list[str] = []
+        self._current: list[str] = []
+        self._blank_wanted = False
+        self._quotes = 0
+        self._lists: list[int] = []
+        self._pre = 0
+        self._links: list[int] = []
+
+    def text(self, text: str | None) -> None:
+        if not text:
+            return
+        if self._pre:
+            first, *others = text.split("\n")
+            self._current.append(first)
+            for line in others:
+                self._break()
+                self._current.append(line)
+            return
+        text = _SPACE.sub(" ", text)
+        if text.startswith(" ") and (not self._current or self._current[-1].endswith(" ")):
+            text = text[1:]
+        if text:
+            self._current.append(text)
+
+    def open(self, tag: str, element: Any) -> None:
+        if tag == "br":
+            self._break()
+        elif tag in _BLOCKS:
+            self._end_block("li" if tag in ("ul", "ol") and self._lists else tag)
+        if tag == "blockquote":
+            self._quotes += 1
+        elif tag == "pre":
+            self._pre += 1
+        elif tag == "ul":
+            self._lists.append(-1)
+        elif tag == "ol":
+            self._lists.append(0)
+        elif tag == "li":
+            self._current.append(self._bullet())
+        elif tag in ("td", "th"):
+            if any(piece.strip() for piece in self._current):
+                self._current.append("  ")
+        elif tag == "a":
+            self._links.append(len(self._current))
+        elif tag == "img":
+            alt = (element.get("alt") or "").strip()
+            if alt:
+                self.text(f"[{alt}]")
+
+    def close(self, tag: str, element: Any) -> None:
+        if tag in _BLOCKS:
+            self._end_block(tag)
+        if tag == "blockquote":
+            self._quotes = max(self._quotes - 1, 0)
+        elif tag == "pre":
+            self._pre = max(self._pre - 1, 0)
+        elif tag in ("ul", "ol") and self._lists:
+            self._lists.pop()
+        elif tag == "a" and self._links:
+            self._link(element.get("href") or "", self._links.pop())
+
+    def _bullet(self) -> str:
+        indent = "  " * (len(self._lists) - 1)
+        if not self._lists or self._lists[-1] < 0:
+            return f"{indent}- "
+        self._lists[-1] += 1
+        return f"{indent}{self._lists[-1]}. "
+
+    def _link(self, href: str, begin: int) -> None:
+        href = "".join(href.split())[:1000]
+        shown = "".join(self._current[begin:]).strip()
+        target = href.removeprefix("mailto:").removeprefix("tel:")
+        bare = target.removeprefix("https://").removeprefix("http://").rstrip("/")
+        if (
+            href.lower().startswith(("http://", "https://", "mailto:", "tel:"))
+            and bare not in shown
+        ):
+            self._current.append(f" <{target}>" if shown else f"<{target}>")
+
+    def _end_block(self, tag: str) -> None:
+        if self._current:
+            self._break()
+        if tag in _SPACED and not (tag in ("ul", "ol") and len(self._lists) > 1):
+            self._blank_wanted = True
+
+    def _break(self) -> None:
+        line = "".join(self._current)
+        line = line.rstrip() if self._pre else line.strip() if not self._lists else line.rstrip()
+        self._current = []
+        prefix = "> " * min(self._quotes, 20)
+        if self._blank_wanted and self._lines and line:
+            self._lines.append(prefix.rstrip())
+        if line:
+            self._blank_wanted = False
+        self._lines.append(prefix + line if line else prefix.rstrip())
+
+    def result(self) -> str:
+        if self._current:
+            self._break()
+        return _MANY_LINES.sub("\n\n", "\n".join(self._lines)).strip("\n")
+
+
+def unflow(text: str, delsp: bool) -> str:
+    """Join the soft-broken lines of format=flowed text (RFC 3676 §4)."""
+    lines: list[str] = []
+    paragraph: list[str] = []
+    level = 0
+
+    def end() -> None:
+        if paragraph:
+            lines.append((">" * level + " " if level else "") + "".join(paragraph))
+            paragraph.clear()
+
+    for line in text.split("\n"):
+        content = line.lstrip(">")
+        depth = len(line) - len(content)
+        content = content.removeprefix(" ")  # space-stuffing, §4.4
+        if depth != level or content == "-- ":
+            end()
+            level = depth
+        if content.endswith(" ") and content != "-- ":
+            paragraph.append(content[:-1] if delsp else content)
+        else:
+            paragraph.append(content)
+            end()
+    end()
+    return "\n".join(lines)

@@ -1,0 +1,278 @@
+"""The parts of a mail: boundaries, transfer encodings, file names. Takes any bytes, in linear time.
+
+Parts are slices of one buffer with LF newlines; nothing is copied until it is decoded.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from dataclasses import dataclass, field
+
+from channels.email.charsets import clean_line
+from channels.email.headers import Headers, base64_bytes, parameters, read_headers
+
+MAX_PARTS = 1000
+MAX_DEPTH = 50
+_BOUNDARY_LIMIT = 1000
+_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,80}/[a-z0-9!#$&^_.+-]{1,120}")
+_GUESSED_BOUNDARY = re.compile(rb"\n--([^\s-][^\n]{0,200})\n")
+
+
+@dataclass(slots=True)
+class Part:
+    """One part: its headers and where its body lies."""
+
+    data: bytes
+    headers: Headers
+    start: int
+    end: int
+    content_type: str = "text/plain"
+    params: dict[str, str] = field(default_factory=dict)
+    disposition: str = ""
+    file_params: dict[str, str] = field(default_factory=dict)
+    children: list[Part] = field(default_factory=list)
+
+    @property
+    def main(self) -> str:
+        """`text` of `text/plain`."""
+        return self.content_type.partition("/")[0]
+
+    @property
+    def charset(self) -> str:
+        """The label as given, unchecked."""
+        return self.params.get("charset", "")
+
+    @property
+    def filename(self) -> str:
+        """The name as given, decoded but not made safe."""
+        return self.file_params.get("filename", "") or self.params.get("name", "")
+
+    @property
+    def encoding(self) -> str:
+        """The transfer encoding, lower case."""
+        return self.headers.token(b"content-transfer-encoding").strip(" ;\"'").partition(" ")[0]
+
+    def body(self) -> bytes:
+        """The bytes of the body, transfer encoding undone, newlines as LF."""
+        return decode_transfer(self.data[self.start : self.end], self.encoding)
+
+
+@dataclass(slots=True)
+class Structure:
+    """A mail taken apart."""
+
+    root: Part
+    defects: list[str]
+    count: int = 0
+
+
+def read_structure(raw: bytes) -> Structure:
+    """Take a mail apart. Never raises on any bytes."""
+    data = raw.replace(b"\r\n", b"\n")
+    if b"\r" in data:
+        data = data.replace(b"\r", b"\n")
+    structure = Structure(Part(b"", Headers(), 0, 0), [])
+    start = _first_header(data, structure.defects)
+    structure.root = _read_part(data, start, len(data), 0, "text/plain", structure)
+    return structure
+
+
+def _first_header(data: bytes, defects: list[str]) -> int:
+    """Skip what some senders put before the headers: a byte order mark, empty lines."""
+    start = 3 if data.startswith(b"\xef\xbb\xbf") else 0
+    if data.startswith(b"\n", start):
+        beyond = start
+        while data.startswith(b"\n", beyond) and beyond < start + 20:
+            beyond += 1
+        if re.match(rb"[!-9;-~]{1,70}:[ \t]", data[beyond : beyond + 80]):
+            defects.append("empty lines before the headers")
+            return beyond
+    return start
+
+
+def _read_part(
+    data: bytes, start: int, end: int, depth: int, default: str, structure: Structure
+) -> Part:
+    structure.count += 1
+    headers, body = read_headers(data, start, end)
+    structure.defects.extend(headers.defects)
+    part = Part(data, headers, min(body, end), end)
+    _read_type(part, default, structure.defects)
+    if part.main == "multipart":
+        _read_children(part, depth, structure)
+    return part
+
+
+def _read_type(part: Part, default: str, defects: list[str]) -> None:
+    headers = part.headers
+    value = headers.raw(b"content-type")
+    part.content_type = default
+    if value:
+        word, part.params = parameters(value, headers.hint)
+        word = word.replace(" ", "")
+        if _TYPE.fullmatch(word):
+            part.content_type = word
+        else:
+            # RFC 2045 §5.2: what cannot be understood is plain text; with a file name it is a file.
+            defects.append("malformed content type")
+            if word == "multipart" or "boundary" in part.params:
+                part.content_type = "multipart/mixed"
+            elif part.params.get("name"):
+                part.content_type = "application/octet-stream"
+            else:
+                part.content_type = "text/html" if word in ("html", "text/html") else "text/plain"
+    value = headers.raw(b"content-disposition")
+    if value:
+        part.disposition, part.file_params = parameters(value, headers.hint)
+
+
+def _read_children(part: Part, depth: int, structure: Structure) -> None:
+    if depth >= MAX_DEPTH:
+        structure.defects.append("nested too deep")
+        part.content_type = "application/octet-stream"
+        return
+    if part.encoding in ("base64", "quoted-printable"):  # forbidden (RFC 2045 §6.4), yet seen
+        decoded = part.body().replace(b"\r\n", b"\n")
+        if b"\n--" in decoded or decoded.startswith(b"--"):
+            part.data, part.start, part.end = decoded, 0, len(decoded)
+    data = part.data
+    boundary = part.params.get("boundary", "")[:_BOUNDARY_LIMIT].encode("utf-8", "replace").rstrip()
+    slices = _split(data, part.start, part.end, boundary) if boundary else []
+    if not slices:
+        structure.defects.append("multipart without its boundary")
+        guess = _GUESSED_BOUNDARY.search(data, max(part.start - 1, 0), part.end)
+        slices = _split(data, part.start, part.end, guess[1].rstrip()) if guess else []
+    if not slices:
+        part.content_type = "text/plain"
+        return
+    default = "message/rfc822" if part.content_type == "multipart/digest" else "text/plain"
+    for start, end in slices:
+        if structure.count >= MAX_PARTS:
+            structure.defects.append("too many parts")
+            rest = Part(data, Headers(), start, slices[-1][1], "application/octet-stream")
+            part.children.append(rest)
+            break
+        part.children.append(_read_part(data, start, end, depth + 1, default, structure))
+
+
+def _split(data: bytes, start: int, end: int, boundary: bytes) -> list[tuple[int, int]]:
+    """Where the parts between the boundary lines lie (RFC 2046 §5.1.1). A missing end is forgiven."""
+    slices: list[tuple[int, int]] = []
+    mark = b"--" + boundary
+    opened = -1
+    at = start if data.startswith(mark, start) else _next_line(data, mark, start, end)
+    while at >= 0:
+        after = at + len(mark)
+        line_end = data.find(b"\n", after, end)
+        line_end = end if line_end < 0 else line_end
+        rest = data[after:line_end] if line_end - after < 1000 else b"x"
+        closing = rest.startswith(b"--")
+        if not (rest.removeprefix(b"--") if closing else rest).strip():
+            if opened >= 0:
+                slices.append((opened, max(opened, at - 1)))
+            opened = -1 if closing else min(line_end + 1, end)
+            if closing or len(slices) > MAX_PARTS:
+                break
+        at = _next_line(data, mark, after, end)
+    if opened >= 0:
+        slices.append((opened, end))
+    return slices
+
+
+def _next_line(data: bytes, mark: bytes, start: int, end: int) -> int:
+    at = data.find(b"\n" + mark, max(start - 1, 0), end)
+    return at + 1 if at >= 0 else -1
+
+
+def decode_transfer(body: bytes, encoding: str) -> bytes:
+    """Undo a transfer encoding; what is damaged is kept as far as it goes."""
+    if encoding in ("base64", "b64", "x-base64"):
+        return _decode_base64(body)
+    if encoding in ("quoted-printable", "quotedprintable", "quoted_printable", "qp"):
+        if _SOFT_BREAK.search(body):
+            body = _SOFT_BREAK.sub(b"=\n", body)
+        return binascii.a2b_qp(body)
+    if encoding in ("x-uuencode", "uuencode", "x-uue", "uue"):
+        return _decode_uu(body)
+    return body
+
+
+_SOFT_BREAK = re.compile(rb"=[ \t]{1,100}\n")
+_BASE64_LINE = re.compile(rb"[A-Za-z0-9+/=\s]*")
+_WHITE = b" \t\n\r\x0b\x0c"
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
+
+
+def _decode_base64(body: bytes) -> bytes:
+    if body.translate(None, _BASE64 + _WHITE):
+        # A mailing list may have put its footer behind the encoded text.
+        clean = _BASE64_LINE.match(body)
+        cut = body.rfind(b"\n", 0, clean.end()) if clean else -1
+        rest = body[cut + 1 :].lstrip() if cut > 0 else b""
+        if rest and b" " in rest.partition(b"\n")[0].strip():
+            return base64_bytes(body[:cut]) + b"\n\n" + rest
+    return base64_bytes(body)
+
+
+def _decode_uu(body: bytes) -> bytes:
+    decoded: list[bytes] = []
+    for line in body.split(b"\n"):
+        if line.startswith(b"begin ") or not line.strip():
+            continue
+        if line.strip() == b"end":
+            break
+        try:
+            decoded.append(binascii.a2b_uu(line))
+        except binascii.Error:
+            length = (
+                (line[0] - 32) & 63
+            ) * 4 // 3 + 2  # trailing garbage: read what the count says
+            try:
+                decoded.append(binascii.a2b_uu(line[: length + 1]))
+            except binascii.Error:
+                continue
+    return b"".join(decoded)
+
+
+_FORBIDDEN_IN_NAMES = re.compile(
+    r'[<>:"|?*\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]'
+)
+_EXTENSIONS = {
+    "application/pdf": ".pdf", "application/msword": ".doc", "application/rtf": ".rtf",
+    "application/zip": ".zip", "application/json": ".json", "application/xml": ".xml",
+    "application/pkcs7-signature": ".p7s", "application/pkcs7-mime": ".p7m",
+    "application/pgp-signature": ".asc", "application/pgp-encrypted": ".asc",
+    "application/ms-tnef": ".dat", "application/vnd.ms-excel": ".xls",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": ".docx",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": ".xlsx",
+    "application/vnd.openxmlformats-officedocument.presentationml.presentation": ".pptx",
+    "application/vnd.oasis.opendocument.text": ".odt",
+    "image/jpeg": ".jpg", "image/png": ".png", "image/gif": ".gif", "image/tiff": ".tif",
+    "image/heic": ".heic", "image/webp": ".webp", "image/svg+xml": ".svg", "image/bmp": ".bmp",
+    "audio/mpeg": ".mp3", "audio/wav": ".wav", "audio/amr": ".amr", "audio/mp4": ".m4a",
+    "video/mp4": ".mp4", "video/quicktime": ".mov", "video/3gpp": ".3gp",
+    "text/plain": ".txt", "text/html": ".html", "text/csv": ".csv", "text/calendar": ".ics",
+    "text/vcard": ".vcf", "text/x-vcard": ".vcf", "text/rtf": ".rtf", "text/xml": ".xml",
+    "text/rfc822-headers": ".txt", "message/rfc822": ".eml", "message/global": ".eml",
+    "message/delivery-status": ".txt", "message/disposition-notification": ".txt",
+}  # fmt: skip
+
+
+def safe_filename(name: str, content_type: str, number: int) -> str:
+    """A name without path, control and direction characters, NFC, at most 150 characters.
+
+    Without a usable name: `vedlegg-NUMBER` and an extension of the content type.
+    """
+    name = clean_line(name).replace("\\", "/").rstrip("/").rpartition("/")[2]
+    name = _FORBIDDEN_IN_NAMES.sub("_", name).strip(" ._") if name else ""
+    if not name:
+        return f"vedlegg-{number}{_EXTENSIONS.get(content_type, '.bin')}"
+    if len(name) > 150:
+        stem, dot, extension = name.rpartition(".")
+        extension = extension if dot and stem and len(extension) <= 10 else ""
+        name = name[: 149 - len(extension)].rstrip(" .") + ("." + extension if extension else "")
+    while len(name.encode("utf-8", "replace")) > 240:  # file systems count bytes
+        stem, dot, extension = name.rpartition(".")
+        name = f"{stem[:-10]}{dot}{extension}" if stem else extension[:-10]
+    return name

@@ -1,0 +1,118 @@
+"""The contact form on the municipality's own page: a submission becomes an arrival like any
+other."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import orjson
+import phonenumbers
+
+from channels.base import Address, Envelope, Incoming, RawArrival, RejectedError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+CHANNEL = "web"
+TEXT_LIMIT = 100_000
+"""Characters of one submission; far more than anybody writes by hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class FormSubmission:
+    """What a person filled in. `key` makes a double click one submission."""
+
+    key: str
+    name: str
+    email: str
+    phone: str
+    subject: str
+    text: str
+    language: str = ""
+
+
+def check(form: FormSubmission) -> dict[str, str]:
+    """What is wrong with a submission: field name -> code (`missing`, `invalid`, `too_long`);
+    empty when fine."""
+    problems: dict[str, str] = {}
+    if not form.text.strip():
+        problems["text"] = "missing"
+    elif len(form.text) > TEXT_LIMIT:
+        problems["text"] = "too_long"
+    if len(form.subject) > 500:
+        problems["subject"] = "too_long"
+    if len(form.name) > 200:
+        problems["name"] = "too_long"
+    if not form.email.strip() and not form.phone.strip():
+        problems["email"] = "missing"
+    if form.email.strip() and not email_address(form.email):
+        problems["email"] = "invalid"
+    if form.phone.strip() and not phone_number(form.phone):
+        problems["phone"] = "invalid"
+    return problems
+
+
+def arrival(form: FormSubmission, recipient: str, now: datetime) -> RawArrival:
+    """The submission as it is journaled. Raises `RejectedError` when `check` finds problems."""
+    if check(form):
+        raise RejectedError
+    raw = orjson.dumps(asdict(form), option=orjson.OPT_SORT_KEYS)
+    key = form.key or hashlib.sha256(raw).hexdigest()
+    return RawArrival(CHANNEL, key, now, {"recipients": [recipient]}, raw)
+
+
+def parse(raw: bytes, envelope: Envelope, external_id: str) -> Incoming:
+    """Bytes of `arrival` -> `Incoming`. The answer goes by e-mail where an address was given."""
+    fields = {name: _clean(value) for name, value in orjson.loads(raw).items()}
+    email = email_address(fields["email"])
+    phone = phone_number(fields["phone"])
+    name = " ".join(fields["name"].split())
+    sender = Address("email", email, name) if email else Address("phone", phone, name)
+    recipients = envelope.get("recipients")
+    return Incoming(
+        channel=CHANNEL,
+        external_id=external_id,
+        sender=sender,
+        recipients=tuple(str(r) for r in recipients) if isinstance(recipients, list) else (),
+        subject=" ".join(fields["subject"].split()),
+        text=fields["text"].strip(),
+        language=fields.get("language", ""),
+        phone=Address("phone", phone, name) if phone else None,
+    )
+
+
+def email_address(value: str) -> str:
+    """The address in lower case, or empty when it cannot be one."""
+    value = unicodedata.normalize("NFC", value).strip().lower()
+    local, _, domain = value.rpartition("@")
+    fits = (
+        0 < len(local) <= 64
+        and len(domain) <= 253
+        and "." in domain.strip(".")
+        and all(label and len(label) <= 63 for label in domain.split("."))
+        and not any(c.isspace() or ord(c) < 33 or c in '<>()[]\\,;:"@' for c in local + domain)
+    )
+    return value if fits else ""
+
+
+def phone_number(value: str) -> str:
+    """The number in E.164 (Norwegian unless it says otherwise), or empty when it cannot be one."""
+    try:
+        number = phonenumbers.parse(value, "NO")
+    except phonenumbers.NumberParseException:
+        return ""
+    if not phonenumbers.is_possible_number(number):
+        return ""
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def _clean(value: str) -> str:
+    """NFC, without NUL, other control characters and lone surrogates; line ends as LF."""
+    value = value.replace("\r\n", "\n").replace("\r", "\n")
+    value = value.encode("utf-8", "replace").decode("utf-8")
+    return unicodedata.normalize(
+        "NFC", "".join(c for c in value if c in "\n\t" or unicodedata.category(c) != "Cc")
+    )

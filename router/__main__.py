@@ -1,0 +1,5 @@
+"""`python -m router` is `sentralbord`."""
+
+from router.cli import main
+
+main()

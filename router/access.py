@@ -1,0 +1,46 @@
+"""Who is asking, and what they may see and do. Every query for inquiries goes through `Actor`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from router.errors import ForbiddenError
+from router.models import Role
+
+if TYPE_CHECKING:
+    from router.events import LiveEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """A signed-in person or an API token. `departments` is None when all may be seen."""
+
+    role: Role
+    staff_id: int | None = None
+    name: str = ""
+    username: str = ""
+    departments: frozenset[str] | None = None
+    language: str = "nb"
+
+    def sees(self, department: str) -> bool:
+        """Whether inquiries of this department may be read and worked on."""
+        return self.departments is None or department in self.departments
+
+    def sees_event(self, event: LiveEvent) -> bool:
+        """Whether an event may reach this actor; events without a department go to the
+        switchboard."""
+        if self.departments is None:
+            return True
+        previous = event.data.get("from_department")
+        return event.department in self.departments or previous in self.departments
+
+    def require(self, *roles: Role) -> None:
+        """Raise `ForbiddenError` unless the actor has one of these roles."""
+        if self.role not in roles:
+            raise ForbiddenError
+
+
+def departments_for(role: Role, memberships: frozenset[str]) -> frozenset[str] | None:
+    """Operators and administrators see every department, the others their own."""
+    return None if role in {Role.OPERATOR, Role.ADMIN} else memberships

@@ -1,0 +1,225 @@
+"""The composition root: settings -> store -> channels -> ruleset -> web + jobs. The one module
+that knows all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import socket
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import IO, TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import structlog
+import uvicorn
+
+from channels.email import EmailChannel
+from channels.email.send import Smarthost, SmarthostSettings
+from channels.email.server import EmailServer, ListenSettings
+from router.clock import utc_now
+from router.db import Database
+from router.errors import SettingsError
+from router.events import EventHub
+from router.hall import Hall
+from router.jobs import Beat
+from router.outbox import Outbox, letterhead
+from router.preparing import Workshop
+from router.reception import Reception
+from router.routing import build_desk
+from router.store import prepare_data, remember_ruleset, require_schema, sync_departments
+from router.tokens import load_signer
+from router.web.app import create_app
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+    from channels.base import Channel
+    from router.preparing import Desk
+    from router.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def open_hall(
+    settings: Settings, clock: Callable[[], datetime] = utc_now
+) -> AsyncIterator[Hall]:
+    """The service without its web listener: doors open, jobs running. Closes in the reverse
+    order."""
+    prepare_data(settings)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(_only_one(settings.data))
+        require_schema(settings)
+        desk = build_desk(settings)
+        signer = load_signer(settings.data, settings.signing_key.get_secret_value())
+        db = Database(settings.database_url)
+        db.start()
+        stack.callback(db.stop)
+        await db.write(lambda session: sync_departments(session, settings))
+        await db.write(lambda session: remember_ruleset(session, desk, clock()))
+        hub = EventHub(db)
+        await hub.start()
+        stack.push_async_callback(hub.stop)
+        head = letterhead(settings, signer, ZoneInfo(desk.calendar.timezone))
+        channels: dict[str, Channel] = {}
+        outbox = Outbox(db, channels, settings.blobs, clock)
+        workshop = Workshop(partial(build_desk, settings))
+        workshop.start()
+        stack.callback(workshop.stop)
+        reception = Reception(db, desk, workshop, head, outbox, clock)
+        channels["email"] = _email_channel(settings, desk, reception, clock)
+        hall = Hall(
+            settings=settings,
+            db=db,
+            hub=hub,
+            signer=signer,
+            clock=clock,
+            ruleset=desk.ruleset,
+            calendar=desk.calendar,
+            reception=reception,
+            outbox=outbox,
+            reply_context=head,
+            channels=channels,
+        )
+        beat = hall.beat = Beat(hall)
+        reception.start()
+        stack.push_async_callback(reception.stop)
+        outbox.start()
+        stack.push_async_callback(outbox.stop)
+        beat.start()
+        stack.callback(beat.stop)
+        for channel in channels.values():
+            await channel.start()
+            stack.push_async_callback(channel.stop)
+        yield hall
+
+
+async def serve(settings: Settings, announce: Callable[[Hall, str], None]) -> None:
+    """The whole service until it is told to stop (SIGTERM, SIGINT).
+
+    `announce` is called once with the web address when everything answers.
+    Raises `SettingsError` or a `ChannelError` when it cannot start.
+    """
+    listener = _bind(settings.web.host, settings.web.port)
+    with contextlib.closing(listener):
+        async with open_hall(settings) as hall:
+            host, port = listener.getsockname()[:2]
+            server = _Server(
+                uvicorn.Config(
+                    create_app(hall),
+                    access_log=False,
+                    log_config=None,
+                    proxy_headers=False,
+                    server_header=False,
+                    timeout_graceful_shutdown=5,
+                    timeout_keep_alive=30,
+                )
+            )
+            stop = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, stop.set)
+            task = asyncio.create_task(server.serve([listener]), name="web")
+            ready = asyncio.create_task(server.ready.wait())
+            await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
+            if server.ready.is_set():
+                announce(hall, f"http://{_printable(host)}:{port}")
+                log.info("service.ready")
+                stopped = asyncio.create_task(stop.wait())
+                await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                stopped.cancel()
+            log.info("service.stopping")
+            await hall.hub.stop()
+            server.should_exit = True
+            await task
+
+
+class _Server(uvicorn.Server):
+    """Signals are ours: the doors close before the web does."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    def capture_signals(self) -> contextlib.nullcontext[None]:  # type: ignore[override]
+        return contextlib.nullcontext()
+
+
+def _email_channel(
+    settings: Settings, desk: Desk, reception: Reception, clock: Callable[[], datetime]
+) -> EmailChannel:
+    email = settings.channels.email
+    listen = ListenSettings(
+        host=email.listen.host,
+        port=email.listen.port,
+        hostname=email.listen.hostname,
+        max_size=email.listen.max_size,
+        trusted_peers=email.listen.trusted_peers,
+    )
+    smarthost = SmarthostSettings(
+        host=email.smarthost.host,
+        port=email.smarthost.port,
+        hostname=email.listen.hostname,
+        tls=email.smarthost.tls,
+        username=email.smarthost.username,
+        password=email.smarthost.password.get_secret_value(),
+        timeout=email.smarthost.timeout,
+    )
+    server = EmailServer(
+        listen,
+        desk.own.verdict,
+        reception.receive,
+        clock,
+        free_space=partial(_free_space, settings.data),
+    )
+    return EmailChannel(
+        email.listen.hostname, Smarthost(smarthost), server if email.listen.enabled else None
+    )
+
+
+def _free_space(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise SettingsError(
+            f"The web cannot listen on {host}:{port}: {error.strerror}. "
+            "Is another instance running? Set web.port or SENTRALBORD_WEB__PORT."
+        ) from error
+    return listener
+
+
+def _printable(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+@contextlib.contextmanager
+def _only_one(data: Path) -> Iterator[IO[str]]:
+    """Hold the data directory: two services on one store would each believe to be its only
+    writer."""
+    with (data / "service.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SettingsError(f"Another service already uses {data}.") from error
+        file.write(str(os.getpid()))
+        file.flush()
+        yield file

@@ -1,0 +1,327 @@
+"""The store: one writer thread with group commit, and read-only connections for views.
+
+Every write of every part is a job handed to the writer: it runs inside one transaction together
+with up to
+`BATCH` others, each in its own savepoint, and its future resolves only after the COMMIT. That
+makes an fsynced
+write cost about a millisecond however many arrive at once, and leaves exactly one checkpointer
+(SQLite before
+3.51.3 can corrupt its WAL with two). What differs between databases lives in this module alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import orjson
+import structlog
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.pool import NullPool, QueuePool
+from sqlmodel import Session
+
+from router.errors import StoreUnavailableError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+T = TypeVar("T")
+Job = Callable[[Session], T]
+
+log = structlog.get_logger(__name__)
+
+BATCH = 256
+QUEUE_LIMIT = 10_000
+SAFE_SQLITE = (3, 51, 3)
+"""First SQLite without the WAL-reset fault (sqlite.org/wal.html, "the WAL-reset bug")."""
+
+_WRITER_PRAGMAS = (
+    "PRAGMA journal_mode=WAL",
+    # FULL: a commit survives a power cut. NORMAL may lose the last ones, after a 250 was said.
+    "PRAGMA synchronous=FULL",
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA busy_timeout=10000",
+    "PRAGMA cache_size=-65536",
+    "PRAGMA temp_store=MEMORY",
+    "PRAGMA journal_size_limit=67108864",
+    "PRAGMA secure_delete=ON",
+)
+
+
+def sqlite_module() -> ModuleType:
+    """`pysqlite3` (bundles a SQLite without the WAL-reset fault) where it has a wheel, else the
+    system's."""
+    try:
+        return importlib.import_module("pysqlite3")
+    except ImportError:
+        return sqlite3
+
+
+def sqlite_version() -> tuple[int, ...]:
+    """The version of the SQLite library in use."""
+    return tuple(int(part) for part in sqlite_module().sqlite_version.split("."))
+
+
+def _dumps(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
+def writer_engine(url: str) -> Engine:
+    """Engine whose connections may write; also used by migrations."""
+    parsed = make_url(url)
+    options: dict[str, Any] = {
+        "json_serializer": _dumps,
+        "json_deserializer": orjson.loads,
+        "hide_parameters": True,
+        "poolclass": NullPool,
+    }
+    if parsed.get_backend_name() != "sqlite":
+        return create_engine(parsed, **options)
+    engine = create_engine(
+        parsed, module=sqlite_module(), connect_args={"check_same_thread": False}, **options
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        # Autocommit mode: the driver must not begin transactions of its own, see `begin` below.
+        connection.isolation_level = None
+        for pragma in _WRITER_PRAGMAS:
+            connection.execute(pragma)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def reader_engine(url: str, pool_size: int = 8) -> Engine:
+    """Engine whose connections cannot write, so that views can never hold the writer up."""
+    parsed = make_url(url)
+    options: dict[str, Any] = {
+        "json_serializer": _dumps,
+        "json_deserializer": orjson.loads,
+        "hide_parameters": True,
+        "poolclass": QueuePool,
+        "pool_size": pool_size,
+        "max_overflow": 40,
+    }
+    if parsed.get_backend_name() != "sqlite":
+        return create_engine(parsed, execution_options={"postgresql_readonly": True}, **options)
+    # mode=ro, not query_only: a query_only connection that closes last still checkpoints the WAL.
+    uri = parsed.set(database=f"file:{parsed.database}").update_query_dict(
+        {"mode": "ro", "uri": "true"}
+    )
+    engine = create_engine(
+        uri, module=sqlite_module(), connect_args={"check_same_thread": False}, **options
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        connection.isolation_level = None
+        for pragma in ("busy_timeout=10000", "cache_size=-16384", "temp_store=MEMORY"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # One snapshot per read session: a page never shows two states of the store.
+        connection.exec_driver_sql("BEGIN")
+
+    return engine
+
+
+@dataclass(slots=True)
+class _Queued:
+    job: Job[Any]
+    future: Future[Any]
+
+
+@dataclass(slots=True)
+class _Outcome:
+    queued: _Queued
+    result: Any = None
+    error: BaseException | None = None
+
+
+@dataclass(slots=True)
+class WriterStats:
+    """What the writer has done since the start."""
+
+    jobs: int = 0
+    commits: int = 0
+    failed_commits: int = 0
+    failed_jobs: int = field(default=0)
+
+
+class Database:
+    """The store as the rest of the hall sees it: `await write(job)`, `with read() as session`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.stats = WriterStats()
+        self._writer_engine = writer_engine(url)
+        self._reader_engine = reader_engine(url)
+        self._jobs: queue.SimpleQueue[_Queued | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+        self._listeners: list[Callable[[], None]] = []
+
+    def start(self) -> None:
+        """Open the writing connection and start its thread."""
+        if self._thread is not None:
+            return
+        connection = self._writer_engine.connect()
+        self._thread = threading.Thread(
+            target=self._run, args=(connection,), name="store-writer", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Run what is queued, commit, checkpoint, close."""
+        if self._thread is not None:
+            self._stopping = True
+            self._jobs.put(None)
+            self._thread.join()
+            self._thread = None
+        self._reader_engine.dispose()
+        self._writer_engine.dispose()
+
+    @property
+    def alive(self) -> bool:
+        """Whether writes are being carried out."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def backlog(self) -> int:
+        """Jobs waiting for the writer."""
+        return self._jobs.qsize()
+
+    def on_commit(self, listener: Callable[[], None]) -> None:
+        """Call `listener` (from the writer's thread) after each commit; a wake-up, not a
+        message."""
+        self._listeners.append(listener)
+
+    def submit(self, job: Job[T]) -> Future[T]:
+        """Queue a write. The future resolves after the COMMIT that holds it.
+
+        Raises `StoreUnavailableError` when too many writes are waiting or the writer has stopped.
+        """
+        if self._stopping or not self.alive or self.backlog >= QUEUE_LIMIT:
+            raise StoreUnavailableError
+        future: Future[T] = Future()
+        self._jobs.put(_Queued(job, future))
+        return future
+
+    async def write(self, job: Job[T]) -> T:
+        """Carry out a write. A cancelled caller does not undo it: jobs are idempotent by key."""
+        return await asyncio.shield(asyncio.wrap_future(self.submit(job)))
+
+    def write_sync(self, job: Job[T]) -> T:
+        """`write` for threads that have no event loop."""
+        return self.submit(job).result()
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session on one consistent snapshot; it cannot write."""
+        with Session(self._reader_engine, autoflush=False) as session:
+            yield session
+
+    def _run(self, connection: Connection) -> None:
+        try:
+            while True:
+                first = self._jobs.get()
+                if first is None:
+                    break
+                batch = [first]
+                closing = False
+                while len(batch) < BATCH:
+                    try:
+                        item = self._jobs.get_nowait()
+                    except queue.Empty:
+                        break
+                    if item is None:
+                        closing = True
+                        break
+                    batch.append(item)
+                self._commit(connection, batch)
+                if closing:
+                    break
+            self._checkpoint(connection)
+            connection.close()
+        except BaseException:
+            # A dead writer must never look alive: the process ends and is started again.
+            log.critical("store.writer_died", exc_info=True)
+            os._exit(70)
+
+    def _commit(self, connection: Connection, batch: list[_Queued]) -> None:
+        try:
+            with connection.begin():
+                outcomes = [self._attempt(connection, queued) for queued in batch]
+        except Exception as error:  # noqa: BLE001 - the whole batch is answered with it
+            self.stats.failed_commits += 1
+            log.error("store.commit_failed", error=type(error).__name__, jobs=len(batch))
+            for queued in batch:
+                _fail(queued.future, StoreUnavailableError())
+            return
+        self.stats.commits += 1
+        self.stats.jobs += len(batch)
+        for outcome in outcomes:
+            if outcome.error is None:
+                _resolve(outcome.queued.future, outcome.result)
+            else:
+                self.stats.failed_jobs += 1
+                _fail(outcome.queued.future, outcome.error)
+        for listener in self._listeners:
+            listener()
+
+    @staticmethod
+    def _attempt(connection: Connection, queued: _Queued) -> _Outcome:
+        connection.exec_driver_sql("SAVEPOINT job")
+        session = Session(
+            bind=connection,
+            join_transaction_mode="rollback_only",
+            autoflush=False,
+            expire_on_commit=False,
+        )
+        try:
+            result = queued.job(session)
+            session.flush()
+        except Exception as error:  # noqa: BLE001 - handed to whoever asked for the write
+            session.expunge_all()
+            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT job")
+            connection.exec_driver_sql("RELEASE SAVEPOINT job")
+            return _Outcome(queued, error=error)
+        connection.exec_driver_sql("RELEASE SAVEPOINT job")
+        session.expunge_all()
+        return _Outcome(queued, result=result)
+
+    def _checkpoint(self, connection: Connection) -> None:
+        if connection.dialect.name == "sqlite":
+            connection.connection.driver_connection.execute(  # type: ignore[union-attr]
+                "PRAGMA wal_checkpoint(TRUNCATE)"
+            )
+
+
+def _resolve(future: Future[Any], result: object) -> None:
+    if future.set_running_or_notify_cancel():
+        future.set_result(result)
+
+
+def _fail(future: Future[Any], error: BaseException) -> None:
+    if future.set_running_or_notify_cancel():
+        future.set_exception(error)
+
+
+def ping(session: Session) -> None:
+    """Raise when the store does not answer."""
+    session.connection().execute(text("SELECT 1"))

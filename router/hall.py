@@ -1,0 +1,47 @@
+"""What the parts of a running service share. `app.py` builds it; nothing here decides anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from channels.base import Channel
+    from router.db import Database
+    from router.events import EventHub
+    from router.jobs import Beat
+    from router.outbox import Letterhead, Outbox
+    from router.reception import Reception
+    from router.settings import Settings
+    from router.tokens import Signer
+    from rules.calendar import WorkingCalendar
+    from rules.ruleset import Ruleset
+
+
+@dataclass
+class Hall:
+    """The open service: settings, store, live events, ruleset, doors."""
+
+    settings: Settings
+    db: Database
+    hub: EventHub
+    signer: Signer
+    clock: Callable[[], datetime]
+    ruleset: Ruleset
+    calendar: WorkingCalendar
+    reception: Reception
+    outbox: Outbox
+    reply_context: Letterhead
+    channels: dict[str, Channel] = field(default_factory=dict)
+    beat: Beat | None = None
+
+    def status_url(self, inquiry_id: int) -> str:
+        """The resident's own page of an inquiry."""
+        return self.reply_context.status_url(inquiry_id)
+
+    def doors_health(self) -> dict[str, str]:
+        """Door -> what is wrong with it, empty when well."""
+        return {name: channel.health() for name, channel in self.channels.items()}

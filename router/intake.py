@@ -1,0 +1,648 @@
+"""Arrival -> contact, inquiry, message, decision, receipt: everything of one contact in ONE
+transaction.
+
+Threading, strongest first: the signed token of a reply address; a Message-ID we issued, from
+somebody who takes
+part in that inquiry; our reference in the subject, from somebody who takes part in it while it is
+open. A guessed
+number never joins a thread: it becomes a hint for the operator.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import bindparam, func, insert, select, update
+from sqlmodel import Session, col
+
+from channels.base import MessageKind
+from router import events, outbox
+from router.journal import DUPLICATE_WINDOW
+from router.models import (
+    Arrival,
+    ArrivalState,
+    Contact,
+    ContactAddress,
+    Counter,
+    DecisionRecord,
+    Direction,
+    Inquiry,
+    InquiryStatus,
+    Message,
+    OutboxItem,
+    ReplyState,
+    StoredAttachment,
+)
+from router.queue import add_to_counters, counted
+from rules.order import Lane, lane_of, queue_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from channels.base import Address
+    from router.outbox import Letterhead
+    from router.preparing import Prepared
+
+_ARRIVAL: Any = Arrival.__table__  # type: ignore[attr-defined]
+_ADDRESS: Any = ContactAddress.__table__  # type: ignore[attr-defined]
+_CONTACT: Any = Contact.__table__  # type: ignore[attr-defined]
+_INQUIRY: Any = Inquiry.__table__  # type: ignore[attr-defined]
+_MESSAGE: Any = Message.__table__  # type: ignore[attr-defined]
+_FILE: Any = StoredAttachment.__table__  # type: ignore[attr-defined]
+_DECISION: Any = DecisionRecord.__table__  # type: ignore[attr-defined]
+_OUTBOX: Any = OutboxItem.__table__  # type: ignore[attr-defined]
+
+_THE_ARRIVAL = _ARRIVAL.c.id == bindparam("arrival")
+
+_REFERENCE = re.compile(r"\[?\b(S-\d{4}-\d{6,9})\b\]?")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of one arrival."""
+
+    arrival_id: int
+    inquiry_id: int
+    ref: str
+    department: str
+    due_at: datetime
+    outcome: str
+    """`new`, `joined` (an existing thread), `duplicate` (the message was here already)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    message_id: int
+    inquiry_id: int
+    at: datetime
+
+
+def process(
+    session: Session, batch: Sequence[Prepared], head: Letterhead, now: datetime
+) -> list[Taken]:
+    """Take prepared arrivals in; one that is no longer `new` is passed over. All or nothing."""
+    waiting = _still_new(session, batch)
+    todo = [item for item in batch if item.arrival_id in waiting]
+    seen = _known_messages(session, todo)
+    taken: list[Taken] = []
+    fresh: list[tuple[Prepared, int | None]] = []
+    later: list[Prepared] = []
+    keys: set[tuple[str, str]] = set()
+    for item in todo:
+        key = (item.incoming.channel, item.incoming.external_id)
+        if key in keys:
+            later.append(item)
+        elif key in seen and item.received_at - seen[key].at <= DUPLICATE_WINDOW:
+            taken.append(_add_addressees(session, item, seen[key], now))
+        else:
+            if key in seen:
+                item = _as_new(item)
+            keys.add(key)
+            inquiry, hint = _find_thread(session, item, head)
+            if inquiry is not None:
+                taken.append(_join(session, item, inquiry, head, now))
+            else:
+                fresh.append((item, hint))
+    taken += _open(session, fresh, head, now)
+    for item in later:
+        known = _known_messages(session, [item])[item.incoming.channel, item.incoming.external_id]
+        taken.append(_add_addressees(session, item, known, now))
+    return taken
+
+
+def _still_new(session: Session, batch: Sequence[Prepared]) -> set[int]:
+    rows = session.connection().execute(
+        select(_ARRIVAL.c.id).where(
+            _ARRIVAL.c.id.in_([item.arrival_id for item in batch]),
+            _ARRIVAL.c.state == ArrivalState.NEW,
+        )
+    )
+    return set(rows.scalars())
+
+
+def _known_messages(session: Session, batch: Sequence[Prepared]) -> dict[tuple[str, str], _Known]:
+    rows = session.connection().execute(
+        select(
+            _MESSAGE.c.channel,
+            _MESSAGE.c.external_id,
+            _MESSAGE.c.id,
+            _MESSAGE.c.inquiry_id,
+            _MESSAGE.c.at,
+        ).where(_MESSAGE.c.external_id.in_([item.incoming.external_id for item in batch]))
+    )
+    return {
+        (channel, key): _Known(message, inquiry, at) for channel, key, message, inquiry, at in rows
+    }
+
+
+def _as_new(item: Prepared) -> Prepared:
+    """The same words sent again long after are a message of their own."""
+    key = f"{item.incoming.external_id}:{item.received_at:%Y-%m-%d}"
+    return replace(item, incoming=replace(item.incoming, external_id=key))
+
+
+def _add_addressees(session: Session, item: Prepared, known: _Known, now: datetime) -> Taken:
+    """The same message to another of our addresses: one inquiry that names both."""
+    message = session.get_one(Message, known.message_id)
+    inquiry = session.get_one(Inquiry, known.inquiry_id)
+    added = [a for a in item.incoming.recipients if a not in message.recipients]
+    if added:
+        message.recipients = [*message.recipients, *added]
+        session.flush()
+        events.record(
+            session,
+            "addressee_added",
+            at=now,
+            inquiry_id=inquiry.id,
+            department=inquiry.department,
+            data={"ref": inquiry.ref},
+        )
+    _finish(session, item, known.inquiry_id, ArrivalState.DUPLICATE, now)
+    return _taken(item, inquiry, "duplicate")
+
+
+def _find_thread(
+    session: Session, item: Prepared, head: Letterhead
+) -> tuple[Inquiry | None, int | None]:
+    """The inquiry a message belongs to, and the one it may belong to."""
+    incoming = item.incoming
+    if incoming.thread_token:
+        inquiry = _by_token(session, incoming.thread_token, head)
+        if inquiry is not None:
+            return inquiry, None
+    if incoming.forwarded:
+        return None, None
+    hint: int | None = None
+    for message_id in (incoming.in_reply_to, *reversed(incoming.references)):
+        number = head.inquiry_of(message_id) if message_id else None
+        inquiry = session.get(Inquiry, number) if number is not None else None
+        if inquiry is None:
+            continue
+        if _takes_part(session, inquiry, incoming.sender):
+            return inquiry, None
+        hint = hint or inquiry.id
+    for ref in _REFERENCE.findall(incoming.subject)[:3]:
+        inquiry = session.execute(select(Inquiry).where(col(Inquiry.ref) == ref)).scalar()
+        if inquiry is None:
+            continue
+        if inquiry.status is InquiryStatus.OPEN and _takes_part(session, inquiry, incoming.sender):
+            return inquiry, None
+        hint = hint or inquiry.id
+    return None, hint
+
+
+def _by_token(session: Session, token: str, head: Letterhead) -> Inquiry | None:
+    number = head.signer.verify("reply", token)
+    if number is not None:
+        return session.get(Inquiry, number)
+    number = head.signer.verify("return", token)
+    message = session.get(Message, number) if number is not None else None
+    return session.get(Inquiry, message.inquiry_id) if message is not None else None
+
+
+def _takes_part(session: Session, inquiry: Inquiry, sender: Address | None) -> bool:
+    if sender is None:
+        return False
+    if inquiry.sender_address == sender.value:
+        return True
+    query = select(func.count()).where(
+        _ADDRESS.c.contact_id == inquiry.contact_id,
+        _ADDRESS.c.channel == sender.channel,
+        _ADDRESS.c.value == sender.value,
+    )
+    return bool(session.connection().execute(query).scalar())
+
+
+def _join(
+    session: Session, item: Prepared, inquiry: Inquiry, head: Letterhead, now: datetime
+) -> Taken:
+    """Add a message to its thread. Only a person's message restarts an answered inquiry's clock."""
+    incoming = item.incoming
+    if incoming.kind is MessageKind.BOUNCE:
+        _mark_undelivered(session, item, inquiry, head, now)
+    with counted(session, inquiry):
+        inquiry.last_message_at = item.received_at
+        inquiry.version += 1
+        if incoming.kind is MessageKind.CONTACT:
+            _await_answer(session, item, inquiry, now)
+        if item.decision.emergency and incoming.kind is MessageKind.CONTACT:
+            inquiry.emergency = True
+            inquiry.emergency_seen_at = None
+            inquiry.lane = int(Lane.CRISIS)
+            inquiry.sort_at = item.received_at
+    session.flush()
+    message_id = (
+        session.connection()
+        .execute(insert(_MESSAGE).returning(_MESSAGE.c.id), _message_row(item, inquiry.id or 0))
+        .scalar_one()
+    )
+    _keep_files(session, [(item, message_id)])
+    events.record(
+        session,
+        "message_in",
+        at=now,
+        inquiry_id=inquiry.id,
+        department=inquiry.department,
+        data={
+            "ref": inquiry.ref,
+            "kind": incoming.kind.value,
+            "other_sender": not _takes_part(session, inquiry, incoming.sender),
+        },
+    )
+    if item.decision.emergency and incoming.kind is MessageKind.CONTACT:
+        _raise_alarm(session, inquiry.id or 0, inquiry.ref, inquiry.department, now)
+        if _may_answer(item) and incoming.sender is not None:
+            row = outbox.receipt_row(head, item, inquiry.id or 0, inquiry.ref, None, now)
+            session.connection().execute(insert(_OUTBOX), row)
+    _finish(session, item, inquiry.id or 0, ArrivalState.PROCESSED, now)
+    return _taken(item, inquiry, "joined")
+
+
+def _await_answer(session: Session, item: Prepared, inquiry: Inquiry, now: datetime) -> None:
+    reopened = inquiry.status is InquiryStatus.CLOSED
+    if reopened:
+        inquiry.status = InquiryStatus.OPEN
+        inquiry.closed_at = None
+    if reopened or inquiry.answered_at is not None:
+        # A new question after an answer is owed an answer of its own; an unanswered one keeps its
+        # date.
+        inquiry.answered_at = None
+        inquiry.due_at = item.due.due_at
+        inquiry.warn_at = item.due.warn_at or item.due.due_at
+        inquiry.calendar = item.due.calendar_identity
+        inquiry.warned_at = None
+        inquiry.overdue_at = None
+        inquiry.sort_at = item.received_at if inquiry.emergency else inquiry.due_at
+        events.record(
+            session,
+            "due_changed",
+            at=now,
+            inquiry_id=inquiry.id,
+            department=inquiry.department,
+            data={"ref": inquiry.ref, "due_at": item.due.due_at.isoformat()},
+        )
+    inquiry.reply_state = ReplyState.UNANSWERED
+    if reopened:
+        events.record(
+            session,
+            "reopened",
+            at=now,
+            inquiry_id=inquiry.id,
+            department=inquiry.department,
+            data={"ref": inquiry.ref, "by": "contact"},
+        )
+
+
+def _mark_undelivered(
+    session: Session, item: Prepared, inquiry: Inquiry, head: Letterhead, now: datetime
+) -> None:
+    """A bounce of our reply: the resident has not had an answer, so the inquiry needs a person
+    again."""
+    number = head.signer.verify("return", item.incoming.thread_token)
+    message = session.get(Message, number) if number is not None else None
+    if message is None or message.inquiry_id != inquiry.id:
+        return
+    message.delivery = "failed"
+    message.delivery_detail = "Mottakerens e-posttjeneste sendte meldingen tilbake."
+    with counted(session, inquiry):
+        inquiry.status = InquiryStatus.OPEN
+        inquiry.closed_at = None
+        inquiry.answered_at = None
+        inquiry.reply_state = ReplyState.NOT_DELIVERED
+    session.flush()
+    events.record(
+        session,
+        "not_delivered",
+        at=now,
+        inquiry_id=inquiry.id,
+        department=inquiry.department,
+        data={"ref": inquiry.ref},
+    )
+
+
+def _open(
+    session: Session,
+    fresh: Sequence[tuple[Prepared, int | None]],
+    head: Letterhead,
+    now: datetime,
+) -> list[Taken]:
+    """New inquiries, in bulk: one statement per table, whatever the number."""
+    if not fresh:
+        return []
+    connection = session.connection()
+    items = [item for item, _ in fresh]
+    contacts = _contacts(session, items, now)
+    refs = _references(session, [item.received_at.astimezone(head.zone).year for item in items])
+    inquiries = [
+        _inquiry_row(item, ref, contacts, hint)
+        for (item, hint), ref in zip(fresh, refs, strict=True)
+    ]
+    made = connection.execute(insert(_INQUIRY).returning(_INQUIRY.c.ref, _INQUIRY.c.id), inquiries)
+    ids: dict[str, int] = dict(made.all())
+    messages = {
+        key: number
+        for number, *key_parts in connection.execute(
+            insert(_MESSAGE).returning(_MESSAGE.c.id, _MESSAGE.c.channel, _MESSAGE.c.external_id),
+            [_message_row(item, ids[ref]) for item, ref in zip(items, refs, strict=True)],
+        )
+        for key in [tuple(key_parts)]
+    }
+    connection.execute(
+        insert(_DECISION),
+        [_decision_row(item, ids[ref], now) for item, ref in zip(items, refs, strict=True)],
+    )
+    log: list[dict[str, Any]] = []
+    letters: list[dict[str, Any]] = []
+    brakes = outbox.Brakes(session, items, head, now)
+    for item, ref in zip(items, refs, strict=True):
+        inquiry_id = ids[ref]
+        department = item.decision.department
+        log += _birth_events(item, inquiry_id, ref, now)
+        receipt = _may_answer(item) and (item.decision.emergency or brakes.allow(item))
+        forwarded = outbox.is_forwarded(head, item)
+        if receipt:
+            letters.append(outbox.receipt_row(head, item, inquiry_id, ref, forwarded, now))
+        if forwarded:
+            letters.append(outbox.forward_row(head, item, inquiry_id, ref, now))
+            log.append(_event_row("forwarded", inquiry_id, ref, department, now))
+        if _may_answer(item) and not receipt:
+            log.append(_event_row("receipt_withheld", inquiry_id, ref, department, now))
+    if letters:
+        connection.execute(insert(_OUTBOX), letters)
+    _keep_files(
+        session,
+        [(i, messages[i.incoming.channel, i.incoming.external_id]) for i in items if i.files],
+    )
+    events.record_many(session, log)
+    changes: dict[str, int] = {}
+    for item in items:
+        name = f"open:{item.decision.department}"
+        changes[name] = changes.get(name, 0) + 1
+    add_to_counters(session, changes)
+    connection.execute(
+        update(_ARRIVAL).where(_THE_ARRIVAL),
+        [
+            {
+                "arrival": item.arrival_id,
+                "state": ArrivalState.PROCESSED,
+                "inquiry_id": ids[ref],
+                "processed_at": now,
+            }
+            for item, ref in zip(items, refs, strict=True)
+        ],
+    )
+    return [
+        Taken(item.arrival_id, ids[ref], ref, item.decision.department, item.due.due_at, "new")
+        for item, ref in zip(items, refs, strict=True)
+    ]
+
+
+def _contacts(
+    session: Session, items: Sequence[Prepared], now: datetime
+) -> dict[tuple[str, str], int]:
+    """(channel, address) -> contact id, made where the address is new."""
+    connection = session.connection()
+    wanted: dict[tuple[str, str], tuple[Address, str]] = {}
+    for item in items:
+        for address in (item.incoming.sender, item.incoming.phone):
+            if address is not None:
+                wanted.setdefault(
+                    (address.channel, address.value), (address, item.incoming.language)
+                )
+    found = {
+        (channel, value): contact
+        for channel, value, contact in connection.execute(
+            select(_ADDRESS.c.channel, _ADDRESS.c.value, _ADDRESS.c.contact_id).where(
+                _ADDRESS.c.value.in_([value for _, value in wanted])
+            )
+        )
+    }
+    new_people: list[tuple[str, str]] = [
+        (item.incoming.sender.channel, item.incoming.sender.value)
+        for item in items
+        if item.incoming.sender is not None
+        and (item.incoming.sender.channel, item.incoming.sender.value) not in found
+    ]
+    new_people = list(dict.fromkeys(new_people))
+    if new_people:
+        made = connection.execute(
+            insert(_CONTACT).returning(_CONTACT.c.id, sort_by_parameter_order=True),
+            [
+                {"name": wanted[key][0].name, "language": wanted[key][1], "created_at": now}
+                for key in new_people
+            ],
+        ).scalars()
+        found |= dict(zip(new_people, made, strict=True))
+    rows = [(key, found[key]) for key in new_people]
+    for item in items:
+        # A second way to reach the person, given in the same breath, belongs to the same contact.
+        phone, sender = item.incoming.phone, item.incoming.sender
+        if phone is not None and sender is not None and (phone.channel, phone.value) not in found:
+            found[phone.channel, phone.value] = found[sender.channel, sender.value]
+            rows.append(((phone.channel, phone.value), found[sender.channel, sender.value]))
+    if rows:
+        connection.execute(
+            insert(_ADDRESS),
+            [
+                {
+                    "contact_id": contact,
+                    "channel": key[0],
+                    "value": key[1],
+                    "name": wanted[key][0].name,
+                    "created_at": now,
+                }
+                for key, contact in rows
+            ],
+        )
+    return found
+
+
+def _references(session: Session, years: Iterable[int]) -> list[str]:
+    """The next running references, `S-2026-000123`, one per given year of receipt."""
+    wanted: dict[int, int] = {}
+    years = list(years)
+    for year in years:
+        wanted[year] = wanted.get(year, 0) + 1
+    add_to_counters(session, {f"ref:{year}": count for year, count in wanted.items()})
+    following: dict[int, int] = {}
+    for year, count in wanted.items():
+        last = session.connection().execute(
+            select(col(Counter.value)).where(col(Counter.name) == f"ref:{year}")
+        )
+        following[year] = last.scalar_one() - count
+    refs = []
+    for year in years:
+        following[year] += 1
+        refs.append(f"S-{year}-{following[year]:06d}")
+    return refs
+
+
+def _inquiry_row(
+    item: Prepared, ref: str, contacts: dict[tuple[str, str], int], hint: int | None
+) -> dict[str, Any]:
+    incoming, decision = item.incoming, item.decision
+    sender = incoming.sender
+    lane, sort_at, *_ = queue_key(
+        lane_of(crisis=decision.emergency, live=False),
+        received_at=item.received_at,
+        id=ref,
+        due_at=item.due.due_at,
+    )
+    return {
+        "ref": ref,
+        "channel": incoming.channel,
+        "kind": decision.kind or incoming.kind.value,
+        "status": InquiryStatus.OPEN,
+        "reply_state": ReplyState.UNANSWERED,
+        "subject": incoming.subject[:500],
+        "contact_id": contacts[sender.channel, sender.value] if sender else None,
+        "sender_name": sender.name if sender else "",
+        "sender_address": sender.value if sender else "",
+        "department": decision.department,
+        "received_at": item.received_at,
+        "due_at": item.due.due_at,
+        "warn_at": item.due.warn_at or item.due.due_at,
+        "target": decision.target,
+        "calendar": item.due.calendar_identity,
+        "last_message_at": item.received_at,
+        "lane": int(lane),
+        "sort_at": sort_at,
+        "language": incoming.language,
+        "sensitivity": decision.sensitivity,
+        "emergency": decision.emergency,
+        "tags": _tags(item),
+        "hint_id": hint,
+        "version": 1,
+    }
+
+
+def _tags(item: Prepared) -> list[str]:
+    kind = item.incoming.kind
+    extra = [] if kind is MessageKind.CONTACT else [kind.value]
+    return [*item.decision.tags, *extra]
+
+
+def _message_row(item: Prepared, inquiry_id: int) -> dict[str, Any]:
+    incoming = item.incoming
+    return {
+        "inquiry_id": inquiry_id,
+        "channel": incoming.channel,
+        "external_id": incoming.external_id,
+        "direction": Direction.IN,
+        "kind": incoming.kind.value,
+        "sender_name": incoming.sender.name if incoming.sender else "",
+        "sender_address": incoming.sender.value if incoming.sender else "",
+        "recipients": list(incoming.recipients),
+        "subject": incoming.subject,
+        "text": incoming.text,
+        "html": incoming.html,
+        "at": item.received_at,
+        "message_id": incoming.message_id,
+        "reply_to": incoming.reply_to.value if incoming.reply_to else "",
+        "arrival_id": item.arrival_id,
+        "delivery": "",
+        "delivery_detail": "",
+        "defects": list(incoming.defects),
+    }
+
+
+def _decision_row(item: Prepared, inquiry_id: int, now: datetime) -> dict[str, Any]:
+    decision = item.decision
+    return {
+        "inquiry_id": inquiry_id,
+        "at": now,
+        "department": decision.department,
+        "rule": decision.rule,
+        "reason": decision.reason,
+        "reason_text": decision.reason_text,
+        "ruleset": decision.ruleset,
+        "staff_id": None,
+        "trace": dict(decision.trace),
+        "presence": {},
+    }
+
+
+def _birth_events(item: Prepared, inquiry_id: int, ref: str, now: datetime) -> list[dict[str, Any]]:
+    department = item.decision.department
+    received = _event_row("received", inquiry_id, ref, department, now)
+    received["data"]["channel"] = item.incoming.channel
+    if item.incoming.receipt_barred:
+        received["data"]["receipt_barred"] = item.incoming.receipt_barred
+    routed = _event_row("routed", inquiry_id, ref, department, now)
+    routed["data"] |= {"rule": item.decision.rule, "reason": item.decision.reason}
+    rows = [received, routed]
+    if item.decision.emergency and item.incoming.kind is MessageKind.CONTACT:
+        rows.append(_event_row("emergency", inquiry_id, ref, department, now))
+    return rows
+
+
+def _event_row(
+    kind: str, inquiry_id: int, ref: str, department: str, now: datetime
+) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "at": now,
+        "inquiry_id": inquiry_id,
+        "department": department,
+        "staff_id": None,
+        "once": None,
+        "data": {"ref": ref},
+    }
+
+
+def _raise_alarm(
+    session: Session, inquiry_id: int, ref: str, department: str, now: datetime
+) -> None:
+    events.record_many(session, [_event_row("emergency", inquiry_id, ref, department, now)])
+
+
+def _may_answer(item: Prepared) -> bool:
+    incoming = item.incoming
+    return (
+        incoming.kind is MessageKind.CONTACT
+        and not incoming.receipt_barred
+        and incoming.sender is not None
+        and incoming.sender.channel == "email"
+    )
+
+
+def _keep_files(session: Session, pairs: Sequence[tuple[Prepared, int]]) -> None:
+    rows = [
+        {
+            "message_id": message_id,
+            "filename": file.filename,
+            "content_type": file.content_type,
+            "size": file.size,
+            "sha256": file.sha256,
+            "content_id": file.content_id,
+            "inline": file.inline,
+        }
+        for item, message_id in pairs
+        for file in item.files
+    ]
+    if rows:
+        session.connection().execute(insert(_FILE), rows)
+
+
+def _finish(
+    session: Session, item: Prepared, inquiry_id: int, state: ArrivalState, now: datetime
+) -> None:
+    session.connection().execute(
+        update(_ARRIVAL)
+        .where(_ARRIVAL.c.id == item.arrival_id)
+        .values(state=state, inquiry_id=inquiry_id, processed_at=now)
+    )
+
+
+def _taken(item: Prepared, inquiry: Inquiry, outcome: str) -> Taken:
+    return Taken(
+        item.arrival_id,
+        inquiry.id or 0,
+        inquiry.ref,
+        inquiry.department,
+        inquiry.due_at,
+        outcome,
+    )

@@ -1,0 +1,106 @@
+"""The few things done on a beat. Declared here, held in memory; what is due lives in the store,
+not in a job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, JobExecutionEvent
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from router import deadlines, staff
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from router.hall import Hall
+
+log = structlog.get_logger(__name__)
+
+PATIENCE = timedelta(seconds=60)
+"""An arrival unprocessed for so long raises an alarm on the desk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One beat."""
+
+    name: str
+    seconds: int
+    run: Callable[[Hall], Awaitable[object]]
+
+
+async def sweep_deadlines(hall: Hall) -> None:
+    """Warn and mark overdue."""
+    await deadlines.sweep(hall.db, hall.clock())
+
+
+async def watch_arrivals(hall: Hall) -> None:
+    """Find arrivals nobody has in hand, and raise an alarm for old ones."""
+    hall.reception.find_waiting()
+    now = hall.clock()
+    await hall.db.write(lambda session: deadlines.alarm_unprocessed(session, now, PATIENCE))
+
+
+async def forget_credentials(hall: Hall) -> None:
+    """Delete sessions and one-time sign-ins that have run out."""
+    now = hall.clock()
+    await hall.db.write(lambda session: staff.purge_expired(session, now))
+
+
+JOBS = (
+    Job("sweep_deadlines", 5, sweep_deadlines),
+    Job("watch_arrivals", 15, watch_arrivals),
+    Job("forget_credentials", 3600, forget_credentials),
+)
+
+
+class Beat:
+    """APScheduler with the jobs above: one at a time each, late ones run once, failures are
+    told."""
+
+    def __init__(self, hall: Hall) -> None:
+        self._hall = hall
+        self.last_run: dict[str, datetime] = {}
+        self.failing: dict[str, str] = {}
+        self._scheduler = AsyncIOScheduler(
+            timezone=UTC,
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+        )
+        self._scheduler.add_listener(self._note, EVENT_JOB_EXECUTED | EVENT_JOB_ERROR)
+
+    def start(self) -> None:
+        """Run every job soon, then on its beat."""
+        for job in JOBS:
+            self._scheduler.add_job(
+                partial(job.run, self._hall),
+                "interval",
+                seconds=job.seconds,
+                id=job.name,
+                next_run_time=datetime.now(UTC),
+            )
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """Stop the beat."""
+        self._scheduler.shutdown(wait=False)
+
+    def health(self) -> str:
+        """Empty when well, else which job fails or has not run."""
+        if self.failing:
+            return "; ".join(f"{name}: {error}" for name, error in sorted(self.failing.items()))
+        if not self._scheduler.running:
+            return "The scheduler is not running."
+        return ""
+
+    def _note(self, event: JobExecutionEvent | Any) -> None:
+        if event.exception is None:
+            self.last_run[event.job_id] = datetime.now(UTC)
+            self.failing.pop(event.job_id, None)
+            return
+        self.failing[event.job_id] = type(event.exception).__name__
+        log.error("job.failed", job=event.job_id, error=type(event.exception).__name__)

@@ -1,0 +1,217 @@
+"""What we write by ourselves: receipt, emergency answer, forwarding note, and the frame around a
+reply.
+
+Short, in the resident's language, and never a word of what they wrote (RFC 3834 §3.1.8: an
+automatic answer
+that quotes can be abused to carry a stranger's text).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from babel.dates import format_date, format_time
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from zoneinfo import ZoneInfo
+
+Language = Literal["nb", "nn", "en"]
+_LOCALES = {"nb": "nb_NO", "nn": "nn_NO", "en": "en_GB"}
+
+TEXTS: dict[str, dict[str, str]] = {
+    "nb": {
+        "receipt_subject": "Vi har fått henvendelsen din",
+        "receipt": (
+            "Hei!\n\n"
+            "Takk for henvendelsen. Den har fått referansen {ref} og ligger hos {department}.\n"
+            "Du får svar senest {due}.\n\n"
+            "Følg saken eller skriv mer her:\n{status_url}\n\n"
+            "Du kan også svare på denne e-posten. Ikke send fødselsnummer eller andre følsomme\n"
+            "opplysninger på e-post. E-post til kommunen kan bli offentlig.\n\n"
+            "Vennlig hilsen\n{municipality}\n{phone}\n"
+        ),
+        "receipt_external": (
+            "Hei!\n\n"
+            "Takk for henvendelsen. Den har fått referansen {ref}.\n"
+            "Dette er det {department} som svarer på, ikke kommunen. Vi har sendt henvendelsen\n"
+            "videre dit, og de svarer deg direkte.\n{website}\n"
+            "Du kan se henvendelsen her:\n{status_url}\n\n"
+            "Vennlig hilsen\n{municipality}\n{phone}\n"
+        ),
+        "referred_external": (
+            "Hei!\n\n"
+            "Takk for henvendelsen. Den har fått referansen {ref}.\n"
+            "Dette er det {department} som svarer på, ikke kommunen.\n{website}\n"
+            "Vi ser på henvendelsen din senest {due}. Du kan følge den her:\n{status_url}\n\n"
+            "Vennlig hilsen\n{municipality}\n{phone}\n"
+        ),
+        "emergency_subject": "Er det nødvendig med hjelp nå? Ring 110, 112 eller 113",
+        "emergency": (
+            "Er liv eller helse i fare nå, må du ringe. Vi leser ikke e-post døgnet rundt.\n\n"
+            "  110  Brann\n"
+            "  112  Politi\n"
+            "  113  Ambulanse\n"
+            "  116 117  Legevakt\n"
+            "  116 111  Alarmtelefonen for barn og unge\n"
+            "  116 123  Mental Helse\n\n"
+            "---\n\n"
+        ),
+        "forward_subject": "Videresendt fra {municipality}: {subject}",
+        "forward": (
+            "Til {department}\n\n"
+            "Vi har fått en henvendelse som vi mener hører til hos dere, og sender den videre etter\n"
+            "forvaltningsloven § 11. Innbyggeren har fått beskjed om at dere svarer direkte.\n"
+            "Hører den ikke til hos dere, svar på denne e-posten.\n\n"
+            "Vår referanse: {ref}\n"
+            "Fra: {sender}\n"
+            "Mottatt: {received}\n\n"
+            "{text}\n\n"
+            "Vennlig hilsen\n{municipality}\n{phone}\n"
+        ),
+        "reply_end": "\n\nVennlig hilsen\n{staff}\n{department}, {municipality}\n\nReferanse: {ref}\n{status_url}\n",
+        "no_subject": "Henvendelse",
+        "at": "{date} kl. {time}",
+        "date": "EEEE d. MMMM y",
+    },
+    "nn": {
+        "receipt_subject": "Vi har fått førespurnaden din",
+        "receipt": (
+            "Hei!\n\n"
+            "Takk for førespurnaden. Han har fått referansen {ref} og ligg hos {department}.\n"
+            "Du får svar seinast {due}.\n\n"
+            "Følg saka eller skriv meir her:\n{status_url}\n\n"
+            "Du kan òg svare på denne e-posten. Ikkje send fødselsnummer eller andre kjenslevare\n"
+            "opplysningar på e-post. E-post til kommunen kan bli offentleg.\n\n"
+            "Venleg helsing\n{municipality}\n{phone}\n"
+        ),
+        "receipt_external": (
+            "Hei!\n\n"
+            "Takk for førespurnaden. Han har fått referansen {ref}.\n"
+            "Dette er det {department} som svarer på, ikkje kommunen. Vi har sendt førespurnaden\n"
+            "vidare dit, og dei svarer deg direkte.\n{website}\n"
+            "Du kan sjå førespurnaden her:\n{status_url}\n\n"
+            "Venleg helsing\n{municipality}\n{phone}\n"
+        ),
+        "referred_external": (
+            "Hei!\n\n"
+            "Takk for førespurnaden. Han har fått referansen {ref}.\n"
+            "Dette er det {department} som svarer på, ikkje kommunen.\n{website}\n"
+            "Vi ser på førespurnaden din seinast {due}. Du kan følgje han her:\n{status_url}\n\n"
+            "Venleg helsing\n{municipality}\n{phone}\n"
+        ),
+        "emergency_subject": "Treng du hjelp no? Ring 110, 112 eller 113",
+        "emergency": (
+            "Er liv eller helse i fare no, må du ringje. Vi les ikkje e-post døgnet rundt.\n\n"
+            "  110  Brann\n"
+            "  112  Politi\n"
+            "  113  Ambulanse\n"
+            "  116 117  Legevakt\n"
+            "  116 111  Alarmtelefonen for barn og unge\n"
+            "  116 123  Mental Helse\n\n"
+            "---\n\n"
+        ),
+        "forward_subject": "Vidaresendt frå {municipality}: {subject}",
+        "forward": (
+            "Til {department}\n\n"
+            "Vi har fått ein førespurnad som vi meiner høyrer til hos dykk, og sender han vidare etter\n"
+            "forvaltningslova § 11. Innbyggjaren har fått melding om at de svarer direkte.\n"
+            "Høyrer han ikkje til hos dykk, svar på denne e-posten.\n\n"
+            "Vår referanse: {ref}\n"
+            "Frå: {sender}\n"
+            "Motteken: {received}\n\n"
+            "{text}\n\n"
+            "Venleg helsing\n{municipality}\n{phone}\n"
+        ),
+        "reply_end": "\n\nVenleg helsing\n{staff}\n{department}, {municipality}\n\nReferanse: {ref}\n{status_url}\n",
+        "no_subject": "Førespurnad",
+        "at": "{date} kl. {time}",
+        "date": "EEEE d. MMMM y",
+    },
+    "en": {
+        "receipt_subject": "We have received your inquiry",
+        "receipt": (
+            "Hello!\n\n"
+            "Thank you for your inquiry. Its reference is {ref}, and it is with {department}.\n"
+            "You will have an answer by {due}.\n\n"
+            "Follow it or add more here:\n{status_url}\n\n"
+            "You can also reply to this e-mail. Please do not send national identity numbers or other\n"
+            "sensitive information by e-mail. E-mail to the municipality may become public.\n\n"
+            "Kind regards\n{municipality}\n{phone}\n"
+        ),
+        "receipt_external": (
+            "Hello!\n\n"
+            "Thank you for your inquiry. Its reference is {ref}.\n"
+            "This is answered by {department}, not by the municipality. We have forwarded your\n"
+            "inquiry to them, and they will answer you directly.\n{website}\n"
+            "You can see the inquiry here:\n{status_url}\n\n"
+            "Kind regards\n{municipality}\n{phone}\n"
+        ),
+        "referred_external": (
+            "Hello!\n\n"
+            "Thank you for your inquiry. Its reference is {ref}.\n"
+            "This is answered by {department}, not by the municipality.\n{website}\n"
+            "We will look at your inquiry by {due}. You can follow it here:\n{status_url}\n\n"
+            "Kind regards\n{municipality}\n{phone}\n"
+        ),
+        "emergency_subject": "Do you need help now? Call 110, 112 or 113",
+        "emergency": (
+            "If life or health is in danger now, you must call. We do not read e-mail around the clock.\n\n"
+            "  110  Fire\n"
+            "  112  Police\n"
+            "  113  Ambulance\n"
+            "  116 117  Out-of-hours doctor\n"
+            "  116 111  Alarm telephone for children and young people\n"
+            "  116 123  Mental health helpline\n\n"
+            "---\n\n"
+        ),
+        "forward_subject": "Forwarded from {municipality}: {subject}",
+        "forward": (
+            "To {department}\n\n"
+            "We have received an inquiry that we believe is yours, and forward it under the Public\n"
+            "Administration Act, section 11. The resident has been told that you answer directly.\n"
+            "If it is not yours, reply to this e-mail.\n\n"
+            "Our reference: {ref}\n"
+            "From: {sender}\n"
+            "Received: {received}\n\n"
+            "{text}\n\n"
+            "Kind regards\n{municipality}\n{phone}\n"
+        ),
+        "reply_end": "\n\nKind regards\n{staff}\n{department}, {municipality}\n\nReference: {ref}\n{status_url}\n",
+        "no_subject": "Inquiry",
+        "at": "{date} at {time}",
+        "date": "EEEE d MMMM y",
+    },
+}
+
+
+def letter_language(language: str) -> str:
+    """The language we write in: the resident's where we have it, else bokmål."""
+    return language if language in TEXTS else "nb"
+
+
+def write(language: str, name: str, **values: object) -> str:
+    """One text with its blanks filled in."""
+    return TEXTS[letter_language(language)][name].format(**values)
+
+
+def moment_in_words(instant: datetime, zone: ZoneInfo, language: str) -> str:
+    """`onsdag 25. november 2026 kl. 15:45`, in local time."""
+    language = letter_language(language)
+    local = instant.astimezone(zone)
+    texts = TEXTS[language]
+    return texts["at"].format(
+        date=format_date(local, texts["date"], locale=_LOCALES[language]),
+        time=format_time(local, "HH:mm", locale=_LOCALES[language]),
+    )
+
+
+def tagged_subject(subject: str, ref: str, language: str) -> str:
+    """`SV: <subject> [S-2026-000123]`, at most 200 characters, without piling up prefixes and
+    tags."""
+    prefix = {"en": "Re: "}.get(letter_language(language), "SV: ")
+    bare = subject.replace(f"[{ref}]", "").strip() or TEXTS[letter_language(language)]["no_subject"]
+    while bare[:3].lower() in {"sv:", "re:"}:
+        bare = bare[3:].strip()
+    room = 200 - len(prefix) - len(ref) - 3
+    return f"{prefix}{bare[:room].strip()} [{ref}]"

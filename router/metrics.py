@@ -1,0 +1,50 @@
+"""What is counted and timed, for `/metrics`.
+
+Labels hold codes, slugs and route templates; never personal data.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+
+REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
+
+ARRIVALS = Counter(
+    "sentralbord_arrivals",
+    "What the doors took, by how the journal answered (accepted, duplicate, refused …).",
+    ["channel", "disposition"],
+    registry=REGISTRY,
+)
+PROCESSED = Counter(
+    "sentralbord_processed",
+    "Arrivals after intake, by outcome (new, threaded, duplicate, parked …).",
+    ["channel", "outcome"],
+    registry=REGISTRY,
+)
+INQUIRIES = Counter(
+    "sentralbord_inquiries",
+    "New inquiries by the department that the rules chose.",
+    ["department"],
+    registry=REGISTRY,
+)
+INTAKE_SECONDS = Histogram(
+    "sentralbord_intake_seconds",
+    "From the journal's commit until the inquiry stands in the queue.",
+    ["channel"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300),
+    registry=REGISTRY,
+)
+DELIVERIES = Counter(
+    "sentralbord_deliveries",
+    "Attempts to send, by outcome (sent, retried, uncertain, failed).",
+    ["channel", "kind", "outcome"],
+    registry=REGISTRY,
+)
+HTTP_SECONDS = Histogram(
+    "sentralbord_http_seconds",
+    "Time to answer a request, by route template; of a live stream, the time to its first byte.",
+    ["method", "route", "status"],
+    buckets=(0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+    registry=REGISTRY,
+)

@@ -1,0 +1,571 @@
+"""Messages on their way out. The only way to send: written with the event that causes it,
+delivered afterwards.
+
+A row holds the whole `Outgoing` with its Message-ID and date fixed, and composing it is a pure
+function, so a
+second attempt sends identical bytes. Leases keep two senders apart; an attempt whose outcome is
+unknown becomes
+`uncertain` and is never repeated blindly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from sqlalchemy import func, select, update
+from sqlmodel import Session, col
+
+from channels.base import (
+    Address,
+    Attachment,
+    Channel,
+    ChannelError,
+    MisconfiguredError,
+    Outgoing,
+    OutgoingKind,
+    PermanentError,
+    UncertainError,
+)
+from router import events, letters, metrics
+from router.blobs import read_blob
+from router.errors import NotFoundError
+from router.models import Inquiry, InquiryStatus, Message, OutboxItem, ReplyState
+from router.queue import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+    from zoneinfo import ZoneInfo
+
+    from router.db import Database
+    from router.preparing import Prepared
+    from router.settings import Department, Settings
+    from router.tokens import Signer
+
+log = structlog.get_logger(__name__)
+
+LEASE = timedelta(minutes=5)
+RETRY_MINUTES = (1, 5, 15, 30, 60)
+RETRY_LATER = timedelta(hours=4)
+GIVE_UP = timedelta(days=3)
+NOTICE_AFTER = timedelta(hours=4)
+"""An operator is told when a message has waited this long."""
+BATCH = 50
+CIRCUIT_PAUSE = timedelta(minutes=1)
+"""Pause after the smarthost refused *us* (log-in, sender): no message is to blame, none loses an
+attempt."""
+
+_TABLE: Any = OutboxItem.__table__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Letterhead:
+    """What every letter carries: who we are, how to reach us, and the signer of reply addresses."""
+
+    municipality: str
+    phone: str
+    sender: str
+    domain: str
+    public_url: str
+    zone: ZoneInfo
+    signer: Signer
+    departments: Mapping[str, Department]
+    per_sender_per_day: int
+    per_domain_per_hour: int
+
+    def reply_address(self, inquiry_id: int) -> str:
+        """Where an answer to our letter finds its inquiry."""
+        return f"svar+{self.signer.sign('reply', inquiry_id)}@{self.domain}"
+
+    def return_path(self, message_id: int) -> str:
+        """Where a bounce of this message finds it (VERP)."""
+        return f"retur+{self.signer.sign('return', message_id)}@{self.domain}"
+
+    def new_message_id(self, inquiry_id: int) -> str:
+        """A Message-ID that later proves which inquiry it belongs to."""
+        token = self.signer.sign("message-id", inquiry_id)
+        return f"<{token}.{secrets.token_hex(8)}@{self.domain}>"
+
+    def inquiry_of(self, message_id: str) -> int | None:
+        """The inquiry a Message-ID of ours was issued for; None for everybody else's."""
+        local, _, domain = message_id.strip().strip("<>").rpartition("@")
+        if domain.lower() != self.domain:
+            return None
+        return self.signer.verify("message-id", local.partition(".")[0])
+
+    def status_url(self, inquiry_id: int) -> str:
+        """The resident's own page of an inquiry."""
+        return f"{self.public_url}/status/{self.signer.sign('status', inquiry_id)}"
+
+
+def letterhead(settings: Settings, signer: Signer, zone: ZoneInfo) -> Letterhead:
+    """The letterhead of an installation."""
+    email = settings.channels.email
+    return Letterhead(
+        municipality=settings.municipality.name,
+        phone=settings.municipality.phone,
+        sender=email.sender,
+        domain=email.domain.lower(),
+        public_url=settings.public_url,
+        zone=zone,
+        signer=signer,
+        departments=settings.departments,
+        per_sender_per_day=email.receipts.per_sender_per_day,
+        per_domain_per_hour=email.receipts.per_domain_per_hour,
+    )
+
+
+class Brakes:
+    """Limits on automatic receipts, per sender and per domain: a robot that changes its sender
+    runs dry too."""
+
+    def __init__(
+        self, session: Session, items: Sequence[Prepared], head: Letterhead, now: datetime
+    ) -> None:
+        self._head = head
+        senders = {i.incoming.sender.value for i in items if i.incoming.sender is not None}
+        rows = session.connection().execute(
+            select(_TABLE.c.recipient, func.count())
+            .where(
+                _TABLE.c.recipient.in_(senders),
+                _TABLE.c.kind == OutgoingKind.RECEIPT.value,
+                _TABLE.c.created_at > now - timedelta(days=1),
+            )
+            .group_by(_TABLE.c.recipient)
+        )
+        self._sent: dict[str, int] = dict(rows.all())
+        self._domains: dict[str, int] = {}
+        self._session = session
+        self._now = now
+
+    def allow(self, item: Prepared) -> bool:
+        """Whether this sender may have another receipt; counts it when so."""
+        if item.incoming.sender is None:
+            return False
+        address = item.incoming.sender.value
+        domain = address.rpartition("@")[2]
+        if domain not in self._domains:
+            self._domains[domain] = self._sent_to_domain(domain)
+        if (
+            self._sent.get(address, 0) >= self._head.per_sender_per_day
+            or self._domains[domain] >= self._head.per_domain_per_hour
+        ):
+            return False
+        self._sent[address] = self._sent.get(address, 0) + 1
+        self._domains[domain] += 1
+        return True
+
+    def _sent_to_domain(self, domain: str) -> int:
+        query = select(func.count()).where(
+            _TABLE.c.recipient_domain == domain,
+            _TABLE.c.kind == OutgoingKind.RECEIPT.value,
+            _TABLE.c.created_at > self._now - timedelta(hours=1),
+        )
+        return self._session.connection().execute(query).scalar_one()
+
+
+def is_forwarded(head: Letterhead, item: Prepared) -> bool:
+    """Whether a contact goes on to an external body by itself: not when sensitive, urgent or from
+    a robot."""
+    department = head.departments[item.decision.department]
+    return bool(
+        department.external
+        and department.forward_to
+        and not item.decision.sensitivity
+        and not item.decision.emergency
+        and item.incoming.kind == "contact"
+    )
+
+
+def receipt_row(
+    head: Letterhead,
+    item: Prepared,
+    inquiry_id: int,
+    ref: str,
+    forwarded: bool | None,
+    now: datetime,
+) -> dict[str, Any]:
+    """The automatic receipt; headed by the emergency numbers when the contact sounds like an
+    emergency.
+
+    `forwarded` is None for a later message of a thread, which has its receipt already.
+    """
+    incoming, decision = item.incoming, item.decision
+    language = letters.letter_language(incoming.language)
+    department = head.departments[decision.department]
+    name = "receipt"
+    if department.external:
+        name = "receipt_external" if forwarded else "referred_external"
+    text = letters.write(
+        language,
+        name,
+        ref=ref,
+        department=department.name.get(language),
+        due=item.due_in_words,
+        status_url=head.status_url(inquiry_id),
+        municipality=head.municipality,
+        phone=head.phone,
+        website=department.website,
+    )
+    kind = OutgoingKind.RECEIPT
+    subject = f"{letters.TEXTS[language]['receipt_subject']} [{ref}]"
+    if decision.emergency:
+        kind = OutgoingKind.EMERGENCY
+        subject = f"{letters.TEXTS[language]['emergency_subject']} [{ref}]"
+        text = letters.TEXTS[language]["emergency"] + text
+    sender = incoming.sender or Address("email", "")
+    return row(
+        Outgoing(
+            channel="email",
+            kind=kind,
+            message_id=head.new_message_id(inquiry_id),
+            created_at=now,
+            to=sender,
+            sender=Address("email", head.sender, head.municipality),
+            subject=subject,
+            text=text,
+            reply_to=head.reply_address(inquiry_id),
+            in_reply_to=incoming.message_id,
+            references=_references(incoming.references, incoming.message_id),
+            language=language,
+            automatic=True,
+        ),
+        inquiry_id,
+        None,
+        now,
+    )
+
+
+def forward_row(
+    head: Letterhead, item: Prepared, inquiry_id: int, ref: str, now: datetime
+) -> dict[str, Any]:
+    """The contact on its way to an external body (forvaltningsloven § 11). Answers go to the
+    resident."""
+    incoming = item.incoming
+    department = head.departments[item.decision.department]
+    language = letters.letter_language(incoming.language)
+    sender = incoming.sender or Address("email", "")
+    who = f"{sender.name} <{sender.value}>" if sender.name else sender.value
+    return row(
+        Outgoing(
+            channel="email",
+            kind=OutgoingKind.FORWARD,
+            message_id=head.new_message_id(inquiry_id),
+            created_at=now,
+            to=Address("email", str(department.forward_to), department.name.nb),
+            sender=Address("email", head.sender, head.municipality),
+            subject=letters.write(
+                language,
+                "forward_subject",
+                municipality=head.municipality,
+                subject=incoming.subject or letters.TEXTS[language]["no_subject"],
+            ),
+            text=letters.write(
+                language,
+                "forward",
+                department=department.name.get(language),
+                ref=ref,
+                sender=who,
+                received=item.received_in_words,
+                text=incoming.text,
+                municipality=head.municipality,
+                phone=head.phone,
+            ),
+            reply_to=head.reply_address(inquiry_id),
+            language=language,
+        ),
+        inquiry_id,
+        None,
+        now,
+        files=[asdict(file) for file in item.files],
+    )
+
+
+def row(
+    outgoing: Outgoing,
+    inquiry_id: int,
+    thread_message_id: int | None,
+    now: datetime,
+    files: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """An outbox row. `files` name attachments in the blob folder; `outgoing.attachments` stays
+    empty."""
+    payload = asdict(outgoing)
+    payload["created_at"] = outgoing.created_at.isoformat()
+    payload["attachments"] = list(files)
+    return {
+        "channel": outgoing.channel,
+        "kind": outgoing.kind.value,
+        "message_id": outgoing.message_id,
+        "inquiry_id": inquiry_id,
+        "thread_message_id": thread_message_id,
+        "recipient": outgoing.to.value,
+        "recipient_domain": outgoing.to.value.rpartition("@")[2],
+        "payload": payload,
+        "state": "queued",
+        "attempts": 0,
+        "next_at": now,
+        "created_at": now,
+        "provider_id": "",
+        "detail": "",
+    }
+
+
+def outgoing_of(item: OutboxItem, blobs: Path) -> Outgoing:
+    """The message of a row, with its attachments read."""
+    payload = dict(item.payload)
+    return Outgoing(
+        **{
+            **payload,
+            "kind": OutgoingKind(payload["kind"]),
+            "created_at": datetime.fromisoformat(payload["created_at"]),
+            "to": Address(**payload["to"]),
+            "sender": Address(**payload["sender"]),
+            "references": tuple(payload["references"]),
+            "attachments": tuple(
+                Attachment(
+                    filename=file["filename"],
+                    content_type=file["content_type"],
+                    content=read_blob(blobs, file["sha256"]),
+                    content_id=file["content_id"],
+                    inline=file["inline"],
+                )
+                for file in payload["attachments"]
+            ),
+        }
+    )
+
+
+def stuck(session: Session, limit: int = 200) -> list[OutboxItem]:
+    """Messages that a person should know of: failed, uncertain, or tried in vain."""
+    query = (
+        select(OutboxItem)
+        .where(
+            col(OutboxItem.state).in_(["failed", "uncertain"])
+            | ((col(OutboxItem.state) == "queued") & (col(OutboxItem.attempts) > 0))
+        )
+        .order_by(col(OutboxItem.id).desc())
+        .limit(limit)
+    )
+    return list(session.execute(query).scalars())
+
+
+def by_state(session: Session) -> dict[str, int]:
+    """How many messages are not sent, by state."""
+    query = (
+        select(_TABLE.c.state, func.count())
+        .where(_TABLE.c.state != "sent")
+        .group_by(_TABLE.c.state)
+    )
+    return dict(session.connection().execute(query).all())
+
+
+def retry(session: Session, item_id: int, now: datetime) -> None:
+    """Try a failed, waiting or uncertain message again, because a person said so. Raises
+    `NotFoundError`."""
+    changed = session.connection().execute(
+        update(_TABLE)
+        .where(_TABLE.c.id == item_id, _TABLE.c.state != "sent")
+        .values(state="queued", next_at=now, lease_until=None)
+    )
+    if not changed.rowcount:
+        raise NotFoundError
+
+
+class Outbox:
+    """Delivers what is due, a few at a time, and writes down how it went."""
+
+    def __init__(
+        self,
+        db: Database,
+        channels: Mapping[str, Channel],
+        blobs: Path,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._db = db
+        self._channels = channels
+        self._blobs = blobs
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._paused_until: dict[str, datetime] = {}
+        self.problem = ""
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.create_task(self._run(), name="outbox")
+
+    async def stop(self) -> None:
+        """Stop after the messages that are being sent right now."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def wake(self) -> None:
+        """Something new may be due; callable from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                sent = await self.deliver_due()
+            except Exception:
+                log.exception("outbox.round_failed")
+                sent = 0
+            if sent < BATCH:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), timeout=5)
+                self._wake.clear()
+
+    async def deliver_due(self) -> int:
+        """Send what is due now; returns how many were tried."""
+        now = self._clock()
+        with self._db.read() as session:
+            if not _any_due(session, now):
+                return 0
+        paused = [name for name, until in self._paused_until.items() if until > now]
+        items = await self._db.write(lambda session: _lease(session, now, paused))
+        by_channel: dict[str, list[OutboxItem]] = {}
+        for item in items:
+            by_channel.setdefault(item.channel, []).append(item)
+        await asyncio.gather(*(self._deliver(name, mine) for name, mine in by_channel.items()))
+        return len(items)
+
+    async def _deliver(self, name: str, items: Sequence[OutboxItem]) -> None:
+        lanes = 2  # connections kept to one provider
+        await asyncio.gather(*(self._deliver_lane(name, items[i::lanes]) for i in range(lanes)))
+
+    async def _deliver_lane(self, name: str, items: Sequence[OutboxItem]) -> None:
+        for item in items:
+            result = await self._send(name, item)
+            now = self._clock()
+            if result.misconfigured:
+                self._paused_until[name] = now + CIRCUIT_PAUSE
+            self.problem = "" if result.state == "sent" else result.detail
+            metrics.DELIVERIES.labels(name, item.kind, result.state).inc()
+            await self._db.write(partial(_record, leased=item, result=result, now=now))
+
+    async def _send(self, name: str, item: OutboxItem) -> _Result:
+        channel = self._channels.get(name)
+        if channel is None:
+            return _Result("failed", f"No door is called «{name}».")
+        if self._paused_until.get(name, item.created_at) > self._clock():
+            return _Result("queued", self.problem, misconfigured=True)
+        try:
+            outgoing = await asyncio.to_thread(outgoing_of, item, self._blobs)
+            receipt = await channel.send(outgoing)
+        except UncertainError as error:
+            return _Result("uncertain", str(error))
+        except PermanentError as error:
+            return _Result("failed", str(error))
+        except MisconfiguredError as error:
+            return _Result("queued", str(error), misconfigured=True)
+        except (ChannelError, OSError) as error:
+            return _Result("queued", str(error) or type(error).__name__)
+        return _Result("sent", receipt.detail, provider_id=receipt.provider_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    state: str
+    detail: str
+    provider_id: str = ""
+    misconfigured: bool = False
+
+
+def _any_due(session: Session, now: datetime) -> bool:
+    query = select(_TABLE.c.id).where(_due(now)).limit(1)
+    return session.connection().execute(query).scalar() is not None
+
+
+def _due(now: datetime) -> Any:
+    return (
+        (_TABLE.c.state == "queued")
+        & (_TABLE.c.next_at <= now)
+        & (_TABLE.c.lease_until.is_(None) | (_TABLE.c.lease_until <= now))
+    )
+
+
+def _lease(session: Session, now: datetime, paused: Sequence[str]) -> list[OutboxItem]:
+    wanted = select(OutboxItem).where(_due(now))
+    if paused:
+        wanted = wanted.where(col(OutboxItem.channel).not_in(paused))
+    items = list(
+        session.execute(wanted.order_by(_TABLE.c.next_at, _TABLE.c.id).limit(BATCH)).scalars()
+    )
+    for item in items:
+        if item.lease_until is not None:
+            # The last sender vanished in mid-attempt. SMTP can do no better than the same bytes
+            # once more.
+            item.detail = (
+                "Tjenesten ble avbrutt under sending; meldingen kan ha kommet fram to ganger."
+            )
+        item.lease_until = now + LEASE
+    return items
+
+
+def _record(session: Session, leased: OutboxItem, result: _Result, now: datetime) -> None:
+    item = session.get_one(OutboxItem, leased.id)
+    item.lease_until = None
+    item.provider_id = result.provider_id
+    item.detail = result.detail
+    item.state = result.state
+    if not result.misconfigured:
+        item.attempts += 1
+    if result.state == "queued":
+        item.next_at = now + _backoff(item.attempts, result.misconfigured)
+        if now - item.created_at > GIVE_UP:
+            item.state = "failed"
+    elif result.state == "sent":
+        item.sent_at = now
+    inquiry = session.get_one(Inquiry, item.inquiry_id)
+    if item.thread_message_id is not None:
+        message = session.get_one(Message, item.thread_message_id)
+        message.delivery = item.state
+        message.delivery_detail = item.detail
+    kinds = {"sent": "delivered", "failed": "not_delivered", "uncertain": "uncertain"}
+    kind = kinds.get(item.state)
+    if kind == "not_delivered" and item.kind == OutgoingKind.REPLY.value:
+        with counted(session, inquiry):
+            inquiry.status = InquiryStatus.OPEN
+            inquiry.closed_at = None
+            inquiry.answered_at = None
+            inquiry.reply_state = ReplyState.NOT_DELIVERED
+            inquiry.version += 1
+    session.flush()
+    if kind is None:
+        if now - item.created_at <= NOTICE_AFTER:
+            return
+        kind = "stuck"
+    events.record(
+        session,
+        kind,
+        at=now,
+        inquiry_id=inquiry.id,
+        department=inquiry.department,
+        once=f"stuck:{item.id}" if kind == "stuck" else None,
+        data={"ref": inquiry.ref, "kind": item.kind, "attempts": item.attempts},
+    )
+
+
+def _backoff(attempts: int, misconfigured: bool) -> timedelta:
+    if misconfigured:
+        return CIRCUIT_PAUSE
+    if attempts <= len(RETRY_MINUTES):
+        return timedelta(minutes=RETRY_MINUTES[max(attempts, 1) - 1])
+    return RETRY_LATER
+
+
+def _references(references: Sequence[str], message_id: str) -> tuple[str, ...]:
+    """The chain so far plus the message we answer (RFC 5322 §3.6.4)."""
+    return (*references, message_id) if message_id else tuple(references)

@@ -1,0 +1,233 @@
+"""From raw bytes to everything the store needs to know: parse, decide, date. Pure but for
+attachment files.
+
+Runs in worker processes, so that hostile or huge mail can neither stall the doors nor take the
+service down:
+each piece of work has a time limit, and a worker that dies costs only the arrivals it held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import resource
+from concurrent.futures import TimeoutError as WorkTimeoutError
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+from zoneinfo import ZoneInfo
+
+from pebble import ProcessExpired, ProcessPool
+
+from channels import web
+from channels.email.parse import OwnAddresses
+from channels.email.parse import parse as parse_email
+from router.blobs import put_blob
+from router.errors import RouterError
+from router.letters import moment_in_words
+from rules.decide import Decision, decide
+from rules.facts import Facts
+from rules.targets import DueDate, reply_due
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from channels.base import Incoming
+    from rules.calendar import WorkingCalendar
+    from rules.ruleset import Ruleset
+    from rules.targets import ReplyTarget
+
+TIME_LIMIT = 10.0
+"""Seconds for one arrival."""
+
+MEMORY_LIMIT = 2 * 1024**3
+"""Address space of a worker, bytes."""
+
+
+class UnreadableError(RouterError):
+    """The arrival could not be read."""
+
+    code = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFile:
+    """An attachment after its bytes went to the blob folder."""
+
+    filename: str
+    content_type: str
+    size: int
+    sha256: str
+    content_id: str
+    inline: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One arrival to be prepared."""
+
+    arrival_id: int
+    channel: str
+    external_id: str
+    received_at: datetime
+    envelope: dict[str, Any]
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One arrival, ready for the store: nothing slow or fallible is left to do."""
+
+    arrival_id: int
+    received_at: datetime
+    incoming: Incoming
+    files: tuple[KeptFile, ...]
+    decision: Decision
+    due: DueDate
+    due_in_words: str
+    received_in_words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Why one arrival could not be prepared."""
+
+    arrival_id: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What preparing needs to know: our addresses, the ruleset, the calendar."""
+
+    own: OwnAddresses
+    ruleset: Ruleset
+    calendar: WorkingCalendar
+    targets: dict[str, ReplyTarget]
+    blobs: Path
+
+
+class DeskFactory(Protocol):
+    """Builds the `Desk` inside a worker; it must be importable there."""
+
+    def __call__(self) -> Desk:
+        """Load ruleset and calendar."""
+
+
+def prepare(desk: Desk, work: Work) -> Prepared:
+    """Parse, decide and date one arrival. Attachments are written to the blob folder."""
+    if work.channel == "email":
+        incoming = parse_email(work.raw, work.envelope, desk.own)
+    elif work.channel == web.CHANNEL:
+        incoming = web.parse(work.raw, work.envelope, work.external_id)
+    else:
+        raise UnreadableError(f"No door is called «{work.channel}».")
+    decision = decide(desk.ruleset, facts_of(incoming, work.received_at))
+    due = reply_due(work.received_at, desk.targets[decision.target], desk.calendar)
+    language = incoming.language or decision.language
+    zone = ZoneInfo(desk.calendar.timezone)
+    return Prepared(
+        arrival_id=work.arrival_id,
+        received_at=work.received_at,
+        incoming=replace(incoming, attachments=(), language=language),
+        files=tuple(
+            KeptFile(
+                filename=file.filename,
+                content_type=file.content_type,
+                size=len(file.content),
+                sha256=put_blob(desk.blobs, file.content),
+                content_id=file.content_id,
+                inline=file.inline,
+            )
+            for file in incoming.attachments
+        ),
+        decision=decision,
+        due=due,
+        due_in_words=moment_in_words(due.due_at, zone, language),
+        received_in_words=moment_in_words(work.received_at, zone, language),
+    )
+
+
+def facts_of(incoming: Incoming, now: datetime) -> Facts:
+    """What the rules may look at of one message."""
+    return Facts(
+        channel=incoming.channel,
+        now=now,
+        recipients=incoming.recipients,
+        sender=incoming.sender.value if incoming.sender else "",
+        subject=incoming.subject,
+        body=incoming.text,
+        attachments=tuple(file.filename for file in incoming.attachments),
+    )
+
+
+_desk: Desk | None = None
+
+
+def _start_worker(factory: DeskFactory) -> None:
+    global _desk
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
+    _desk = factory()
+
+
+def _prepare_batch(batch: Sequence[Work]) -> list[Prepared | Unreadable]:
+    if _desk is None:
+        raise RuntimeError("the worker has no desk")
+    results: list[Prepared | Unreadable] = []
+    for work in batch:
+        try:
+            results.append(prepare(_desk, work))
+        except OSError:
+            raise  # disk full and its kin: ours, not the arrival's; tried again later
+        except Exception as error:  # noqa: BLE001 - one arrival must not take its neighbours along
+            results.append(Unreadable(work.arrival_id, f"{type(error).__name__}"))
+    return results
+
+
+class Workshop:
+    """The worker processes. Killed and replaced when work takes too long."""
+
+    def __init__(self, factory: DeskFactory, workers: int = 1) -> None:
+        self._factory = factory
+        self._workers = workers
+        self._pool: ProcessPool | None = None
+
+    def start(self) -> None:
+        """Start the workers; they load the ruleset while the service comes up."""
+        self._pool = ProcessPool(
+            max_workers=self._workers,
+            initializer=_start_worker,
+            initargs=(self._factory,),
+            # Not fork: the service has threads, and a forked copy of a held lock never opens.
+            context=multiprocessing.get_context("spawn"),
+        )
+
+    def stop(self) -> None:
+        """End the workers; what they held stays in the journal."""
+        if self._pool is not None:
+            self._pool.stop()  # type: ignore[no-untyped-call]
+            self._pool.join()
+            self._pool = None
+
+    async def prepare(self, batch: Sequence[Work]) -> list[Prepared | Unreadable]:
+        """Prepare arrivals in order. One that kills or stalls its worker comes back `Unreadable`.
+
+        Raises `OSError` when files cannot be written now.
+        """
+        try:
+            return await self._run(batch)
+        except (WorkTimeoutError, ProcessExpired):
+            if len(batch) == 1:
+                return [Unreadable(batch[0].arrival_id, "took too long or too much memory")]
+        results: list[Prepared | Unreadable] = []
+        for work in batch:
+            results += await self.prepare([work])
+        return results
+
+    async def _run(self, batch: Sequence[Work]) -> list[Prepared | Unreadable]:
+        if self._pool is None:
+            raise RuntimeError("the workshop is closed")
+        future = self._pool.schedule(_prepare_batch, args=[batch], timeout=TIME_LIMIT + len(batch))
+        result: list[Prepared | Unreadable] = await asyncio.wrap_future(future)
+        return result

@@ -1,0 +1,564 @@
+"""The queue: who holds which inquiry, where it stands, and the pages that show it.
+
+Every change is compare-and-set on the row, bumps `version`, writes an event and keeps the
+counters. Two people
+never hold one inquiry. Age and `due_at` survive claim, release, transfer, return and reopening.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from sqlalchemy import and_, insert, or_, select, text, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session, col
+
+from router import events
+from router.errors import ConflictError, InvalidError, NotFoundError
+from router.models import (
+    Counter,
+    DecisionRecord,
+    Department,
+    Direction,
+    Inquiry,
+    InquiryStatus,
+    Message,
+    ReplyState,
+    Staff,
+)
+from rules.order import Lane
+
+if TYPE_CHECKING:
+    from router.access import Actor
+
+PAGE_LIMIT = 200
+SWITCHBOARD = "servicetorg"
+
+_I: Any = Inquiry.__table__  # type: ignore[attr-defined]
+_C: Any = Counter.__table__  # type: ignore[attr-defined]
+
+# Written out, not bound: the planner then sees that the partial index of open inquiries fits.
+_IS_OPEN = text("inquiry.status = 'open'")
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What a list shows. Empty means all; `assignee` is a username, `none` for unclaimed."""
+
+    status: str = ""
+    department: str = ""
+    channel: str = ""
+    assignee: str = ""
+    q: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRow:
+    """One line of the queue."""
+
+    id: int
+    ref: str
+    channel: str
+    kind: str
+    status: InquiryStatus
+    reply_state: ReplyState
+    subject: str
+    sender_name: str
+    sender_address: str
+    department: str
+    assignee_id: int | None
+    assignee: str
+    assignee_name: str
+    received_at: datetime
+    due_at: datetime
+    warn_at: datetime
+    overdue_at: datetime | None
+    answered_at: datetime | None
+    closed_at: datetime | None
+    lane: int
+    sort_at: datetime
+    language: str
+    sensitivity: str
+    emergency: bool
+    tags: list[str]
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows in queue order and the cursor of the next page, None on the last."""
+
+    rows: list[QueueRow]
+    next: str | None
+
+
+_COLUMNS = (
+    _I.c.id,
+    _I.c.ref,
+    _I.c.channel,
+    _I.c.kind,
+    _I.c.status,
+    _I.c.reply_state,
+    _I.c.subject,
+    _I.c.sender_name,
+    _I.c.sender_address,
+    _I.c.department,
+    _I.c.assignee_id,
+    col(Staff.username),
+    col(Staff.name),
+    _I.c.received_at,
+    _I.c.due_at,
+    _I.c.warn_at,
+    _I.c.overdue_at,
+    _I.c.answered_at,
+    _I.c.closed_at,
+    _I.c.lane,
+    _I.c.sort_at,
+    _I.c.language,
+    _I.c.sensitivity,
+    _I.c.emergency,
+    _I.c.tags,
+    _I.c.version,
+)
+
+
+def page(
+    session: Session, actor: Actor, wanted: Filter, after: str | None = None, limit: int = 50
+) -> Page:
+    """One page in queue order; open inquiries first, then closed ones, latest first.
+
+    Raises `InvalidError` for a cursor or status that is not ours.
+    """
+    limit = max(1, min(limit, PAGE_LIMIT))
+    if wanted.status not in {"", "open", "closed"}:
+        raise InvalidError("status is open or closed.")
+    part, position = _read_cursor(after)
+    rows: list[QueueRow] = []
+    if wanted.status != "closed" and part == "open":
+        rows = _rows(session, _open_query(actor, wanted, position), limit + 1)
+        position = None
+    if wanted.status != "open" and len(rows) <= limit:
+        closed_at = position if part == "closed" else None
+        query = _closed_query(actor, wanted, closed_at)
+        rows += _rows(session, query, limit + 1 - len(rows))
+    if len(rows) <= limit:
+        return Page(rows, None)
+    return Page(rows[:limit], _cursor(rows[limit - 1]))
+
+
+def row(session: Session, actor: Actor, ref: str) -> QueueRow:
+    """One inquiry as a line of the queue. Raises `NotFoundError` also when it is not the actor's
+    to see."""
+    found = _rows(session, _visible(actor, select(*_COLUMNS)).where(_I.c.ref == ref), 1)
+    if not found:
+        raise NotFoundError
+    return found[0]
+
+
+def get(session: Session, actor: Actor, ref: str) -> Inquiry:
+    """The inquiry with this reference, for change. Raises `NotFoundError` also when it is not the
+    actor's."""
+    query = select(Inquiry).where(col(Inquiry.ref) == ref)
+    inquiry: Inquiry | None = session.execute(query).scalar()
+    if inquiry is None or not actor.sees(inquiry.department):
+        raise NotFoundError
+    return inquiry
+
+
+def by_id(session: Session, inquiry_id: int) -> Inquiry:
+    """The inquiry with this id. Raises `NotFoundError`."""
+    inquiry = session.get(Inquiry, inquiry_id)
+    if inquiry is None:
+        raise NotFoundError
+    return inquiry
+
+
+def claim(session: Session, actor: Actor, ref: str, now: datetime) -> Inquiry:
+    """Take an inquiry. Claiming what one already holds changes nothing.
+
+    Raises `ConflictError` with the holder's name when somebody else was first.
+    """
+    inquiry = get(session, actor, ref)
+    staff_id = _person(actor)
+    if inquiry.status is not InquiryStatus.OPEN:
+        raise ConflictError("The inquiry is closed. Reopen it first.")
+    if inquiry.assignee_id == staff_id:
+        return inquiry
+    taken = session.connection().execute(
+        update(_I)
+        .where(_I.c.id == inquiry.id, _I.c.assignee_id.is_(None), _IS_OPEN)
+        .values(assignee_id=staff_id, version=_I.c.version + 1)
+    )
+    session.refresh(inquiry)
+    if not taken.rowcount:
+        raise held_by(session, inquiry)
+    _event(session, inquiry, "claimed", actor, now)
+    return inquiry
+
+
+def release(session: Session, actor: Actor, ref: str, now: datetime) -> Inquiry:
+    """Give an inquiry back to its department's queue. Raises `ConflictError` when another holds
+    it."""
+    inquiry = get(session, actor, ref)
+    require_holder(session, actor, inquiry)
+    if inquiry.assignee_id is None:
+        return inquiry
+    inquiry.assignee_id = None
+    inquiry.version += 1
+    _event(session, inquiry, "released", actor, now)
+    return inquiry
+
+
+def transfer(
+    session: Session, actor: Actor, ref: str, department: str, note: str, now: datetime
+) -> Inquiry:
+    """Send an inquiry to another department; it is unclaimed there and keeps its place in time.
+
+    Raises `InvalidError` for an unknown department, `ConflictError` when closed or held by another.
+    """
+    inquiry = get(session, actor, ref)
+    _require_open(inquiry)
+    require_holder(session, actor, inquiry)
+    target = session.get(Department, department)
+    if target is None or not target.active:
+        raise InvalidError(f"There is no department «{department}».")
+    if inquiry.department == department:
+        raise InvalidError("The inquiry is already with that department.")
+    _move(session, actor, inquiry, department, "transferred", note, now)
+    return inquiry
+
+
+def hand_back(session: Session, actor: Actor, ref: str, reason: str, now: datetime) -> Inquiry:
+    """Return an inquiry to the switchboard («ikke vårt»), with the reason shown there."""
+    inquiry = get(session, actor, ref)
+    _require_open(inquiry)
+    require_holder(session, actor, inquiry)
+    if not reason.strip():
+        raise InvalidError("Say why it is returned, so that the switchboard can send it on.")
+    if inquiry.department == SWITCHBOARD:
+        raise InvalidError("The inquiry is already with the switchboard.")
+    _move(session, actor, inquiry, SWITCHBOARD, "returned", reason, now)
+    return inquiry
+
+
+def note(session: Session, actor: Actor, ref: str, body: str, now: datetime) -> Inquiry:
+    """Write a note that stays in the house. Anyone who sees the inquiry may."""
+    inquiry = get(session, actor, ref)
+    if not body.strip():
+        raise InvalidError("The note is empty.")
+    _add_note(session, actor, inquiry, body, now)
+    _event(session, inquiry, "noted", actor, now)
+    return inquiry
+
+
+def close(
+    session: Session, actor: Actor, ref: str, now: datetime, version: int | None = None
+) -> Inquiry:
+    """Close an inquiry. Closing twice changes nothing.
+
+    `version` is what the actor saw; a newer one (a new message came) raises `ConflictError`.
+    """
+    inquiry = get(session, actor, ref)
+    if inquiry.status is InquiryStatus.CLOSED:
+        return inquiry
+    require_holder(session, actor, inquiry)
+    require_version(inquiry, version)
+    with counted(session, inquiry):
+        inquiry.status = InquiryStatus.CLOSED
+        inquiry.closed_at = now
+        inquiry.assignee_id = None
+        inquiry.version += 1
+    _event(session, inquiry, "closed", actor, now)
+    return inquiry
+
+
+def reopen(session: Session, actor: Actor, ref: str, now: datetime) -> Inquiry:
+    """Open a closed inquiry again, with its old dates. Reopening twice changes nothing."""
+    inquiry = get(session, actor, ref)
+    if inquiry.status is InquiryStatus.OPEN:
+        return inquiry
+    with counted(session, inquiry):
+        inquiry.status = InquiryStatus.OPEN
+        inquiry.closed_at = None
+        inquiry.version += 1
+    _event(session, inquiry, "reopened", actor, now)
+    return inquiry
+
+
+def acknowledge_emergency(session: Session, actor: Actor, ref: str, now: datetime) -> Inquiry:
+    """Say that somebody has seen the alarm; the inquiry stays first in the queue until it is
+    closed."""
+    inquiry = get(session, actor, ref)
+    if inquiry.emergency and inquiry.emergency_seen_at is None:
+        inquiry.emergency_seen_at = now
+        _event(session, inquiry, "emergency_seen", actor, now)
+    return inquiry
+
+
+def unseen_emergencies(session: Session, actor: Actor) -> list[QueueRow]:
+    """Open inquiries whose emergency alarm nobody has acknowledged."""
+    query = _visible(actor, select(*_COLUMNS)).where(
+        _IS_OPEN, _I.c.lane == int(Lane.CRISIS), _I.c.emergency_seen_at.is_(None)
+    )
+    return _rows(session, query.order_by(_I.c.sort_at, _I.c.id), 20)
+
+
+def require_holder(session: Session, actor: Actor, inquiry: Inquiry) -> None:
+    """Raise `ConflictError` when somebody else holds the inquiry."""
+    if inquiry.assignee_id is not None and inquiry.assignee_id != actor.staff_id:
+        raise held_by(session, inquiry)
+
+
+def require_version(inquiry: Inquiry, version: int | None) -> None:
+    """Raise `ConflictError` when the inquiry changed after the actor read it."""
+    if version is not None and version != inquiry.version:
+        raise ConflictError("The inquiry has changed since you opened it. Read it again first.")
+
+
+def held_by(session: Session, inquiry: Inquiry) -> ConflictError:
+    """The error that names who holds an inquiry."""
+    holder = session.get(Staff, inquiry.assignee_id) if inquiry.assignee_id else None
+    name = holder.name if holder else ""
+    return ConflictError(f"{name or 'Somebody else'} holds this inquiry.", holder=name)
+
+
+def counts(session: Session, prefix: str) -> dict[str, int]:
+    """Kept counters by the name after `prefix`, e.g. `open:` -> {"vei": 3}."""
+    found = session.connection().execute(
+        select(_C.c.name, _C.c.value).where(_C.c.name.like(f"{prefix}%"), _C.c.value != 0)
+    )
+    return {name.removeprefix(prefix): value for name, value in found}
+
+
+def add_to_counters(session: Session, changes: dict[str, int]) -> None:
+    """Add to kept counters; a missing one begins at zero."""
+    rows = [{"name": name, "value": value} for name, value in changes.items() if value]
+    if not rows:
+        return
+    connection = session.connection()
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    statement = dialect.insert(_C)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["name"], set_={"value": _C.c.value + statement.excluded.value}
+        ),
+        rows,
+    )
+
+
+def buckets(inquiry: Inquiry) -> list[str]:
+    """The counters an inquiry stands in right now."""
+    if inquiry.status is not InquiryStatus.OPEN:
+        return []
+    names = [f"open:{inquiry.department}"]
+    if inquiry.overdue_at is not None and inquiry.answered_at is None:
+        names.append(f"overdue:{inquiry.department}")
+    return names
+
+
+class counted:  # noqa: N801 - used as a verb: `with counted(session, inquiry):`
+    """Keep the counters right around a change of status, department, answer or overdue mark."""
+
+    def __init__(self, session: Session, inquiry: Inquiry) -> None:
+        self._session = session
+        self._inquiry = inquiry
+
+    def __enter__(self) -> None:
+        self._before = buckets(self._inquiry)
+
+    def __exit__(self, *_error: object) -> None:
+        changes: dict[str, int] = {}
+        for names, step in ((self._before, -1), (buckets(self._inquiry), 1)):
+            for name in names:
+                changes[name] = changes.get(name, 0) + step
+        add_to_counters(self._session, changes)
+
+
+def _person(actor: Actor) -> int:
+    if actor.staff_id is None:
+        raise InvalidError("This token belongs to no person, so it cannot hold an inquiry.")
+    return actor.staff_id
+
+
+def _require_open(inquiry: Inquiry) -> None:
+    if inquiry.status is not InquiryStatus.OPEN:
+        raise ConflictError("The inquiry is closed. Reopen it first.")
+
+
+def _move(
+    session: Session,
+    actor: Actor,
+    inquiry: Inquiry,
+    department: str,
+    kind: str,
+    why: str,
+    now: datetime,
+) -> None:
+    source = inquiry.department
+    with counted(session, inquiry):
+        inquiry.department = department
+        inquiry.assignee_id = None
+        inquiry.version += 1
+    names = dict(
+        session.connection().execute(
+            select(col(Department.slug), col(Department.name_nb)).where(
+                col(Department.slug).in_([source, department])
+            )
+        ).all()
+    )
+    verb = "sendte videre" if kind == "transferred" else "sendte tilbake"
+    sentence = f"{actor.name} {verb} fra {names[source]} til {names[department]}"
+    session.connection().execute(
+        insert(DecisionRecord.__table__),  # type: ignore[attr-defined]
+        {
+            "inquiry_id": inquiry.id,
+            "at": now,
+            "department": department,
+            "rule": "",
+            "reason": kind,
+            "reason_text": f"{sentence}.",
+            "ruleset": "",
+            "staff_id": actor.staff_id,
+            "trace": {},
+            "presence": {},
+        },
+    )
+    if why.strip():
+        _add_note(session, actor, inquiry, why, now)
+    _event(session, inquiry, kind, actor, now, {"from_department": source})
+
+
+def _add_note(session: Session, actor: Actor, inquiry: Inquiry, body: str, now: datetime) -> None:
+    session.add(
+        Message(
+            inquiry_id=inquiry.id or 0,
+            channel="note",
+            external_id=f"{inquiry.id}:{actor.staff_id}:{now.isoformat()}",
+            direction=Direction.NOTE,
+            kind="note",
+            sender_name=actor.name,
+            text=body.strip(),
+            at=now,
+            staff_id=actor.staff_id,
+        )
+    )
+
+
+def _event(
+    session: Session,
+    inquiry: Inquiry,
+    kind: str,
+    actor: Actor,
+    now: datetime,
+    data: dict[str, Any] | None = None,
+) -> None:
+    session.flush()
+    events.record(
+        session,
+        kind,
+        at=now,
+        inquiry_id=inquiry.id,
+        department=inquiry.department,
+        staff_id=actor.staff_id,
+        data={"ref": inquiry.ref, **(data or {})},
+    )
+
+
+def _visible(actor: Actor, query: Any) -> Any:
+    query = query.select_from(_I.outerjoin(Staff.__table__, _I.c.assignee_id == col(Staff.id)))  # type: ignore[attr-defined]
+    if actor.departments is not None:
+        query = query.where(_I.c.department.in_(sorted(actor.departments)))
+    return query
+
+
+def _filtered(actor: Actor, wanted: Filter) -> Any:
+    query = _visible(actor, select(*_COLUMNS))
+    if wanted.department:
+        query = query.where(_I.c.department == wanted.department)
+    if wanted.channel:
+        query = query.where(_I.c.channel == wanted.channel)
+    if wanted.assignee == "none":
+        query = query.where(_I.c.assignee_id.is_(None))
+    elif wanted.assignee:
+        query = query.where(col(Staff.username) == wanted.assignee)
+    for word in wanted.q.split()[:8]:
+        pattern = "%" + word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+        query = query.where(
+            or_(
+                _I.c.ref.ilike(pattern, escape="\\"),
+                _I.c.subject.ilike(pattern, escape="\\"),
+                _I.c.sender_name.ilike(pattern, escape="\\"),
+                _I.c.sender_address.ilike(pattern, escape="\\"),
+            )
+        )
+    return query
+
+
+def _open_query(actor: Actor, wanted: Filter, position: list[Any] | None) -> Any:
+    query = _filtered(actor, wanted).where(_IS_OPEN)
+    if position is not None:
+        lane, sort_at, inquiry_id = position
+        # Spelled out for the planner: a row comparison with parameters reads the index from here
+        # on.
+        query = query.where(
+            tuple_(_I.c.lane, _I.c.sort_at, _I.c.id) > tuple_(lane, sort_at, inquiry_id)
+        )
+    return query.order_by(_I.c.lane, _I.c.sort_at, _I.c.id)
+
+
+def _closed_query(actor: Actor, wanted: Filter, position: list[Any] | None) -> Any:
+    query = _filtered(actor, wanted).where(text("inquiry.status = 'closed'"))
+    if position is not None:
+        closed_at, inquiry_id = position
+        query = query.where(
+            or_(
+                _I.c.closed_at < closed_at,
+                and_(_I.c.closed_at == closed_at, _I.c.id < inquiry_id),
+            )
+        )
+    return query.order_by(_I.c.closed_at.desc(), _I.c.id.desc())
+
+
+def _rows(session: Session, query: Any, limit: int) -> list[QueueRow]:
+    found: list[Any] = list(session.connection().execute(query.limit(limit)))
+    return [
+        # Whoever holds nothing has no name: the two columns of the outer join are then NULL.
+        QueueRow(*(*values[:11], values[11] or "", values[12] or "", *values[13:]))
+        for values in found
+    ]
+
+
+def _cursor(last: QueueRow) -> str:
+    if last.status is InquiryStatus.OPEN:
+        parts: list[object] = ["open", last.lane, last.sort_at, last.id]
+    else:
+        parts = ["closed", last.closed_at, last.id]
+    return base64.urlsafe_b64encode(orjson.dumps(parts)).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str | None) -> tuple[str, list[Any] | None]:
+    if not cursor:
+        return "open", None
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        parts = orjson.loads(base64.urlsafe_b64decode(padded.encode("ascii")))
+        match parts:
+            case ["open", int(lane), str(sort_at), int(number)]:
+                return "open", [lane, _instant(sort_at), number]
+            case ["closed", str(closed_at), int(number)]:
+                return "closed", [_instant(closed_at), number]
+    except (ValueError, UnicodeEncodeError, binascii.Error):
+        pass
+    raise InvalidError("The cursor in «after» is not one of ours. Start again without it.")
+
+
+def _instant(value: str) -> datetime:
+    instant = datetime.fromisoformat(value)
+    if instant.tzinfo is None:
+        raise ValueError(value)
+    return instant

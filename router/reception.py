@@ -1,0 +1,284 @@
+"""From the door to the queue: journal, answer the door, then prepare and take in.
+
+The journal is the truth. What this process holds in memory is only a hint which arrivals are new:
+whatever was
+in flight when it ended is found again at the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import structlog
+
+from channels import web
+from channels.base import Disposition, RawArrival, TemporaryError
+from router import intake, journal, metrics
+from router.errors import InvalidError, StoreUnavailableError
+from router.models import Arrival, ArrivalState, Inquiry
+from router.preparing import Desk, Prepared, Unreadable, Work, Workshop, prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from router.db import Database
+    from router.outbox import Letterhead, Outbox
+
+log = structlog.get_logger(__name__)
+
+BATCH = 32
+"""Arrivals prepared and committed together; grows only when many wait."""
+
+HELD = 2_000
+"""Arrivals whose bytes are kept in memory until they are prepared; others are read from the
+store."""
+
+HELD_SIZE = 64 * 1024
+"""Bytes of an arrival that may be kept in memory."""
+
+IN_FLIGHT = 2
+"""Batches on their way at once: one is prepared while the other is committed."""
+
+PAUSE = 5.0
+"""Seconds to wait when the store or the disk refuses; nothing is dropped meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class FormReceipt:
+    """What the person who filled in a form is told."""
+
+    ref: str
+    due_at: datetime
+    department: str
+    inquiry_id: int
+    duplicate: bool
+
+
+class Reception:
+    """Takes arrivals from the doors and turns them into inquiries."""
+
+    def __init__(
+        self,
+        db: Database,
+        desk: Desk,
+        workshop: Workshop,
+        head: Letterhead,
+        outbox: Outbox,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._db = db
+        self._desk = desk
+        self._workshop = workshop
+        self._head = head
+        self._outbox = outbox
+        self._clock = clock
+        self._waiting: deque[int] = deque()
+        self._known: set[int] = set()
+        self._held: dict[int, Work] = {}
+        self._wake = asyncio.Event()
+        self._slots = asyncio.Semaphore(IN_FLIGHT)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop_task: asyncio.Task[None] | None = None
+
+    @property
+    def backlog(self) -> int:
+        """Arrivals journaled but not yet in the queue."""
+        return len(self._known)
+
+    def start(self) -> None:
+        """Begin to take in, with what an earlier process left first."""
+        self.find_waiting()
+        self._loop_task = asyncio.create_task(self._run(), name="reception")
+
+    async def stop(self) -> None:
+        """Finish the batches under way; the rest waits in the journal."""
+        if self._loop_task is not None:
+            self._loop_task.cancel()
+            await asyncio.gather(self._loop_task, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def receive(self, arrival: RawArrival) -> Disposition:
+        """What the doors are handed: returns after the commit. Raises `TemporaryError`."""
+        disposition, number = await journal.append(self._db, self._desk.blobs, arrival)
+        metrics.ARRIVALS.labels(arrival.channel, disposition.value).inc()
+        log.info(
+            "arrival.journaled", arrival=number, channel=arrival.channel, size=len(arrival.raw)
+        )
+        if disposition is Disposition.ACCEPTED:
+            if len(self._held) < HELD and len(arrival.raw) <= HELD_SIZE:
+                self._held[number] = _work(number, arrival)
+            self._enqueue(number)
+        return disposition
+
+    async def receive_form(self, form: web.FormSubmission) -> FormReceipt:
+        """A web form needs its answer at once, so its intake runs inside the request.
+
+        Raises `InvalidError` for fields that do not hold, `StoreUnavailableError` when it cannot
+        be kept.
+        """
+        problems = web.check(form)
+        if problems:
+            raise InvalidError(", ".join(f"{field}: {code}" for field, code in problems.items()))
+        recipient = self._head.sender
+        arrival = web.arrival(form, recipient, self._clock())
+        try:
+            disposition, number = await journal.append(self._db, self._desk.blobs, arrival)
+        except TemporaryError as error:
+            raise StoreUnavailableError from error
+        metrics.ARRIVALS.labels(arrival.channel, disposition.value).inc()
+        if disposition is Disposition.DUPLICATE:
+            return await self._earlier(number, arrival)
+        prepared = await asyncio.to_thread(prepare, self._desk, _work(number, arrival))
+        taken = await self._take_in([prepared])
+        if not taken:
+            return await self._earlier(number, arrival)
+        return FormReceipt(
+            taken[0].ref, taken[0].due_at, taken[0].department, taken[0].inquiry_id, False
+        )
+
+    def find_waiting(self) -> None:
+        """Look in the journal for arrivals nobody has in hand: after a start, a retry, or a
+        failure."""
+        last = 0
+        with self._db.read() as session:
+            while found := journal.waiting(session, last):
+                for number in found:
+                    self._enqueue(number)
+                last = found[-1]
+
+    def _enqueue(self, number: int) -> None:
+        if number not in self._known:
+            self._known.add(number)
+            self._waiting.append(number)
+            self._wake.set()
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                await self._slots.acquire()
+                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                task = asyncio.create_task(self._handle(batch))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _handle(self, numbers: Sequence[int]) -> None:
+        try:
+            await self._process(numbers)
+        except Exception:
+            log.exception("reception.batch_failed", arrivals=len(numbers))
+            await asyncio.sleep(PAUSE)
+            self._waiting.extend(numbers)
+            self._wake.set()
+        else:
+            self._known.difference_update(numbers)
+        finally:
+            self._slots.release()
+
+    async def _process(self, numbers: Sequence[int]) -> None:
+        missing = [n for n in numbers if n not in self._held]
+        loaded = await asyncio.to_thread(self._load, missing) if missing else {}
+        work = [w for n in numbers if (w := self._held.get(n) or loaded.get(n)) is not None]
+        if not work:
+            return
+        results = await self._workshop.prepare(work)
+        prepared = [result for result in results if isinstance(result, Prepared)]
+        for result in results:
+            if isinstance(result, Unreadable):
+                await self._park(result.arrival_id, result.error)
+        try:
+            await self._take_in(prepared)
+        except StoreUnavailableError:
+            raise
+        except Exception:
+            log.exception("reception.batch_refused", arrivals=len(prepared))
+            for item in prepared:
+                await self._take_in_alone(item)
+        for number in numbers:
+            self._held.pop(number, None)
+
+    async def _take_in(self, prepared: Sequence[Prepared]) -> list[intake.Taken]:
+        if not prepared:
+            return []
+        started = perf_counter()
+        now = self._clock()
+        taken = await self._db.write(
+            lambda session: intake.process(session, prepared, self._head, now)
+        )
+        received = {item.arrival_id: item for item in prepared}
+        for one in taken:
+            item = received[one.arrival_id]
+            channel = item.incoming.channel
+            metrics.PROCESSED.labels(channel, one.outcome).inc()
+            if one.outcome == "new":
+                metrics.INQUIRIES.labels(one.department).inc()
+            metrics.INTAKE_SECONDS.labels(channel).observe((now - item.received_at).total_seconds())
+            log.info("arrival.taken_in", arrival=one.arrival_id, ref=one.ref, outcome=one.outcome)
+        log.debug("reception.batch", size=len(prepared), seconds=perf_counter() - started)
+        self._outbox.wake()
+        return taken
+
+    async def _take_in_alone(self, item: Prepared) -> None:
+        try:
+            await self._take_in([item])
+        except StoreUnavailableError:
+            raise
+        except Exception as error:
+            log.exception("arrival.refused", arrival=item.arrival_id)
+            await self._park(item.arrival_id, f"{type(error).__name__} while it was stored")
+
+    async def _park(self, number: int, reason: str) -> None:
+        log.error("arrival.parked", arrival=number, reason=reason)
+        now = self._clock()
+        await self._db.write(lambda session: journal.park(session, number, reason, now))
+
+    async def _earlier(self, number: int, arrival: RawArrival) -> FormReceipt:
+        """The answer that the first delivery of a form got."""
+
+        def read() -> tuple[Arrival, Inquiry | None, bytes]:
+            with self._db.read() as session:
+                first = journal.get(session, number)
+                inquiry = session.get(Inquiry, first.inquiry_id) if first.inquiry_id else None
+                return first, inquiry, journal.raw_of(first, self._desk.blobs)
+
+        _first, inquiry, raw = await asyncio.to_thread(read)
+        if raw != arrival.raw:
+            raise InvalidError("This key was used for another submission.")
+        if inquiry is None:
+            self._enqueue(number)
+            raise StoreUnavailableError("The first submission is still being taken in; try again.")
+        return FormReceipt(inquiry.ref, inquiry.due_at, inquiry.department, inquiry.id or 0, True)
+
+    def _load(self, numbers: Sequence[int]) -> dict[int, Work]:
+        works: dict[int, Work] = {}
+        with self._db.read() as session:
+            for number in numbers:
+                arrival = session.get(Arrival, number)
+                if arrival is None or arrival.state is not ArrivalState.NEW:
+                    continue
+                works[number] = Work(
+                    number,
+                    arrival.channel,
+                    arrival.external_id,
+                    arrival.received_at,
+                    arrival.envelope,
+                    journal.raw_of(arrival, self._desk.blobs),
+                )
+        return works
+
+
+def _work(number: int, arrival: RawArrival) -> Work:
+    return Work(
+        number,
+        arrival.channel,
+        arrival.external_id,
+        arrival.received_at,
+        dict(arrival.envelope),
+        arrival.raw,
+    )

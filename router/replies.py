@@ -1,0 +1,380 @@
+"""Reading a thread and answering it. A reply is the message, the outbox row and the stopped clock
+in one commit."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import insert, select
+from sqlmodel import Session, col
+
+from channels.base import Address, MessageKind, Outgoing, OutgoingKind
+from router import events, letters, outbox, queue
+from router.errors import ConflictError, InvalidError
+from router.models import (
+    ContactAddress,
+    DecisionRecord,
+    Department,
+    Direction,
+    Event,
+    Inquiry,
+    InquiryStatus,
+    Message,
+    OutboxItem,
+    ReplyState,
+    Staff,
+    StoredAttachment,
+)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from router.access import Actor
+    from router.outbox import Letterhead
+
+REPLY_LIMIT = 100_000
+"""Characters of one reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadMessage:
+    """One message as people read it."""
+
+    id: int
+    direction: Direction
+    kind: str
+    channel: str
+    sender_name: str
+    sender_address: str
+    recipients: list[str]
+    subject: str
+    text: str
+    html: str
+    at: datetime
+    delivery: str
+    delivery_detail: str
+    staff_name: str
+    attachments: list[StoredAttachment]
+    defects: list[str]
+    arrival_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionView:
+    """Why the inquiry went somewhere."""
+
+    at: datetime
+    department: str
+    rule: str
+    reason: str
+    reason_text: str
+    ruleset: str
+    trace: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    """One line of an inquiry's history."""
+
+    id: int
+    at: datetime
+    kind: str
+    department: str
+    staff_name: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """Everything about one inquiry."""
+
+    inquiry: queue.QueueRow
+    contact_name: str
+    contact_addresses: list[tuple[str, str]]
+    messages: list[ThreadMessage]
+    decisions: list[DecisionView]
+    events: list[EventView]
+    hint_ref: str | None
+    reply_address: str
+    emergency_seen: bool
+
+
+def thread(session: Session, actor: Actor, ref: str) -> Thread:
+    """Read one inquiry with its messages, decisions and history. Raises `NotFoundError`."""
+    row = queue.row(session, actor, ref)
+    inquiry = session.get_one(Inquiry, row.id)
+    addresses = _addresses(session, inquiry)
+    hint = session.get(Inquiry, inquiry.hint_id) if inquiry.hint_id else None
+    return Thread(
+        inquiry=row,
+        contact_name=inquiry.sender_name,
+        contact_addresses=addresses,
+        messages=messages(session, row.id),
+        decisions=_decisions(session, row.id),
+        events=_events(session, row.id),
+        hint_ref=hint.ref if hint is not None and actor.sees(hint.department) else None,
+        reply_address=next((value for channel, value in addresses if channel == "email"), ""),
+        emergency_seen=inquiry.emergency_seen_at is not None,
+    )
+
+
+def messages(session: Session, inquiry_id: int) -> list[ThreadMessage]:
+    """The messages of an inquiry, oldest first; automatic letters included, with their delivery
+    state."""
+    files: dict[int, list[StoredAttachment]] = defaultdict(list)
+    for file in session.execute(
+        select(StoredAttachment)
+        .join(Message, col(Message.id) == col(StoredAttachment.message_id))
+        .where(col(Message.inquiry_id) == inquiry_id)
+        .order_by(col(StoredAttachment.id))
+    ).scalars():
+        files[file.message_id].append(file)
+    rows = session.execute(
+        select(Message, col(Staff.name))
+        .outerjoin(Staff, col(Staff.id) == col(Message.staff_id))
+        .where(col(Message.inquiry_id) == inquiry_id)
+        .order_by(col(Message.id))
+    )
+    found = [
+        ThreadMessage(
+            id=message.id or 0,
+            direction=message.direction,
+            kind=message.kind,
+            channel=message.channel,
+            sender_name=message.sender_name,
+            sender_address=message.sender_address,
+            recipients=message.recipients,
+            subject=message.subject,
+            text=message.text,
+            html=message.html,
+            at=message.at,
+            delivery=message.delivery,
+            delivery_detail=message.delivery_detail,
+            staff_name=staff_name or "",
+            attachments=files[message.id or 0],
+            defects=message.defects,
+            arrival_id=message.arrival_id,
+        )
+        for message, staff_name in rows
+    ]
+    automatic = session.execute(
+        select(OutboxItem)
+        .where(
+            col(OutboxItem.inquiry_id) == inquiry_id, col(OutboxItem.thread_message_id).is_(None)
+        )
+        .order_by(col(OutboxItem.id))
+    ).scalars()
+    found += [_automatic(item) for item in automatic]
+    return sorted(found, key=lambda message: message.at)
+
+
+def reply(
+    session: Session,
+    head: Letterhead,
+    actor: Actor,
+    ref: str,
+    text: str,
+    now: datetime,
+    *,
+    close: bool = False,
+    version: int | None = None,
+) -> Inquiry:
+    """Answer the resident: the text is stored, put in the outbox, and the clock stops.
+
+    Raises `InvalidError` when there is no text or nowhere to send it; `ConflictError` when
+    somebody else holds
+    the inquiry, when it is closed, or when it changed after `version` was read.
+    """
+    inquiry = queue.get(session, actor, ref)
+    text = text.replace("\r\n", "\n").strip()
+    if not text:
+        raise InvalidError("The reply is empty.")
+    if len(text) > REPLY_LIMIT:
+        raise InvalidError("The reply is too long.")
+    if inquiry.status is not InquiryStatus.OPEN:
+        raise ConflictError("The inquiry is closed. Reopen it first.")
+    queue.require_holder(session, actor, inquiry)
+    queue.require_version(inquiry, version)
+    recipient = _recipient(session, inquiry)
+    language = letters.letter_language(inquiry.language)
+    department = session.get_one(Department, inquiry.department)
+    name = head.departments[department.slug].name.get(language)
+    subject = letters.tagged_subject(inquiry.subject, inquiry.ref, language)
+    outgoing_id = head.new_message_id(inquiry.id or 0)
+    message = Message(
+        inquiry_id=inquiry.id or 0,
+        channel=recipient.channel,
+        external_id=outgoing_id,
+        direction=Direction.OUT,
+        kind=OutgoingKind.REPLY.value,
+        sender_name=name,
+        sender_address=department.address or head.sender,
+        recipients=[recipient.value],
+        subject=subject,
+        text=text,
+        at=now,
+        message_id=outgoing_id,
+        staff_id=actor.staff_id,
+        delivery="queued",
+    )
+    session.add(message)
+    session.flush()
+    chain = _chain(session, inquiry)
+    letter = Outgoing(
+        channel=recipient.channel,
+        kind=OutgoingKind.REPLY,
+        message_id=outgoing_id,
+        created_at=now,
+        to=recipient,
+        sender=Address("email", department.address or head.sender, f"{name}, {head.municipality}"),
+        subject=subject,
+        text=text
+        + letters.write(
+            language,
+            "reply_end",
+            staff=actor.name,
+            department=name,
+            municipality=head.municipality,
+            ref=inquiry.ref,
+            status_url=head.status_url(inquiry.id or 0),
+        ),
+        reply_to=head.reply_address(inquiry.id or 0),
+        return_path=head.return_path(message.id or 0),
+        in_reply_to=chain[-1] if chain else "",
+        references=tuple(chain),
+        language=language,
+    )
+    session.connection().execute(
+        insert(OutboxItem.__table__),  # type: ignore[attr-defined]
+        outbox.row(letter, inquiry.id or 0, message.id, now),
+    )
+    with queue.counted(session, inquiry):
+        inquiry.answered_at = now
+        inquiry.reply_state = ReplyState.ANSWERED
+        inquiry.version += 1
+        if inquiry.assignee_id is None:
+            inquiry.assignee_id = actor.staff_id
+        if close:
+            inquiry.status = InquiryStatus.CLOSED
+            inquiry.closed_at = now
+            inquiry.assignee_id = None
+    session.flush()
+    for kind in ("replied", "closed") if close else ("replied",):
+        events.record(
+            session,
+            kind,
+            at=now,
+            inquiry_id=inquiry.id,
+            department=inquiry.department,
+            staff_id=actor.staff_id,
+            data={"ref": inquiry.ref},
+        )
+    return inquiry
+
+
+def _recipient(session: Session, inquiry: Inquiry) -> Address:
+    """Where the answer goes: Reply-To or sender of the latest contact, else another e-mail address
+    we know."""
+    latest = session.execute(
+        select(Message)
+        .where(
+            col(Message.inquiry_id) == inquiry.id,
+            col(Message.direction) == Direction.IN,
+            col(Message.kind) == MessageKind.CONTACT.value,
+        )
+        .order_by(col(Message.id).desc())
+        .limit(1)
+    ).scalar()
+    for value in (latest.reply_to, latest.sender_address) if latest is not None else ():
+        if "@" in value:
+            return Address("email", value, inquiry.sender_name)
+    for channel, value in _addresses(session, inquiry):
+        if channel == "email":
+            return Address("email", value, inquiry.sender_name)
+    raise InvalidError("There is no e-mail address to reply to. Call the person and write a note.")
+
+
+def _addresses(session: Session, inquiry: Inquiry) -> list[tuple[str, str]]:
+    found = [
+        (channel, value)
+        for channel, value in session.connection().execute(
+            select(col(ContactAddress.channel), col(ContactAddress.value))
+            .where(col(ContactAddress.contact_id) == inquiry.contact_id)
+            .order_by(col(ContactAddress.id))
+        )
+    ]
+    # The address used for this inquiry comes first.
+    return sorted(found, key=lambda pair: pair[1] != inquiry.sender_address)
+
+
+def _chain(session: Session, inquiry: Inquiry) -> list[str]:
+    """Message-IDs of the thread in order, for References (RFC 5322 §3.6.4); the last one is
+    answered."""
+    rows = session.connection().execute(
+        select(col(Message.message_id))
+        .where(
+            col(Message.inquiry_id) == inquiry.id,
+            col(Message.message_id) != "",
+            col(Message.delivery) != "queued",
+        )
+        .order_by(col(Message.id))
+    )
+    return list(rows.scalars())
+
+
+def _decisions(session: Session, inquiry_id: int) -> list[DecisionView]:
+    rows = session.execute(
+        select(DecisionRecord)
+        .where(col(DecisionRecord.inquiry_id) == inquiry_id)
+        .order_by(col(DecisionRecord.id))
+    ).scalars()
+    return [
+        DecisionView(
+            at=row.at,
+            department=row.department,
+            rule=row.rule,
+            reason=row.reason,
+            reason_text=row.reason_text,
+            ruleset=row.ruleset,
+            trace=row.trace,
+        )
+        for row in rows
+    ]
+
+
+def _events(session: Session, inquiry_id: int) -> list[EventView]:
+    rows = session.execute(
+        select(Event, col(Staff.name))
+        .outerjoin(Staff, col(Staff.id) == col(Event.staff_id))
+        .where(col(Event.inquiry_id) == inquiry_id)
+        .order_by(col(Event.id))
+    )
+    return [
+        EventView(event.id or 0, event.at, event.kind, event.department, name or "", event.data)
+        for event, name in rows
+    ]
+
+
+def _automatic(item: OutboxItem) -> ThreadMessage:
+    payload = item.payload
+    return ThreadMessage(
+        id=-(item.id or 0),
+        direction=Direction.OUT,
+        kind=item.kind,
+        channel=item.channel,
+        sender_name=payload["sender"]["name"],
+        sender_address=payload["sender"]["value"],
+        recipients=[item.recipient],
+        subject=payload["subject"],
+        text=payload["text"],
+        html="",
+        at=item.created_at,
+        delivery=item.state,
+        delivery_detail=item.detail,
+        staff_name="",
+        attachments=[],
+        defects=[],
+        arrival_id=None,
+    )

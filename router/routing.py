@@ -1,0 +1,88 @@
+"""Ruleset, calendar and reply targets as the configuration says, and the explanation of a
+decision."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from channels.email.addresses import OwnAddresses
+from router.preparing import Desk
+from rules.decide import Decision, decide
+from rules.facts import Facts
+from rules.ruleset import Ruleset, load
+from rules.targets import ReplyTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import date, datetime
+
+    from router.settings import Settings
+
+
+def load_ruleset(settings: Settings, today: date | None = None) -> Ruleset:
+    """The configured ruleset. Raises `DocumentError` with everything that is wrong."""
+    return load(
+        settings.rules.folder,
+        departments={slug: d.name.nb for slug, d in settings.departments.items()},
+        targets=settings.reply_targets,
+        tables={"department_addresses": settings.department_addresses},
+        today=today,
+    )
+
+
+def build_targets(settings: Settings) -> dict[str, ReplyTarget]:
+    """Slug -> reply target."""
+    return {
+        slug: ReplyTarget(
+            slug=slug,
+            working_days=target.working_days,
+            months=target.months,
+            warn_working_days=target.warn_working_days,
+            after_hours=target.after_hours,
+        )
+        for slug, target in settings.reply_targets.items()
+    }
+
+
+def own_addresses(settings: Settings) -> OwnAddresses:
+    """What the e-mail door accepts."""
+    return OwnAddresses(
+        addresses=frozenset({*settings.address_owners, settings.channels.email.sender}),
+        domains=settings.mail_domains,
+    )
+
+
+def build_desk(settings: Settings) -> Desk:
+    """Everything that preparing an arrival needs; built once per process."""
+    return Desk(
+        own=own_addresses(settings),
+        ruleset=load_ruleset(settings),
+        calendar=settings.calendar.build(),
+        targets=build_targets(settings),
+        blobs=settings.blobs,
+    )
+
+
+def explain(
+    ruleset: Ruleset,
+    now: datetime,
+    *,
+    channel: str,
+    to: str = "",
+    sender: str = "",
+    subject: str = "",
+    text: str = "",
+    open_departments: Mapping[str, bool] = MappingProxyType({}),
+) -> Decision:
+    """What the rules would decide about a contact. Stores nothing."""
+    facts = Facts(
+        channel=channel,
+        now=now,
+        recipients=(to.strip().lower(),) if to.strip() else (),
+        sender=sender.strip().lower(),
+        subject=subject,
+        body=text,
+        open=open_departments,
+    )
+    return decide(ruleset, facts)

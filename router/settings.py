@@ -1,0 +1,381 @@
+"""Every setting, typed: config.yaml first, the environment over it. Unknown keys are refused with
+their line.
+
+`SENTRALBORD_WEB__PORT=8081` sets `web.port`. Secrets come by environment or by file (`…_FILE`)
+only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from rules.calendar import Season, WorkingCalendar
+from rules.document import DocumentError, Problem, problems_of, read_document
+
+PREFIX = "SENTRALBORD_"
+Language = Literal["nb", "nn", "en"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _email(value: str) -> str:
+    value = value.strip().lower()
+    local, _, domain = value.rpartition("@")
+    if not local or "." not in domain or any(c.isspace() for c in value):
+        raise ValueError("not an e-mail address")
+    return value
+
+
+Email = Annotated[str, AfterValidator(_email)]
+
+
+class Municipality(_Section):
+    """Whose installation this is."""
+
+    name: str
+    phone: str = ""
+    default_department: str = "servicetorg"
+
+
+class Web(_Section):
+    """The HTTP listener."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    trusted_proxies: tuple[str, ...] = ()
+    session_hours: int = Field(default=10, ge=1, le=72)
+
+
+class Listen(_Section):
+    """The SMTP listener."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = Field(default=2525, ge=0, le=65535)
+    hostname: str = "localhost"
+    max_size: int = Field(default=36 * 1024 * 1024, ge=1024)
+    trusted_peers: tuple[IPv4Network | IPv6Network, ...] = ()
+
+
+class Smarthost(_Section):
+    """Who carries our mail out. The password comes by environment only."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=25, ge=1, le=65535)
+    tls: Literal["none", "starttls", "tls"] = "none"
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    timeout: float = Field(default=30, gt=0)
+
+
+class Receipts(_Section):
+    """Brakes on automatic receipts."""
+
+    per_sender_per_day: int = Field(default=10, ge=0)
+    per_domain_per_hour: int = Field(default=200, ge=0)
+
+
+class EmailDoor(_Section):
+    """The e-mail door."""
+
+    listen: Listen = Listen()
+    smarthost: Smarthost = Smarthost()
+    sender: Email
+    domain: str
+    receipts: Receipts = Receipts()
+
+
+class Channels(_Section):
+    """The doors."""
+
+    email: EmailDoor
+
+
+class Rules(_Section):
+    """Where the ruleset lies; relative to the configuration file."""
+
+    folder: Path
+
+
+class SeasonHours(_Section):
+    """Hours in a part of the year; `first` and `last` are MM-DD, both included."""
+
+    first: str
+    last: str
+    hours: dict[str, tuple[str, ...]]
+
+
+class Calendar(_Section):
+    """When the municipality works. Days are MM-DD, YYYY-MM-DD or easter±N; see `rules.calendar`."""
+
+    timezone: str = "Europe/Oslo"
+    holidays: str = "NO"
+    hours: dict[str, tuple[str, ...]]
+    seasons: tuple[SeasonHours, ...] = ()
+    half_days: dict[str, str] = Field(default_factory=dict)
+    closed: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        self.build()
+        return self
+
+    def build(self, hours: dict[str, tuple[str, ...]] | None = None) -> WorkingCalendar:
+        """The working calendar; with `hours`, one department's own."""
+        return WorkingCalendar(
+            hours=hours or self.hours,
+            seasons=()
+            if hours
+            else [Season(season.first, season.last, season.hours) for season in self.seasons],
+            closed=self.closed,
+            half_days=self.half_days,
+            timezone=self.timezone,
+            country=self.holidays,
+        )
+
+
+class ReplyTarget(_Section):
+    """By when an answer is owed: so many working days or months after the day of receipt."""
+
+    working_days: int | None = Field(default=None, ge=1, le=365)
+    months: int | None = Field(default=None, ge=1, le=24)
+    warn_working_days: int = Field(ge=1, le=365)
+    after_hours: Literal["strict", "next_day"] = "strict"
+    basis: str = ""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.working_days is None) == (self.months is None):
+            raise ValueError("give either working_days or months")
+        return self
+
+
+class Name(_Section):
+    """A name in the three languages."""
+
+    nb: str
+    nn: str
+    en: str
+
+    def get(self, language: str) -> str:
+        """The name in `language`, bokmål when there is none."""
+        return {"nn": self.nn, "en": self.en}.get(language, self.nb)
+
+
+class Department(_Section):
+    """Who answers. `external`: not ours; contacts are forwarded to `forward_to` and the sender is
+    told."""
+
+    name: Name
+    addresses: tuple[Email, ...] = ()
+    external: bool = False
+    forward_to: Email | Literal[""] = ""
+    website: str = ""
+    phone: str = ""
+    hours: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+
+
+class Settings(_Section):
+    """The whole configuration."""
+
+    municipality: Municipality
+    public_url: str = "http://127.0.0.1:8080"
+    data: Path = Path("var")
+    database: str = ""
+    signing_key: SecretStr = SecretStr("")
+    web: Web = Web()
+    channels: Channels
+    rules: Rules
+    calendar: Calendar
+    reply_targets: dict[str, ReplyTarget]
+    departments: dict[str, Department]
+
+    @field_validator("public_url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        if self.municipality.default_department not in self.departments:
+            raise ValueError(
+                f"municipality.default_department: no department "
+                f"«{self.municipality.default_department}»"
+            )
+        if "service" not in self.reply_targets:
+            raise ValueError("reply_targets: the target «service» is missing")
+        owners: dict[str, str] = {}
+        for slug, department in self.departments.items():
+            for address in department.addresses:
+                if address in owners:
+                    raise ValueError(
+                        f"departments.{slug}.addresses: {address} already belongs to "
+                        f"{owners[address]}"
+                    )
+                owners[address] = slug
+        return self
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL; the embedded SQLite unless another is configured."""
+        return self.database or f"sqlite:///{self.data / 'sentralbord.db'}"
+
+    @property
+    def blobs(self) -> Path:
+        """Folder of content-addressed files."""
+        return self.data / "blobs"
+
+    @property
+    def address_owners(self) -> dict[str, str]:
+        """Each of our e-mail addresses -> department slug."""
+        return {a: slug for slug, d in self.departments.items() for a in d.addresses}
+
+    @property
+    def department_addresses(self) -> dict[str, str]:
+        """Addresses that decide by themselves: all but those of the default department."""
+        general = self.municipality.default_department
+        return {a: slug for a, slug in self.address_owners.items() if slug != general}
+
+    @property
+    def mail_domains(self) -> frozenset[str]:
+        """Domains whose mail is ours."""
+        return frozenset(
+            {self.channels.email.domain, *(a.rpartition("@")[2] for a in self.address_owners)}
+        )
+
+
+def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read and check the configuration. Raises `DocumentError` with every problem, each with file
+    and line."""
+    environment = os.environ if environment is None else environment
+    document = read_document(path)
+    data = document.data if isinstance(document.data, dict) else {}
+    origins: dict[tuple[str, ...], str] = {}
+    for name, keys, value in _overrides(environment):
+        _set(data, keys, value)
+        origins[keys] = name
+    try:
+        settings = Settings.model_validate(data)
+    except ValidationError as error:
+        raise DocumentError(
+            _name_origins(problems_of(error, document, Settings), origins)
+        ) from None
+    base = path.resolve().parent
+    return settings.model_copy(
+        update={
+            "data": _absolute(settings.data, Path.cwd() if ("data",) in origins else base),
+            "rules": Rules(folder=_absolute(settings.rules.folder, base)),
+        }
+    )
+
+
+def unknown_variables(environment: Mapping[str, str] | None = None) -> list[str]:
+    """`SENTRALBORD_…` variables that name no setting. They are told, not refused: another release
+    may know them."""
+    environment = os.environ if environment is None else environment
+    return sorted(
+        name
+        for name in environment
+        if name.startswith(PREFIX)
+        and not _names_setting(tuple(name.removeprefix(PREFIX).lower().split("__")))
+    )
+
+
+def setting(settings: Settings, key: str) -> object:
+    """One effective value by its dotted key, e.g. `web.port` or `departments.vei.addresses.0`.
+
+    Raises `KeyError`. Secrets come back masked.
+    """
+    value: Any = settings.model_dump(mode="json", by_alias=True)
+    for part in key.split("."):
+        if isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        elif isinstance(value, dict) and part in value:
+            value = value[part]
+        else:
+            raise KeyError(key)
+    return value
+
+
+def _overrides(environment: Mapping[str, str]) -> list[tuple[str, tuple[str, ...], object]]:
+    found: list[tuple[str, tuple[str, ...], object]] = []
+    for name, value in sorted(environment.items()):
+        if not name.startswith(PREFIX):
+            continue
+        keys = tuple(name.removeprefix(PREFIX).lower().split("__"))
+        if keys[-1].endswith("_file") and not _names_setting(keys):
+            keys = (*keys[:-1], keys[-1].removesuffix("_file"))
+            if _names_setting(keys):
+                found.append((name, keys, Path(value).read_text(encoding="utf-8").strip()))
+        elif _names_setting(keys):
+            is_list = _names_setting((*keys, "0"))
+            found.append((name, keys, [v.strip() for v in value.split(",")] if is_list else value))
+    return found
+
+
+def _names_setting(keys: tuple[str, ...]) -> bool:
+    """Whether a path of keys leads to a setting; tables with free keys accept any, lists a
+    number."""
+    annotation: Any = Settings
+    for key in keys:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            fields = {f.alias or name: f.annotation for name, f in annotation.model_fields.items()}
+            if key not in fields:
+                return False
+            annotation = fields[key]
+            continue
+        origin = getattr(annotation, "__origin__", None)
+        if origin is dict:
+            annotation = annotation.__args__[1]
+        elif origin is tuple and key.isdecimal():
+            annotation = annotation.__args__[0]
+        else:
+            return False
+    return True
+
+
+def _set(data: dict[str, Any], keys: tuple[str, ...], value: object) -> None:
+    inner: Any = data
+    for key in keys[:-1]:
+        following = inner.get(key)
+        if not isinstance(following, dict):
+            following = inner[key] = {}
+        inner = following
+    inner[keys[-1]] = value
+
+
+def _absolute(path: Path, base: Path) -> Path:
+    path = path.expanduser()
+    return path if path.is_absolute() else base / path
+
+
+def _name_origins(
+    problems: list[Problem], origins: Mapping[tuple[str, ...], str]
+) -> tuple[Problem, ...]:
+    """Point at the variable instead of the file where a value came from the environment."""
+    named = []
+    for problem in problems:
+        keys = tuple(problem.path.split("."))
+        name = next((n for path, n in origins.items() if keys[: len(path)] == path), "")
+        named.append(replace(problem, file=name, line=0) if name else problem)
+    return tuple(named)

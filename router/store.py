@@ -1,0 +1,73 @@
+"""The store of one installation: its data directory, its schema, what it mirrors of the
+configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+from sqlmodel import Session, col
+
+from router import schema
+from router.errors import SettingsError
+from router.models import Department, RulesetVersion
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from router.preparing import Desk
+    from router.settings import Settings
+
+
+def prepare_data(settings: Settings) -> None:
+    """Make the data directory (mode 0700). Raises `SettingsError` when that is impossible."""
+    try:
+        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.data.chmod(0o700)
+        settings.blobs.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"The data directory {settings.data} cannot be used: {error.strerror}."
+        ) from error
+
+
+def require_schema(settings: Settings) -> None:
+    """Make the schema of a new store; refuse one of another release. Raises `SettingsError`."""
+    current = schema.current_revision(settings.database_url)
+    if not current:
+        schema.migrate(settings.database_url)
+    elif current != schema.head_revision():
+        raise SettingsError(
+            f"The store has schema {current}, this release needs {schema.head_revision()}. "
+            "Run: sentralbord migrate"
+        )
+
+
+def sync_departments(session: Session, settings: Settings) -> None:
+    """Mirror the departments of the configuration; one that was removed stays, inactive, for its
+    history."""
+    known = {d.slug: d for d in session.execute(select(Department)).scalars()}
+    for position, (slug, department) in enumerate(settings.departments.items()):
+        row = known.pop(slug, None) or Department(slug=slug, name_nb="", name_nn="", name_en="")
+        row.name_nb, row.name_nn, row.name_en = (
+            department.name.nb,
+            department.name.nn,
+            department.name.en,
+        )
+        row.address = department.addresses[0] if department.addresses else ""
+        row.external = department.external
+        row.active = True
+        row.position = position
+        session.add(row)
+    for row in known.values():
+        row.active = False
+        session.add(row)
+
+
+def remember_ruleset(session: Session, desk: Desk, now: datetime) -> None:
+    """Keep the ruleset by its hash, so that every decision can be reproduced."""
+    query = select(col(RulesetVersion.hash)).where(col(RulesetVersion.hash) == desk.ruleset.hash)
+    if session.execute(query).scalar() is None:
+        session.add(
+            RulesetVersion(hash=desk.ruleset.hash, content=desk.ruleset.content, loaded_at=now)
+        )

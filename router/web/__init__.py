@@ -1,0 +1,1 @@
+"""The desk for staff, the pages for residents, and the JSON interface."""

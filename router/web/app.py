@@ -1,0 +1,332 @@
+"""The web application: routes, error answers, and what every response carries."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import traceback
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import iter_route_contexts
+from pydantic.json_schema import models_json_schema
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from router import __version__
+from router.errors import RouterError
+from router.metrics import HTTP_SECONDS
+from router.web import api, auth, desk, health, outbox_pages, problems, residents, stream
+from router.web.limits import Limits
+from router.web.render import error_page
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from router.hall import Hall
+
+log = structlog.get_logger(__name__)
+
+STATIC = Path(__file__).parent / "static"
+
+PUBLIC_ROUTES = frozenset(
+    {
+        "/",
+        "/status/{token}",
+        "/tilgjengelighet",
+        "/personvern",
+        auth.LOGIN,
+        "/desk/once/{secret}",
+        "/static",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/api/openapi.json",
+        "/api/problems/{code}",
+    }
+)
+"""Routes that ask nobody who they are; every other one depends on a guard of `auth`."""
+
+BODY_LIMIT = 1024 * 1024
+"""Bytes of one request."""
+
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "font-src 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; "
+        "base-uri 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    # Pages hold personal data or keys that are good for one form only.
+    "Cache-Control": "no-store",
+}
+_FOR_EVER = "public, max-age=31536000, immutable"
+_STRICT_TRANSPORT = "max-age=31536000"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_NO_HEAD = ("/api/events", "/desk/stream", "/desk/once/")
+"""Where a HEAD must not be run as a GET: it would never end, or use a link up."""
+
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9][A-Za-z0-9_./-]*/")
+
+
+def create_app(hall: Hall) -> FastAPI:
+    """The application that serves an open hall. Raises `SettingsError` for bad proxy addresses."""
+    limits = Limits(hall.settings.web.trusted_proxies)
+    app = FastAPI(
+        title="Sentralbord",
+        version=__version__,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        middleware=[
+            Middleware(_Frame, secure=hall.settings.public_url.startswith("https://")),
+            Middleware(_Compression),
+            Middleware(_BodyLimit),
+        ],
+        exception_handlers={
+            RouterError: _router_error,
+            HTTPException: _http_error,
+            RequestValidationError: _validation_error,
+        },
+    )
+    app.state.hall = hall
+    app.state.limits = limits
+    for module in (auth, desk, outbox_pages, residents, api, stream, health):
+        app.include_router(module.router)
+    app.add_api_route("/api/openapi.json", _openapi, include_in_schema=False)
+    app.mount("/static", StaticFiles(directory=STATIC, check_dir=False), name="static")
+    return app
+
+
+def openapi(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document of `/api` and the health pages."""
+    if app.openapi_schema is not None:
+        return app.openapi_schema
+    document = get_openapi(
+        title="Sentralbord",
+        version=__version__,
+        summary="Inquiries to the municipality: one queue, explained routing, kept deadlines.",
+        description=(
+            "Times are RFC 3339 in UTC. Errors are problem documents (RFC 9457). Lists are paged "
+            "by key: give `next` as `after`. What your token may not see does not exist for you."
+        ),
+        servers=[{"url": app.state.hall.settings.public_url}],
+        routes=[
+            context
+            for context in iter_route_contexts(app.routes)
+            if (context.path or "").startswith(("/api/", "/healthz", "/readyz"))
+        ],
+    )
+    _, shared = models_json_schema(
+        [(problems.Problem, "serialization")], ref_template="#/components/schemas/{model}"
+    )
+    document.setdefault("components", {}).setdefault("schemas", {}).update(shared["$defs"])
+    app.openapi_schema = document
+    return document
+
+
+def _openapi(request: Request) -> JSONResponse:
+    """Hand out the OpenAPI document."""
+    return JSONResponse(openapi(request.app))
+
+
+def _for_machines(request: Request) -> bool:
+    path = request.url.path
+    return path == "/api" or path.startswith(
+        ("/api/", "/hooks/", "/healthz", "/readyz", "/metrics")
+    )
+
+
+async def _router_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RouterError)  # noqa: S101 - registered for nothing else
+    if error.status >= 500:
+        log.error("web.failed", error=type(error).__name__, status=error.status)
+    if _for_machines(request):
+        return problems.of_error(request, error)
+    if isinstance(error, auth.LoginRequiredError):
+        return _ask_to_sign_in(request)
+    return error_page(request, error.status, error=error, headers=problems.headers_of(error))
+
+
+def _ask_to_sign_in(request: Request) -> Response:
+    """A page goes to the form; a script is told: a redirect would hand it the form as data."""
+    headers = request.headers
+    if "hx-request" in headers or headers.get("sec-fetch-dest") == "empty":
+        return error_page(request, 401, headers={"HX-Redirect": auth.LOGIN})
+    if headers.get("accept", "").startswith("text/event-stream"):
+        return error_page(request, 401)
+    return RedirectResponse(auth.login_address(request), 303)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    path = request.url.path
+    if error.status_code == 404 and request.method == "GET" and _PLAIN_PATH.fullmatch(path):
+        query = f"?{request.url.query}" if request.url.query else ""
+        return RedirectResponse(path.rstrip("/") + query, 308)
+    if _for_machines(request):
+        return problems.of_http(request, error)
+    return error_page(request, error.status_code, headers=error.headers)
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    if _for_machines(request):
+        return problems.of_validation(request, error)
+    return error_page(request, 422)
+
+
+class _Frame:
+    """Around every request: its id, its time, the headers of its response, the last safety net."""
+
+    def __init__(self, app: ASGIApp, secure: bool) -> None:
+        self._app = app
+        self._secure = secure
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = perf_counter()
+        request_id = secrets.token_hex(8)
+        method, path = scope["method"], scope["path"]
+        scope = dict(scope, state={**scope.get("state", {}), "request_id": request_id})
+        if method == "HEAD" and not path.startswith(_NO_HEAD):
+            scope["method"] = "GET"  # RFC 9110 §9.3.2: the same answer, without its content
+        status = 0
+
+        async def framed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(raw=message["headers"])
+                self._complete(headers, scope, status, request_id)
+                if headers.get("content-type", "").startswith("text/event-stream"):
+                    _observe(method, scope, status, perf_counter() - started)
+                    status = -status
+            elif method == "HEAD":
+                message = {**message, "body": b""}
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, receive, framed)
+            except ClientDisconnect:
+                return
+            except Exception as error:  # noqa: BLE001 - the last net: logged, and answered with 500
+                _log_failure(error, scope)
+                if status:
+                    # Too late for an answer: a broken connection is not taken for a whole one.
+                    raise RuntimeError("the response broke off") from None
+                await _failure(Request(scope), framed)
+            if status > 0:
+                seconds = perf_counter() - started
+                _observe(method, scope, status, seconds)
+                log.debug("web.request", route=_route(scope), status=status, seconds=seconds)
+
+    def _complete(
+        self, headers: MutableHeaders, scope: Scope, status: int, request_id: str
+    ) -> None:
+        if scope["path"].startswith("/static/") and status in {200, 304}:
+            fingerprinted = "v" in parse_qs(scope["query_string"].decode("latin-1"))
+            headers.setdefault("Cache-Control", _FOR_EVER if fingerprinted else "no-cache")
+        for name, value in _HEADERS.items():
+            headers.setdefault(name, value)
+        if self._secure:
+            headers.setdefault("Strict-Transport-Security", _STRICT_TRANSPORT)
+        headers["X-Request-Id"] = request_id
+
+
+class _Compression:
+    """gzip for pages and static files; streams and the API go as they are."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._plain = app
+        self._gzip = GZipMiddleware(app, minimum_size=1000, compresslevel=6)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        as_it_is = scope["type"] != "http" or scope["path"].startswith(("/api/", "/desk/stream"))
+        await (self._plain if as_it_is else self._gzip)(scope, receive, send)
+
+
+class _BodyLimit:
+    """Refuse bodies over `BODY_LIMIT`, announced or not."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        announced = Headers(scope=scope).get("content-length", "")
+        if announced.isdigit() and int(announced[:20]) > BODY_LIMIT:
+            response = await _http_error(Request(scope), HTTPException(413))
+            await response(scope, receive, send)
+            return
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > BODY_LIMIT:
+                raise HTTPException(413)
+            return message
+
+        await self._app(scope, counted, send)
+
+
+async def _failure(request: Request, send: Send) -> None:
+    """The answer when all else has failed; a page that cannot be rendered becomes plain text."""
+    response: Response
+    if _for_machines(request):
+        response = problems.problem(request, 500)
+    else:
+        try:
+            response = error_page(request, 500)
+        except Exception as error:  # noqa: BLE001 - an error in the error page
+            _log_failure(error, request.scope)
+            response = Response(
+                "Noe gikk galt hos oss. Prøv igjen om litt.", 500, media_type="text/plain"
+            )
+    await response(request.scope, request.receive, send)
+
+
+def _log_failure(error: Exception, scope: Scope) -> None:
+    """Type and place, not the message: it may quote what somebody wrote."""
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    log.error(
+        "web.failed",
+        error=type(error).__name__,
+        route=_route(scope),
+        at=[f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames],
+    )
+
+
+def _observe(method: str, scope: Scope, status: int, seconds: float) -> None:
+    known = method if method in _METHODS else "other"
+    HTTP_SECONDS.labels(known, _route(scope), str(status)).observe(seconds)
+
+
+def _route(scope: Scope) -> str:
+    """The template of the route, never the path: that may hold a token."""
+    path = getattr(scope.get("route"), "path", "")
+    if path:
+        return str(path)
+    return "/static" if scope["path"].startswith("/static/") else "unmatched"

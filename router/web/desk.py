@@ -1,0 +1,631 @@
+"""The desk: the queue, one inquiry with what can be done to it, and what has got stuck.
+
+Reads come from one snapshot; every change is one job for the writer. A refused change shows the
+page as it is now, says who was first, and keeps what was typed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import quote, urlencode
+
+import nh3
+from fastapi import APIRouter, Depends, Form, Query, Request
+from sqlalchemy import select
+from sqlmodel import Session, col
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+from router import events, journal, queue, replies
+from router.blobs import read_blob
+from router.errors import ConflictError, InvalidError, NotFoundError, RouterError
+from router.models import Arrival, Inquiry, Message, Role, Staff, StoredAttachment
+from router.privacy import mask_text
+from router.web.auth import DeskActor, DeskReader, hall_of
+from router.web.render import catalogue, render, sentence
+
+if TYPE_CHECKING:
+    from router.access import Actor
+    from router.hall import Hall
+    from router.replies import Thread, ThreadMessage
+
+router = APIRouter(prefix="/desk", include_in_schema=False)
+
+PAGE = 50
+TEXT_LIMIT = 100_000
+_REF = re.compile(r"S-\d{4}-\d{6,9}")
+_SHOWN_AS = re.compile(r"application/pdf|image/(png|jpeg|gif|webp)|text/plain")
+_QUIET = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+}
+
+Text = Annotated[str, Form(max_length=TEXT_LIMIT)]
+ShortText = Annotated[str, Form(max_length=5000)]
+Version = Annotated[int | None, Form()]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the address says about the list."""
+
+    department: str = ""
+    assignee: str = ""
+    channel: str = ""
+    status: Literal["open", "closed", "all"] = "open"
+    q: Annotated[str, Query(max_length=200)] = ""
+
+    def filter(self, actor: Actor) -> queue.Filter:
+        """As the queue understands it; «me» is whoever asks."""
+        return queue.Filter(
+            status="" if self.status == "all" else self.status,
+            department=self.department,
+            channel=self.channel,
+            assignee=actor.username if self.assignee == "me" else self.assignee,
+            q=self.q,
+        )
+
+    def address(self, path: str, **more: str | None) -> str:
+        """The same list elsewhere."""
+        plain = {name: value for name, value in asdict(self).items() if value}
+        if plain.get("status") == "open":
+            del plain["status"]
+        query = urlencode(plain | {name: value for name, value in more.items() if value})
+        return f"{path}?{query}" if query else path
+
+
+ListOf = Annotated[Wanted, Depends()]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownMessage:
+    """A message, parted into what it says and what it quotes."""
+
+    message: ThreadMessage
+    visible: str
+    quoted: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why something was not done, and what the person had typed."""
+
+    error: RouterError
+    typed: dict[str, str] = field(default_factory=dict)
+    candidates: Sequence[tuple[str, str]] = ()
+    text: str = ""
+    """What to say instead of the error's own sentence."""
+
+
+@router.get("")
+def start(_actor: DeskActor) -> Response:
+    """The desk begins with the queue."""
+    return RedirectResponse("/desk/queue", 303)
+
+
+@router.get("/queue")
+def queue_page(
+    request: Request,
+    actor: DeskActor,
+    wanted: ListOf,
+    after: str = "",
+    done: str = "",
+    ref: str = "",
+) -> Response:
+    """The queue with its filters."""
+    hall = hall_of(request)
+    with hall.db.read() as session:
+        context = _list_context(session, hall, actor, wanted, after, PAGE)
+        context |= desk_frame(session, hall, actor)
+    return render(
+        request,
+        "queue.html",
+        department_names=_department_names(hall, actor, visible_only=True),
+        done=done,
+        done_ref=ref if _REF.fullmatch(ref) else "",
+        **context,
+    )
+
+
+@router.get("/queue/rows")
+def queue_rows(
+    request: Request,
+    actor: DeskReader,
+    wanted: ListOf,
+    after: str = "",
+    limit: int = PAGE,
+) -> Response:
+    """The changing part of the queue, for a page that keeps itself up to date."""
+    hall = hall_of(request)
+    with hall.db.read() as session:
+        context = _list_context(session, hall, actor, wanted, after, limit)
+    return render(request, "_queue.html", **context)
+
+
+@router.post("/queue/next")
+def take_next(
+    request: Request,
+    actor: DeskActor,
+    department: Annotated[str, Form()] = "",
+    channel: Annotated[str, Form()] = "",
+    q: Annotated[str, Form(max_length=200)] = "",
+) -> Response:
+    """Take the first unclaimed inquiry of the list, and open it."""
+    hall = hall_of(request)
+    now = hall.clock()
+    free = queue.Filter(status="open", department=department, channel=channel, assignee="none", q=q)
+
+    def job(session: Session) -> str:
+        # The writer is one: between this reading and the claim nobody else can come.
+        rows = queue.page(session, actor, free, limit=1).rows
+        return queue.claim(session, actor, rows[0].ref, now).ref if rows else ""
+
+    ref = hall.db.write_sync(job)
+    if not ref:
+        wanted = Wanted(department=department, channel=channel, q=q)
+        return RedirectResponse(wanted.address("/desk/queue", done="none_free"), 303)
+    return RedirectResponse(f"/desk/inquiries/{ref}?done=claimed", 303)
+
+
+@router.get("/alarm")
+def alarm(request: Request, actor: DeskReader, page: str = "") -> Response:
+    """Emergencies that nobody has acknowledged, and what has got stuck; for the page `page`."""
+    hall = hall_of(request)
+    with hall.db.read() as session:
+        frame = desk_frame(session, hall, actor)
+    return render(request, "_alarm.html", page_path=page, **frame)
+
+
+@router.get("/session")
+def stay(request: Request, _actor: DeskActor) -> Response:
+    """Stay signed in: asking counts as activity. Says until when."""
+    return JSONResponse({"ends_at": request.state.session_ends_at.isoformat()})
+
+
+@router.get("/inquiries/{ref}")
+def inquiry_page(request: Request, actor: DeskActor, ref: str, done: str = "") -> Response:
+    """One inquiry: why it is here, what has been said, what can be done."""
+    return _inquiry(request, actor, ref, done=done)
+
+
+@router.get("/inquiries/{ref}/live")
+def inquiry_live(request: Request, actor: DeskReader, ref: str) -> Response:
+    """The same page for the browser to pick changes from; does not count as activity."""
+    return _inquiry(request, actor, ref)
+
+
+@router.post("/inquiries/{ref}/claim")
+def claim(request: Request, actor: DeskActor, ref: str) -> Response:
+    """Take an inquiry; from the list, the answer is its line as it is now."""
+    hall = hall_of(request)
+    now = hall.clock()
+    try:
+        hall.db.write_sync(lambda session: queue.claim(session, actor, ref, now))
+    except ConflictError as error:
+        if "hx-request" in request.headers:
+            return _row(request, actor, ref, error)
+        return _inquiry(request, actor, ref, refused=Refused(error))
+    if "hx-request" in request.headers:
+        return _row(request, actor, ref)
+    return _to_inquiry(ref, "claimed")
+
+
+@router.post("/inquiries/{ref}/release")
+def release(request: Request, actor: DeskActor, ref: str) -> Response:
+    """Give an inquiry back to the queue."""
+    now = hall_of(request).clock()
+    return _change(
+        request, actor, ref, "released", lambda session: queue.release(session, actor, ref, now)
+    )
+
+
+@router.post("/inquiries/{ref}/transfer")
+def transfer(
+    request: Request,
+    actor: DeskActor,
+    ref: str,
+    department: Annotated[str, Form(max_length=200)] = "",
+    chosen: Annotated[str, Form(max_length=200)] = "",
+    note: ShortText = "",
+) -> Response:
+    """Send an inquiry to another department; the first letters of its name are enough."""
+    hall = hall_of(request)
+    now = hall.clock()
+    typed = {"department": department, "transfer_note": note}
+    slugs = [chosen] if chosen else match_departments(hall, department)
+    if len(slugs) != 1:
+        t = catalogue(actor.language)
+        text = (
+            t.gettext("Several departments fit «%(text)s». Choose one.")
+            if slugs
+            else t.gettext("No department is called «%(text)s».")
+        )
+        named = dict(_department_names(hall, actor))
+        candidates = [(slug, named[slug]) for slug in slugs]
+        refused = Refused(InvalidError(), typed, candidates, text % {"text": department})
+        return _inquiry(request, actor, ref, refused=refused)
+    return _change(
+        request,
+        actor,
+        ref,
+        "transferred",
+        lambda session: queue.transfer(session, actor, ref, slugs[0], note, now),
+        typed,
+    )
+
+
+@router.post("/inquiries/{ref}/return")
+def hand_back(request: Request, actor: DeskActor, ref: str, reason: ShortText = "") -> Response:
+    """Return an inquiry to the switchboard, with the reason."""
+    now = hall_of(request).clock()
+    return _change(
+        request,
+        actor,
+        ref,
+        "returned",
+        lambda session: queue.hand_back(session, actor, ref, reason, now),
+        {"reason": reason},
+    )
+
+
+@router.post("/inquiries/{ref}/note")
+def note(request: Request, actor: DeskActor, ref: str, text: Text = "") -> Response:
+    """Write a note that stays in the house."""
+    now = hall_of(request).clock()
+    return _change(
+        request,
+        actor,
+        ref,
+        "noted",
+        lambda session: queue.note(session, actor, ref, text, now),
+        {"note": text},
+    )
+
+
+@router.post("/inquiries/{ref}/reply")
+def reply(
+    request: Request,
+    actor: DeskActor,
+    ref: str,
+    text: Text = "",
+    close: Annotated[str, Form(max_length=10)] = "",
+    version: Version = None,
+) -> Response:
+    """Answer the resident."""
+    hall = hall_of(request)
+    now = hall.clock()
+    response = _change(
+        request,
+        actor,
+        ref,
+        "replied_closed" if close else "replied",
+        lambda session: replies.reply(
+            session,
+            hall.reply_context,
+            actor,
+            ref,
+            text,
+            now,
+            close=bool(close),
+            version=version,
+        ),
+        {"reply": text},
+    )
+    hall.outbox.wake()
+    return response
+
+
+@router.post("/inquiries/{ref}/close")
+def close_inquiry(
+    request: Request, actor: DeskActor, ref: str, version: Version = None
+) -> Response:
+    """Close an inquiry."""
+    now = hall_of(request).clock()
+    return _change(
+        request,
+        actor,
+        ref,
+        "closed",
+        lambda session: queue.close(session, actor, ref, now, version),
+    )
+
+
+@router.post("/inquiries/{ref}/reopen")
+def reopen(request: Request, actor: DeskActor, ref: str) -> Response:
+    """Open a closed inquiry again."""
+    now = hall_of(request).clock()
+    return _change(
+        request, actor, ref, "reopened", lambda session: queue.reopen(session, actor, ref, now)
+    )
+
+
+@router.post("/inquiries/{ref}/seen")
+def seen(request: Request, actor: DeskActor, ref: str) -> Response:
+    """Say that somebody has seen the emergency."""
+    now = hall_of(request).clock()
+    return _change(
+        request,
+        actor,
+        ref,
+        "seen",
+        lambda session: queue.acknowledge_emergency(session, actor, ref, now),
+    )
+
+
+@router.post("/inquiries/{ref}/reveal")
+def reveal(request: Request, actor: DeskActor, ref: str) -> Response:
+    """Show national identity numbers on this one page; that it was done is written down."""
+    hall = hall_of(request)
+    now = hall.clock()
+
+    def job(session: Session) -> None:
+        _note_look(session, actor, queue.get(session, actor, ref), "thread", now)
+
+    hall.db.write_sync(job)
+    return _inquiry(request, actor, ref, revealed=True)
+
+
+@router.get("/inquiries/{ref}/attachments/{number}")
+def attachment(request: Request, actor: DeskActor, ref: str, number: int) -> Response:
+    """A file of a message, always as a download. Raises `NotFoundError`."""
+    hall = hall_of(request)
+    with hall.db.read() as session:
+        row = queue.row(session, actor, ref)
+        file = session.execute(
+            select(StoredAttachment)
+            .join(Message, col(Message.id) == col(StoredAttachment.message_id))
+            .where(col(StoredAttachment.id) == number, col(Message.inquiry_id) == row.id)
+        ).scalar()
+    if file is None:
+        raise NotFoundError
+    try:
+        content = read_blob(hall.settings.blobs, file.sha256)
+    except FileNotFoundError:
+        raise NotFoundError from None
+    kind = file.content_type if _SHOWN_AS.fullmatch(file.content_type) else ""
+    return _download(content, file.filename or f"{ref}-{number}", kind)
+
+
+@router.get("/arrivals/{number}/raw")
+def raw_arrival(request: Request, actor: DeskActor, number: int) -> Response:
+    """A message exactly as it came. It shows everything, so that it was fetched is written down.
+
+    Raises `NotFoundError` also when its inquiry is not the actor's, or when it has none and the
+    actor does not watch the doors.
+    """
+    hall = hall_of(request)
+    now = hall.clock()
+
+    def job(session: Session) -> Arrival:
+        arrival = journal.get(session, number)
+        if arrival.inquiry_id is not None:
+            inquiry = queue.by_id(session, arrival.inquiry_id)
+            if not actor.sees(inquiry.department):
+                raise NotFoundError
+            _note_look(session, actor, inquiry, "original", now)
+        elif actor.role not in {Role.OPERATOR, Role.ADMIN}:
+            raise NotFoundError
+        return arrival
+
+    arrival = hall.db.write_sync(job)
+    suffix = "eml" if arrival.channel == "email" else "txt"
+    content = journal.raw_of(arrival, hall.settings.blobs)
+    return _download(content, f"original-{number}.{suffix}", "text/plain")
+
+
+@router.get("/account")
+def account(request: Request, actor: DeskActor, done: str = "") -> Response:
+    """Password, language and shortcuts of whoever is signed in."""
+    hall = hall_of(request)
+    with hall.db.read() as session:
+        has_password = bool(session.get_one(Staff, actor.staff_id).password_hash)
+        frame = desk_frame(session, hall, actor)
+    return render(request, "account.html", has_password=has_password, done=done, **frame)
+
+
+def match_departments(hall: Hall, typed: str) -> list[str]:
+    """Slugs of the departments that fit what was typed; exact beats beginning beats part."""
+    text = typed.strip().casefold()
+    if not text:
+        return []
+    names = {
+        slug: {slug, *(department.name.get(code).casefold() for code in ("nb", "nn", "en"))}
+        for slug, department in hall.settings.departments.items()
+    }
+    tests: tuple[Callable[[str], bool], ...] = (
+        lambda name: name == text,
+        lambda name: name.startswith(text),
+        lambda name: text in name,
+    )
+    for fits in tests:
+        found = [slug for slug, known in names.items() if any(map(fits, known))]
+        if found:
+            return found
+    return []
+
+
+def _list_context(
+    session: Session, hall: Hall, actor: Actor, wanted: Wanted, after: str, limit: int
+) -> dict[str, Any]:
+    page = queue.page(session, actor, wanted.filter(actor), after or None, limit)
+    open_counts = queue.counts(session, "open:")
+    overdue_counts = queue.counts(session, "overdue:")
+    return {
+        "page": page,
+        "after": after,
+        "wanted": wanted,
+        "departments": hall.settings.departments,
+        "open_counts": open_counts,
+        "open_total": _total(open_counts, actor, wanted.department),
+        "overdue_total": _total(overdue_counts, actor, wanted.department),
+        "rows_url": wanted.address("/desk/queue/rows", after=after),
+        "first_url": wanted.address("/desk/queue"),
+        "more_url": wanted.address("/desk/queue", after=page.next),
+        "more_rows_url": wanted.address("/desk/queue/rows", after=page.next),
+    }
+
+
+def _total(counts: dict[str, int], actor: Actor, department: str) -> int:
+    return sum(
+        count
+        for slug, count in counts.items()
+        if actor.sees(slug) and (not department or slug == department)
+    )
+
+
+def desk_frame(session: Session, hall: Hall, actor: Actor) -> dict[str, Any]:
+    """What every page of the desk shows around its own matter."""
+    watches = actor.role in {Role.OPERATOR, Role.ADMIN}
+    return {
+        "emergencies": queue.unseen_emergencies(session, actor),
+        "parked_count": journal.count_parked(session) if watches else 0,
+        "sending_stuck": watches and bool(hall.outbox.problem),
+    }
+
+
+def _department_names(
+    hall: Hall, actor: Actor, *, visible_only: bool = False
+) -> list[tuple[str, str]]:
+    named = [
+        (slug, department.name.get(actor.language))
+        for slug, department in hall.settings.departments.items()
+        if not visible_only or actor.sees(slug)
+    ]
+    return sorted(named, key=lambda pair: pair[1].casefold())
+
+
+def _row(
+    request: Request, actor: Actor, ref: str, refused: ConflictError | None = None
+) -> Response:
+    hall = hall_of(request)
+    with hall.db.read() as session:
+        row = queue.row(session, actor, ref)
+    headers = {}
+    if refused is not None:
+        # Header values are latin-1; the name travels percent-encoded.
+        headers["HX-Trigger"] = f'{{"said": "{quote(sentence(refused, actor.language))}"}}'
+    return render(
+        request,
+        "_one_row.html",
+        409 if refused else 200,
+        headers=headers,
+        row=row,
+        departments=hall.settings.departments,
+    )
+
+
+def _inquiry(
+    request: Request,
+    actor: Actor,
+    ref: str,
+    *,
+    refused: Refused | None = None,
+    revealed: bool = False,
+    done: str = "",
+) -> Response:
+    hall = hall_of(request)
+    with hall.db.read() as session:
+        thread = replies.thread(session, actor, ref)
+        frame = desk_frame(session, hall, actor)
+    department = hall.settings.departments.get(thread.inquiry.department)
+    messages = [shown(message) for message in thread.messages]
+    return render(
+        request,
+        "inquiry.html",
+        refused.error.status if refused else 200,
+        row=thread.inquiry,
+        thread=thread,
+        messages=messages,
+        departments=hall.settings.departments,
+        department_name=(
+            department.name.get(actor.language) if department else thread.inquiry.department
+        ),
+        external=bool(department and department.external),
+        told=_told(thread),
+        department_names=_department_names(hall, actor),
+        show=(lambda text: text) if revealed else mask_text,
+        masked_any=any(
+            mask_text(text) != text
+            for one in messages
+            for text in (one.visible, one.quoted, one.message.subject)
+        ),
+        revealed=revealed,
+        problem=(refused.text or sentence(refused.error, actor.language)) if refused else "",
+        typed=refused.typed if refused else {},
+        candidates=refused.candidates if refused else (),
+        done=done,
+        **frame,
+    )
+
+
+def _told(thread: Thread) -> dict[str, list[str]]:
+    """Kind of automatic letter -> who got it."""
+    told: dict[str, list[str]] = {}
+    for message in thread.messages:
+        if message.kind in {"receipt", "forward", "emergency"}:
+            told.setdefault(message.kind, []).extend(message.recipients)
+    return told
+
+
+def shown(message: ThreadMessage) -> ShownMessage:
+    """A message as it is read: quoted history of mail folded away, HTML-only mail as its text."""
+    text = message.text or plain(nh3.clean(message.html, tags=set()).encode())
+    if message.channel == "email" and message.direction == "in":
+        from channels.email.quote import fold
+
+        visible, quoted = fold(text)
+        return ShownMessage(message, visible, quoted)
+    return ShownMessage(message, text, "")
+
+
+def _change(
+    request: Request,
+    actor: Actor,
+    ref: str,
+    done: str,
+    job: Callable[[Session], Inquiry],
+    typed: dict[str, str] | None = None,
+) -> Response:
+    """Carry out one change and go on to where the person works next."""
+    try:
+        inquiry = hall_of(request).db.write_sync(job)
+    except (ConflictError, InvalidError) as error:
+        return _inquiry(request, actor, ref, refused=Refused(error, typed or {}))
+    leaves = done in {"transferred", "returned", "closed", "replied_closed"}
+    if leaves or not actor.sees(inquiry.department):
+        return RedirectResponse(f"/desk/queue?done={done}&ref={quote(ref)}", 303)
+    return _to_inquiry(ref, done)
+
+
+def _to_inquiry(ref: str, done: str) -> Response:
+    return RedirectResponse(f"/desk/inquiries/{quote(ref)}?done={done}", 303)
+
+
+def _note_look(session: Session, actor: Actor, inquiry: Inquiry, what: str, now: Any) -> None:
+    events.record(
+        session,
+        "revealed",
+        at=now,
+        inquiry_id=inquiry.id,
+        department=inquiry.department,
+        staff_id=actor.staff_id,
+        data={"ref": inquiry.ref, "what": what},
+    )
+
+
+def _download(content: bytes, filename: str, content_type: str = "") -> Response:
+    """A file that no browser opens as a page of ours (RFC 6266, RFC 8187 for the name)."""
+    return Response(
+        content,
+        media_type=content_type or "application/octet-stream",
+        headers=_QUIET
+        | {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(filename, safe='')}"},
+    )
+
+
+def plain(content: bytes) -> str:
+    """Bytes as harmless text: control characters shown as a mark."""
+    text = content.decode("utf-8", "replace").replace("\r\n", "\n")
+    return "".join(c if c in "\n\t" or c.isprintable() else "·" for c in text)

@@ -1,0 +1,164 @@
+"""What codes are called in front of people: English here, translated where they are shown.
+
+`N_` only marks a text for the catalogues; `render.label` looks it up.
+"""
+
+from __future__ import annotations
+
+
+def N_(text: str) -> str:  # noqa: N802 - the mark that gettext tools know
+    """Mark a text for translation."""
+    return text
+
+
+LABELS: dict[str, dict[str, str]] = {
+    "channel": {
+        "email": N_("E-mail"),
+        "phone": N_("Phone"),
+        "sms": N_("SMS"),
+        "chat": N_("Chat"),
+        "web": N_("Web form"),
+        "note": N_("Note"),
+    },
+    "role": {
+        "operator": N_("Operator"),
+        "member": N_("Case worker"),
+        "lead": N_("Department lead"),
+        "admin": N_("Administrator"),
+    },
+    "message": {
+        "contact": N_("Message from the resident"),
+        "form": N_("Message from the resident"),
+        "reply": N_("Reply from us"),
+        "receipt": N_("Automatic receipt"),
+        "emergency": N_("Automatic answer about emergency numbers"),
+        "forward": N_("Forwarded to another body"),
+        "note": N_("Internal note"),
+        "auto_reply": N_("Automatic reply from the recipient"),
+        "bounce": N_("Returned mail"),
+        "bulk": N_("Mass mailing"),
+    },
+    "delivery": {
+        "queued": N_("Waiting to be sent"),
+        "sent": N_("Sent"),
+        "uncertain": N_("Uncertain whether it was sent"),
+        "failed": N_("Not delivered"),
+    },
+    "event": {
+        "received": N_("Received"),
+        "routed": N_("Routed"),
+        "message_in": N_("New message in the thread"),
+        "claimed": N_("Taken"),
+        "released": N_("Released"),
+        "transferred": N_("Transferred"),
+        "returned": N_("Returned to the switchboard"),
+        "noted": N_("Note written"),
+        "replied": N_("Answered"),
+        "delivered": N_("Reply delivered"),
+        "not_delivered": N_("Reply not delivered"),
+        "uncertain": N_("Uncertain whether the reply was sent"),
+        "closed": N_("Closed"),
+        "reopened": N_("Reopened"),
+        "warned": N_("Deadline warning"),
+        "overdue": N_("Overdue"),
+        "emergency": N_("Possible emergency"),
+        "emergency_seen": N_("Emergency acknowledged"),
+        "parked": N_("Could not be read"),
+        "addressee_added": N_("Also sent to another of our addresses"),
+        "due_changed": N_("New deadline"),
+        "revealed": N_("National identity number shown"),
+        "forwarded": N_("Forwarded to another body"),
+        "receipt_withheld": N_("Automatic receipt held back"),
+        "stuck": N_("Sending has stopped"),
+    },
+    "outcome": {
+        "no match": N_("Did not fit"),
+        "field absent": N_("The inquiry has no such field"),
+    },
+    "field": {
+        "subject": N_("subject"),
+        "body": N_("text"),
+        "recipient": N_("recipient"),
+        "sender": N_("sender"),
+        "did": N_("number dialled"),
+        "attachments": N_("attachment"),
+        "channel": N_("channel"),
+        "language": N_("language"),
+        "tags": N_("tag"),
+        "customer": N_("kind of customer"),
+        "open": N_("opening hours"),
+        "words": N_("words"),
+        "table": N_("table"),
+        "valid": N_("period"),
+        "not": N_("exception"),
+    },
+    "done": {
+        "claimed": N_("You have taken the inquiry."),
+        "released": N_("You have released the inquiry. It is back in the queue."),
+        "transferred": N_("The inquiry has been transferred."),
+        "returned": N_("The inquiry has been returned to the switchboard."),
+        "noted": N_("The note has been saved."),
+        "replied": N_("The reply is on its way. Its delivery is shown in the thread."),
+        "replied_closed": N_("The reply is on its way, and the inquiry is closed."),
+        "closed": N_("The inquiry is closed."),
+        "reopened": N_("The inquiry is open again, with its old deadline."),
+        "seen": N_("The emergency has been acknowledged."),
+        "none_free": N_("There are no unclaimed inquiries in this list."),
+        "retried": N_("It is being tried again."),
+        "saved": N_("Saved."),
+        "password_changed": N_("The password has been changed."),
+        "signed_out": N_("You are signed out."),
+    },
+    "language": {"nb": "Bokmål", "nn": "Nynorsk", "en": "English"},
+}
+"""Kind of code -> code -> what people see."""
+
+MESSAGES = frozenset(
+    {
+        N_("The inquiry is closed. Reopen it first."),
+        N_("The inquiry is already with that department."),
+        N_("Say why it is returned, so that the switchboard can send it on."),
+        N_("The inquiry is already with the switchboard."),
+        N_("The note is empty."),
+        N_("The inquiry has changed since you opened it. Read it again first."),
+        N_("This token belongs to no person, so it cannot hold an inquiry."),
+        N_("This arrival is not parked."),
+        N_("The reply is empty."),
+        N_("The reply is too long."),
+        N_("There is no e-mail address to reply to. Call the person and write a note."),
+        N_("The page was too old. Load it again and repeat what you did."),
+        N_("The form was sent from another site."),
+        N_("The current password is wrong."),
+        N_("A password has 12 to 200 characters."),
+        N_("You are not signed in, or your session has ended."),
+    }
+)
+"""Sentences of errors from elsewhere that are shown; other errors get one by their status."""
+
+STATUS_TITLES = {
+    400: N_("The request could not be understood"),
+    401: N_("You are not signed in"),
+    403: N_("You may not do this"),
+    404: N_("We cannot find this page"),
+    405: N_("This cannot be done here"),
+    409: N_("Somebody else was first"),
+    413: N_("This is too large"),
+    422: N_("Something is missing"),
+    429: N_("Too many attempts"),
+    500: N_("Something went wrong with us"),
+    503: N_("We cannot take more right now"),
+}
+
+STATUS_TEXTS = {
+    400: N_("Go back and try again."),
+    401: N_("Sign in and try again."),
+    403: N_("Your role does not allow this. Ask an administrator if you believe it should."),
+    404: N_("The address may be mistyped, or the page is not yours to see."),
+    405: N_("Go back and use the buttons on the page."),
+    409: N_("The inquiry has changed since you opened it. Read it again first."),
+    413: N_("Shorten the text, or send large files in another way."),
+    422: N_("Go back, look through what you filled in, and try again."),
+    429: N_("Wait a little, then try again."),
+    500: N_("What you did may not have been saved. Try again in a moment; the error is logged."),
+    503: N_("Nothing is lost, but nothing was saved either. Try again in a minute."),
+}

@@ -1,0 +1,80 @@
+"""What has got stuck: arrivals that could not be read, letters that could not be sent."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from sqlalchemy import select
+from sqlmodel import col
+from starlette.responses import RedirectResponse, Response
+
+from router import journal, outbox
+from router.models import Inquiry
+from router.web.auth import SwitchboardActor, hall_of
+from router.web.desk import desk_frame, plain
+from router.web.render import render
+
+router = APIRouter(prefix="/desk", include_in_schema=False)
+
+PREVIEW = 4096
+"""Bytes of a parked arrival that are shown; the whole is a download."""
+
+
+@router.get("/parked")
+def parked_page(request: Request, actor: SwitchboardActor, done: str = "") -> Response:
+    """What could not be read, oldest first."""
+    hall = hall_of(request)
+    with hall.db.read() as session:
+        arrivals = journal.parked(session)
+        frame = desk_frame(session, hall, actor)
+    return render(request, "parked.html", arrivals=arrivals, done=done, **frame)
+
+
+@router.get("/parked/{number}")
+def parked_one(request: Request, actor: SwitchboardActor, number: int) -> Response:
+    """The beginning of one parked arrival, as plain text."""
+    hall = hall_of(request)
+    with hall.db.read() as session:
+        arrival = journal.get(session, number)
+        frame = desk_frame(session, hall, actor)
+    content = journal.raw_of(arrival, hall.settings.blobs)
+    return render(
+        request,
+        "parked_one.html",
+        arrival=arrival,
+        preview=plain(content[:PREVIEW]),
+        cut=len(content) > PREVIEW,
+        **frame,
+    )
+
+
+@router.post("/parked/{number}/retry")
+async def parked_retry(request: Request, _actor: SwitchboardActor, number: int) -> Response:
+    """Run a parked arrival again."""
+    hall = hall_of(request)
+    await hall.db.write(lambda session: journal.retry(session, number))
+    hall.reception.find_waiting()
+    return RedirectResponse("/desk/parked?done=retried", 303)
+
+
+@router.get("/outbox")
+def outbox_page(request: Request, actor: SwitchboardActor, done: str = "") -> Response:
+    """What we could not send, or do not know whether we sent."""
+    hall = hall_of(request)
+    with hall.db.read() as session:
+        items = outbox.stuck(session)
+        query = select(col(Inquiry.id), col(Inquiry.ref)).where(
+            col(Inquiry.id).in_({item.inquiry_id for item in items})
+        )
+        refs = dict(session.connection().execute(query).all())
+        frame = desk_frame(session, hall, actor)
+    return render(request, "outbox.html", items=items, refs=refs, done=done, **frame)
+
+
+@router.post("/outbox/{number}/retry")
+def outbox_retry(request: Request, _actor: SwitchboardActor, number: int) -> Response:
+    """Try to send one message again."""
+    hall = hall_of(request)
+    now = hall.clock()
+    hall.db.write_sync(lambda session: outbox.retry(session, number, now))
+    hall.outbox.wake()
+    return RedirectResponse("/desk/outbox?done=retried", 303)

@@ -1,0 +1,155 @@
+"""Moments, deadlines, sizes and numbers in words: Norwegian local time, the reader's language."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Literal
+from zoneinfo import ZoneInfo
+
+import phonenumbers
+from babel.dates import format_date, format_time
+from babel.numbers import format_decimal
+
+if TYPE_CHECKING:
+    from babel.support import NullTranslations
+
+    from router.queue import QueueRow
+
+ZONE = ZoneInfo("Europe/Oslo")
+NORWAY = 47
+LOCALES = {"nb": "nb_NO", "nn": "nn_NO", "en": "en_GB"}
+
+DueState = Literal["ok", "soon", "overdue", "answered", "closed"]
+
+
+@dataclass(frozen=True, slots=True)
+class DueView:
+    """A deadline as it is shown: the state picks shape and colour, the words carry the meaning."""
+
+    state: DueState
+    left: str
+    """«2 dager igjen», «Forfalt for 3 timer siden», «Besvart»."""
+    deadline: str
+    """«frist ons. 25. nov. 15:45»; empty when no clock runs."""
+
+
+def moment(instant: datetime, now: datetime, language: str, t: NullTranslations) -> str:
+    """«i dag kl. 15:45», «ons. 25. nov. 15:45», with the year when it is another."""
+    local = instant.astimezone(ZONE)
+    today = now.astimezone(ZONE).date()
+    locale = LOCALES[language]
+    clock = format_time(local, "HH:mm", locale=locale, tzinfo=ZONE)
+    match (local.date() - today).days:
+        case 0:
+            return t.gettext("today at %(time)s") % {"time": clock}
+        case -1:
+            return t.gettext("yesterday at %(time)s") % {"time": clock}
+        case 1:
+            return t.gettext("tomorrow at %(time)s") % {"time": clock}
+    pattern = _day_pattern(language)
+    if local.year != today.year:
+        pattern += " y"
+    return f"{format_date(local.date(), pattern, locale=locale)} {clock}"
+
+
+def full_moment(instant: datetime, language: str, t: NullTranslations) -> str:
+    """«onsdag 25. november 2026 kl. 15:45»."""
+    local = instant.astimezone(ZONE)
+    clock = format_time(local, "HH:mm", locale=LOCALES[language], tzinfo=ZONE)
+    return t.gettext("%(date)s at %(time)s") % {
+        "date": day(instant, language, year=True),
+        "time": clock,
+    }
+
+
+def day(instant: datetime, language: str, *, year: bool = False) -> str:
+    """«onsdag 25. november», the local date."""
+    pattern = "EEEE d MMMM" if language == "en" else "EEEE d. MMMM"
+    local = instant.astimezone(ZONE).date()
+    return format_date(local, pattern + (" y" if year else ""), locale=LOCALES[language])
+
+
+def clock(instant: datetime, language: str) -> str:
+    """«15:45», local time."""
+    return format_time(instant.astimezone(ZONE), "HH:mm", locale=LOCALES[language], tzinfo=ZONE)
+
+
+def due_view(row: QueueRow, now: datetime, language: str, t: NullTranslations) -> DueView:
+    """How the deadline of one inquiry is shown right now."""
+    if row.closed_at is not None:
+        when = moment(row.closed_at, now, language, t)
+        return DueView("closed", t.gettext("Closed %(when)s") % {"when": when}, "")
+    if row.answered_at is not None:
+        when = moment(row.answered_at, now, language, t)
+        return DueView("answered", t.gettext("Answered %(when)s") % {"when": when}, "")
+    deadline = t.gettext("due %(when)s") % {"when": moment(row.due_at, now, language, t)}
+    if row.due_at <= now:
+        return DueView("overdue", _overdue(row.due_at, now, t), deadline)
+    return DueView("soon" if row.warn_at <= now else "ok", _left(row.due_at, now, t), deadline)
+
+
+def size(count: int, language: str) -> str:
+    """«12 kB», «3,4 MB»: decimal units, as mail programs show them."""
+    for unit, step in (("MB", 1_000_000), ("kB", 1000)):
+        if count >= step:
+            return f"{format_decimal(round(count / step, 1), locale=LOCALES[language])} {unit}"
+    return f"{count} B"
+
+
+def phone(number: str) -> str:
+    """`+4763869000` as people write it here: «63 86 90 00»."""
+    try:
+        parsed = phonenumbers.parse(number, "NO")
+    except phonenumbers.NumberParseException:
+        return number
+    style = phonenumbers.PhoneNumberFormat.NATIONAL
+    if parsed.country_code != NORWAY:
+        style = phonenumbers.PhoneNumberFormat.INTERNATIONAL
+    return phonenumbers.format_number(parsed, style)
+
+
+def rfc3339(instant: datetime) -> str:
+    """For the `datetime` attribute: UTC, whole seconds."""
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _day_pattern(language: str) -> str:
+    return "EEE d MMM" if language == "en" else "EEE d. MMM"
+
+
+def _days_between(first: datetime, second: datetime) -> int:
+    return (second.astimezone(ZONE).date() - first.astimezone(ZONE).date()).days
+
+
+def _left(due_at: datetime, now: datetime, t: NullTranslations) -> str:
+    number, unit = _amount(now, due_at)
+    match unit:
+        case "days":
+            return t.ngettext("%(n)d day left", "%(n)d days left", number) % {"n": number}
+        case "hours":
+            return t.ngettext("%(n)d hour left", "%(n)d hours left", number) % {"n": number}
+        case _:
+            return t.ngettext("%(n)d minute left", "%(n)d minutes left", number) % {"n": number}
+
+
+def _overdue(due_at: datetime, now: datetime, t: NullTranslations) -> str:
+    number, unit = _amount(due_at, now)
+    match unit:
+        case "days":
+            text = t.ngettext("Overdue by %(n)d day", "Overdue by %(n)d days", number)
+        case "hours":
+            text = t.ngettext("Overdue by %(n)d hour", "Overdue by %(n)d hours", number)
+        case _:
+            text = t.ngettext("Overdue by %(n)d minute", "Overdue by %(n)d minutes", number)
+    return text % {"n": number}
+
+
+def _amount(first: datetime, second: datetime) -> tuple[int, str]:
+    """The distance in the largest unit that fits: calendar days from 24 hours on."""
+    passed = second - first
+    if passed >= timedelta(hours=24):
+        return _days_between(first, second), "days"
+    if passed >= timedelta(hours=1):
+        return int(passed / timedelta(hours=1)), "hours"
+    return max(1, int(passed / timedelta(minutes=1))), "minutes"

@@ -1,0 +1,391 @@
+// The desk's own script: live updates without stealing focus, shortcuts, drafts. Every page works without it.
+
+const byId = (id) => document.getElementById(id);
+const stored = (store, key) => { try { return store.getItem(key); } catch { return null; } };
+const store = (where, key, value) => {
+  try { value === null ? where.removeItem(key) : where.setItem(key, value); } catch { /* storage is off */ }
+};
+const clock = (date = new Date()) => date.toLocaleTimeString("nb-NO", { hour: "2-digit", minute: "2-digit" });
+const counted = (element, n) => (n === 1 ? element.dataset.one : element.dataset.many.replace("{n}", n));
+
+const live = byId("live");
+const inquiry = byId("inquiry");
+const linkState = byId("link-state");
+
+// --- Saying things to those who listen: one polite region, at most once in a while. ---
+
+let unsaid = "";
+let sayTimer = 0;
+function say(text) {
+  unsaid = text;
+  clearTimeout(sayTimer);
+  sayTimer = setTimeout(() => { byId("said").textContent = unsaid; }, 600);
+}
+document.addEventListener("said", (event) => say(decodeURIComponent(event.detail.value)));
+
+// --- Fetching. A page that asks to sign in is not content. ---
+
+let freshAt = new Date();
+let signedOut = false;
+let streamUp = true;
+let fetchUp = true;
+
+async function fetchPage(address) {
+  try {
+    const response = await fetch(address, { headers: { Accept: "text/html" } });
+    signedOut = response.status === 401 || response.redirected;
+    fetchUp = response.ok && !signedOut;
+    if (!fetchUp) throw new Error(`status ${response.status}`);
+    const html = await response.text();
+    freshAt = new Date();
+    return html;
+  } catch (error) {
+    fetchUp = false;
+    throw error;
+  } finally {
+    showLink();
+  }
+}
+
+function showLink() {
+  if (!linkState) return;
+  const connected = streamUp && fetchUp;
+  linkState.classList.toggle("lost", signedOut || !connected);
+  const words = signedOut ? linkState.dataset.signedOut
+    : connected ? linkState.dataset.live
+    : linkState.dataset.lost.replace("{time}", clock(freshAt));
+  if (linkState.textContent === words) return;
+  linkState.textContent = words;
+  if (signedOut || !connected) say(words);
+}
+
+async function replaceInside(target, html) {
+  if (window.htmx) {
+    await window.htmx.swap({ text: html, target, swap: "innerMorph", sourceElement: target });
+  } else {
+    target.innerHTML = html;
+  }
+}
+
+// --- The live stream: one per browser. HTTP/1.1 has six connections to a host, and tabs share them. ---
+
+function openStream(onEvent, onLink) {
+  let last = "";
+  let source;
+  let retry;
+  const open = () => {
+    source = new EventSource(`/desk/stream${last ? `?after=${last}` : ""}`);
+    const take = (event) => { last = event.lastEventId || last; onEvent(event.type, event.data); };
+    source.addEventListener("change", take);
+    source.addEventListener("reload", take);
+    source.onopen = () => onLink(true);
+    source.onerror = () => {
+      onLink(false);
+      if (source.readyState === EventSource.CLOSED) {
+        clearTimeout(retry);
+        retry = setTimeout(open, 5000);
+      }
+    };
+  };
+  open();
+}
+
+function followStream(onEvent, onLink) {
+  if (!navigator.locks || !window.BroadcastChannel) return openStream(onEvent, onLink);
+  const wire = new BroadcastChannel("sentralbord-desk");
+  wire.onmessage = ({ data }) => ("up" in data ? onLink(data.up) : onEvent(data.type, data.text));
+  // Whoever holds the lock reads the stream for all tabs; when it closes, the next one takes over.
+  return navigator.locks.request("sentralbord-stream", () => new Promise(() => {
+    openStream(
+      (type, text) => { onEvent(type, text); wire.postMessage({ type, text }); },
+      (up) => { onLink(up); wire.postMessage({ up }); },
+    );
+  }));
+}
+
+/** Run at most once per pause, soon after the first call, and never twice at a time. */
+function gathered(action, pause = 150) {
+  let timer = 0;
+  let running = false;
+  let again = false;
+  const run = async () => {
+    timer = 0;
+    if (running) { again = true; return; }
+    running = true;
+    try { await action(); } catch { /* shown by the state of the link */ }
+    running = false;
+    if (again) { again = false; soon(); }
+  };
+  const soon = () => { timer ||= setTimeout(run, pause); };
+  return soon;
+}
+
+// --- The queue. ---
+
+let frozen = false;
+const newest = { html: "", count: 0 };
+
+const rowsIn = (root) => [...root.querySelectorAll("#rows > tr")];
+const heldByReader = () => frozen || byId("rows")?.contains(document.activeElement) || rowsIn(live).length > 200;
+
+async function refreshQueue() {
+  const shown = rowsIn(live);
+  const address = new URL(live.dataset.rows, location.origin);
+  address.searchParams.set("limit", Math.max(50, Math.min(200, shown.length)));
+  const html = await fetchPage(address);
+  const template = document.createElement("template");
+  template.innerHTML = html;
+  const known = new Set(shown.map((row) => row.id));
+  const fresh = rowsIn(template.content);
+  const news = fresh.filter((row) => !known.has(row.id)).length;
+  if (!heldByReader()) {
+    await replaceInside(live, html);
+    hideNews();
+    if (news && known.size) say(counted(live, news));
+    return;
+  }
+  if (!frozen) patchRows(shown, fresh);
+  newest.html = html;
+  if (news !== newest.count && news) say(counted(live, news));
+  newest.count = news;
+  const button = byId("news");
+  button.hidden = !news;
+  button.textContent = news ? counted(button, news) : "";
+}
+
+/** Bring rows up to date where they stand: nothing moves, nothing vanishes under the reader. */
+function patchRows(shown, fresh) {
+  const byRef = new Map(fresh.map((row) => [row.id, row]));
+  for (const row of shown) {
+    const now = byRef.get(row.id);
+    row.classList.toggle("gone", !now);
+    if (!now) continue;
+    if (row.className !== now.className) row.className = now.className;
+    [...row.cells].forEach((cell, i) => {
+      if (now.cells[i] && !cell.contains(document.activeElement) && cell.innerHTML !== now.cells[i].innerHTML) {
+        cell.innerHTML = now.cells[i].innerHTML;
+        window.htmx?.process(cell);
+      }
+    });
+  }
+}
+
+function hideNews() {
+  newest.count = 0;
+  newest.html = "";
+  const button = byId("news");
+  if (document.activeElement === button) byId("main").focus();
+  button.hidden = true;
+}
+
+async function showNews() {
+  if (!newest.html) return;
+  const html = newest.html;
+  await replaceInside(live, html);
+  hideNews();
+  rowsIn(live)[0]?.querySelector("a.open")?.focus();
+}
+
+function setUpQueue() {
+  const soon = gathered(refreshQueue);
+  byId("news").addEventListener("click", showNews);
+  const freeze = byId("freeze");
+  freeze.hidden = false;
+  freeze.addEventListener("click", () => {
+    frozen = !frozen;
+    freeze.setAttribute("aria-pressed", frozen);
+    say(frozen ? live.dataset.frozen : live.dataset.thawed);
+    if (!frozen) soon();
+  });
+  // When focus leaves the list, what was held back may come in.
+  live.addEventListener("focusout", () => setTimeout(() => { if (newest.html && !heldByReader()) soon(); }, 0));
+  document.addEventListener("htmx:after:swap", (event) => {
+    const row = event.target.closest?.("tr.row") ?? event.detail?.ctx?.target?.closest?.("tr.row");
+    // The button that was pressed is gone; the reader stays on its row.
+    if (row?.isConnected && document.activeElement === document.body) row.querySelector("a.open")?.focus();
+  });
+  const address = new URL(location.href);
+  const kept = stored(sessionStorage, "queue");
+  const done = address.searchParams.get("done");
+  if (done && kept && !["department", "assignee", "channel", "status", "q"].some((f) => address.searchParams.has(f))) {
+    const before = new URL(kept, location.origin);
+    for (const name of ["done", "ref"]) {
+      if (address.searchParams.has(name)) before.searchParams.set(name, address.searchParams.get(name));
+    }
+    if (before.search !== address.search) { location.replace(before); return soon; }
+  }
+  for (const name of ["done", "ref", "after"]) address.searchParams.delete(name);
+  store(sessionStorage, "queue", address.pathname + address.search);
+  return soon;
+}
+
+// --- One inquiry. ---
+
+async function refreshInquiry() {
+  const html = await fetchPage(`/desk/inquiries/${inquiry.dataset.ref}/live`);
+  const page = new DOMParser().parseFromString(html, "text/html");
+  const parts = inquiry.dataset.revealed ? ["head", "holder"] : ["head", "thread", "holder", "why", "history"];
+  let changed = false;
+  for (const id of parts) {
+    const now = page.getElementById(id);
+    const old = byId(id);
+    if (!now || !old || withoutToken(old) === withoutToken(now)) continue;
+    if (old.contains(document.activeElement) && id !== "thread") continue;
+    changed = true;
+    await replaceInside(old, now.innerHTML);
+  }
+  if (changed) say(inquiry.dataset.news);
+}
+
+const withoutToken = (element) => element.innerHTML
+  .replace(/name="csrf" value="[^"]*"/g, "")
+  .replace(/ (open|data-htmx-powered)="[^"]*"/g, "");
+
+function setUpInquiry() {
+  const kept = stored(sessionStorage, "queue");
+  if (kept) byId("back").href = kept;
+  const done = document.querySelector("[data-done]")?.dataset.done;
+  for (const area of document.querySelectorAll("[data-draft]")) {
+    const key = `draft:${inquiry.dataset.ref}:${area.id}`;
+    if ((area.id === "reply-text" && done === "replied") || (area.id === "note-text" && done === "noted")) {
+      store(sessionStorage, key, null);
+    }
+    const draft = stored(sessionStorage, key);
+    if (draft && !area.value) {
+      area.value = draft;
+      say(inquiry.dataset.draftRestored);
+    }
+    area.addEventListener("input", () => store(sessionStorage, key, area.value || null));
+  }
+  byId("problem")?.focus();
+  return gathered(refreshInquiry);
+}
+
+function forgetDraft(ref, area) {
+  store(sessionStorage, `draft:${ref}:${area}`, null);
+}
+
+// --- Shortcuts. ---
+
+const shortcutsOn = () => stored(localStorage, "shortcuts") !== "off";
+const typing = (element) => element?.closest?.("input:not([type=radio], [type=checkbox]), textarea, select, [contenteditable]");
+
+function moveInList(step) {
+  const links = [...document.querySelectorAll("#rows a.open")];
+  if (!links.length) return;
+  const row = document.activeElement?.closest?.("tr.row");
+  const at = row ? links.findIndex((link) => row.contains(link)) : -1;
+  const next = at < 0 ? (step > 0 ? 0 : links.length - 1) : Math.max(0, Math.min(links.length - 1, at + step));
+  links[next].focus();
+}
+
+function useKey(name) {
+  const element = document.querySelector(`[data-key="${name}"]`);
+  if (!element) return false;
+  const details = element.closest("details");
+  if (details) details.open = true;
+  if (element.matches("button")) element.click();
+  else element.focus();
+  return true;
+}
+
+const queueKeys = {
+  j: () => moveInList(1),
+  k: () => moveInList(-1),
+  n: () => byId("next-form").requestSubmit(),
+  c: () => document.activeElement?.closest?.("tr.row")?.querySelector(".claim")?.click(),
+  v: () => { if (!byId("news").hidden) showNews(); },
+  s: () => byId("q").focus(),
+};
+const inquiryKeys = { u: () => { location.href = byId("back").href; } };
+for (const name of ["c", "r", "m", "f", "b", "l"]) inquiryKeys[name] = () => useKey(name);
+
+document.addEventListener("keydown", (event) => {
+  if ((event.ctrlKey || event.metaKey) && event.key === "Enter") {
+    const form = event.target.closest?.("form[data-write]");
+    if (form) { event.preventDefault(); form.requestSubmit(form.querySelector("button")); }
+    return;
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || document.querySelector("dialog[open]")) return;
+  if (typing(event.target)) return;
+  const inList = live && event.target.closest?.("#rows");
+  if (inList && (event.key === "ArrowDown" || event.key === "ArrowUp")) {
+    event.preventDefault();
+    moveInList(event.key === "ArrowDown" ? 1 : -1);
+    return;
+  }
+  if (!shortcutsOn()) return;
+  if (event.key === "?") { event.preventDefault(); byId("keys")?.showModal(); return; }
+  const action = (live ? queueKeys : inquiry ? inquiryKeys : {})[event.key];
+  if (action) { event.preventDefault(); action(); }
+});
+
+for (const button of document.querySelectorAll("[data-opens]")) {
+  button.hidden = false;
+  button.addEventListener("click", () => byId(button.dataset.opens).showModal());
+}
+
+const choice = byId("shortcuts-on");
+if (choice) {
+  choice.parentElement.hidden = false;
+  choice.checked = shortcutsOn();
+  choice.addEventListener("change", () => {
+    store(localStorage, "shortcuts", choice.checked ? null : "off");
+    say(choice.dataset.saved);
+  });
+}
+
+// --- Signing out: by oneself forgets drafts, by the clock keeps them. ---
+
+document.querySelector("[data-signs-out]")?.addEventListener("submit", () => {
+  try { sessionStorage.clear(); } catch { /* storage is off */ }
+});
+
+const leaving = byId("leaving");
+let endsAt = document.body.dataset.ends ? new Date(document.body.dataset.ends) : null;
+function warnOfEnd() {
+  const left = endsAt ? endsAt - Date.now() : Infinity;
+  leaving.hidden = left > 5 * 60_000 || left < 0;
+  if (!leaving.hidden) leaving.querySelector("p").textContent = leaving.dataset.text.replace("{time}", clock(endsAt));
+}
+leaving?.querySelector("button").addEventListener("click", async () => {
+  const response = await fetch("/desk/session");
+  if (response.ok && !response.redirected) endsAt = new Date((await response.json()).ends_at);
+  warnOfEnd();
+});
+
+// --- Starting up. ---
+
+const alarm = byId("alarm");
+if (alarm) {
+  const soon = live ? setUpQueue() : inquiry ? setUpInquiry() : () => {};
+  const alarmSoon = gathered(async () => {
+    const html = await fetchPage(`/desk/alarm?page=${encodeURIComponent(location.pathname)}`);
+    const template = document.createElement("template");
+    template.innerHTML = html;
+    const words = (root) => root.textContent.replace(/\s+/g, " ").trim();
+    // Only a real change may touch the region: it speaks up each time.
+    if (words(alarm) !== words(template.content)) await replaceInside(alarm, html);
+  });
+  const alarming = new Set(["emergency", "emergency_seen", "closed", "parked", "stuck", "reload"]);
+  let wasLost = false;
+  followStream((type, text) => {
+    const event = JSON.parse(text);
+    if (type === "reload" || live || event.ref === inquiry?.dataset.ref) soon();
+    if (alarming.has(event.kind)) alarmSoon();
+  }, (up) => {
+    streamUp = up;
+    if (up && wasLost) { soon(); alarmSoon(); }
+    wasLost = !up;
+    showLink();
+  });
+  // «2 timer igjen» grows old by itself; and whoever comes back to the tab sees the latest.
+  setInterval(() => { if (!document.hidden) soon(); }, 60_000);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) soon(); });
+  showLink();
+}
+if (leaving) { setInterval(warnOfEnd, 15_000); warnOfEnd(); }
+
+const noticed = document.querySelector("[data-done]");
+const gone = noticed?.querySelector("a")?.textContent;
+if (gone && noticed.dataset.done === "replied_closed") forgetDraft(gone, "reply-text");

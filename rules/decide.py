@@ -1,0 +1,200 @@
+"""Decide where an inquiry goes: classify, then route, with a trace that explains every step.
+
+A pure function: the same facts and the same ruleset give the same decision, for ever. The trace
+names rules, conditions and the matched words, and is never a second copy of the text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rules import reasons
+from rules.checks import EMERGENCY_TAG
+from rules.conditions import BODY, BOTH, SUBJECT, View
+from rules.facts import TEXT_LIMIT, Facts
+from rules.language import detect_tokens
+from rules.ruleset import ENGINE, Rule, Ruleset
+from rules.words import Hit, Text, spans, tokenize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+DEFAULT_TARGET = "service"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Where an inquiry goes, and why."""
+
+    department: str
+    rule: str
+    """Id of the route rule that decided."""
+    reason: str
+    """Machine code: see `reasons.REASONS`."""
+    reason_text: str
+    """One sentence in bokmål."""
+    ruleset: str
+    """Hash of the ruleset."""
+    kind: str
+    tags: tuple[str, ...]
+    language: str
+    sensitivity: str
+    """`sensitive`, or empty."""
+    emergency: bool
+    target: str
+    """Slug of the reply target."""
+    customer: str
+    trace: Mapping[str, Any] = field(repr=False, hash=False)
+    """JSON values only."""
+
+
+def decide(ruleset: Ruleset, facts: Facts) -> Decision:
+    """Classify and route one contact. Pure; raises nothing for any facts."""
+    subject, body, cut = _texts(facts)
+    tags: list[str] = []
+    view = _view(ruleset, facts, subject, body, tags)
+
+    emergency = _emergency(ruleset, view, subject, body)
+    if emergency:
+        tags.append(EMERGENCY_TAG)
+
+    labels: dict[str, str] = {}
+    classified: list[dict[str, Any]] = []
+    warnings: list[dict[str, str]] = []
+    for rule in ruleset.classify:
+        if not any(check.fails(view) for check in rule.checks):
+            warnings += _label(rule, labels, tags)
+            hits = _evidence(rule, view)
+            classified.append({"rule": rule.id, "set": _set(rule), "hits": hits})
+    language = labels.get("language") or view.values["language"][0]
+    customer = labels.get("customer", "")
+    view.values["language"] = (language,)
+    view.values["customer"] = (customer,) if customer else ()
+
+    asked: list[dict[str, Any]] = []
+    for rule in ruleset.route:  # pragma: no branch  # the last rule matches everything
+        for name, fails, _ in rule.checks:
+            why = fails(view)
+            if why:
+                asked.append({"rule": rule.id, "failed": name, "why": why})
+                break
+        else:
+            break
+    hits = _evidence(rule, view)
+    asked.append({"rule": rule.id, "hits": hits})
+    department = rule.department or _row(rule, view)
+    tags += [tag for tag in rule.tags if tag not in tags]
+
+    return Decision(
+        department=department,
+        rule=rule.id,
+        reason=reasons.code(rule, hits),
+        reason_text=reasons.sentence(rule, department, hits, facts.channel, ruleset.departments),
+        ruleset=ruleset.hash,
+        kind=labels.get("kind", ""),
+        tags=tuple(tags),
+        language=language,
+        sensitivity=labels.get("sensitivity", ""),
+        emergency=emergency is not None,
+        target=labels.get("target") or rule.target or DEFAULT_TARGET,
+        customer=customer,
+        trace={
+            "version": ENGINE,
+            "ruleset": ruleset.hash,
+            "text_cut": cut,
+            "emergency": emergency.as_dict() if emergency else None,
+            "classify": classified,
+            "warnings": warnings,
+            "route": asked,
+            "open": view.asked,
+        },
+    )
+
+
+def _texts(facts: Facts) -> tuple[Text, Text, bool]:
+    if len(facts.subject) + len(facts.body) <= TEXT_LIMIT:
+        return tokenize(facts.subject), tokenize(facts.body), False
+    subject = _shorten(facts.subject, TEXT_LIMIT)
+    return tokenize(subject), tokenize(_shorten(facts.body, TEXT_LIMIT - len(subject))), True
+
+
+def _shorten(text: str, limit: int) -> str:
+    """At most `limit` characters; a last word that would be cut in two goes."""
+    if len(text) <= limit:
+        return text
+    end = limit
+    while end and text[end].isalnum() and text[end - 1].isalnum():
+        end -= 1
+    return text[:end]
+
+
+def _view(ruleset: Ruleset, facts: Facts, subject: Text, body: Text, tags: list[str]) -> View:
+    in_subject = ruleset.lexicon.scan(subject, "subject")
+    in_body = ruleset.lexicon.scan(body, "body")
+    language = detect_tokens((subject.distinct, body.distinct), ruleset.languages)
+    return View(
+        facts=facts,
+        values={
+            "channel": (facts.channel,),
+            "did": (facts.did,) if facts.did else (),
+            "recipient": facts.recipients,
+            "sender": (facts.sender,) if facts.sender else (),
+            "attachments": tuple(name.lower() for name in facts.attachments),
+            "language": (language,),
+            "tags": tags,
+        },
+        hits=(
+            in_subject if subject.tokens else None,
+            in_body if body.tokens else None,
+            in_body | in_subject if subject.tokens or body.tokens else None,
+        ),
+        asked={},
+    )
+
+
+def _emergency(ruleset: Ruleset, view: View, subject: Text, body: Text) -> Hit | None:
+    """The first emergency phrase that no `none` phrase covers where it stands.
+
+    Rather a false alarm than a missed one: «øvelse» elsewhere in the text excuses nothing.
+    """
+    if ruleset.emergency.isdisjoint(view.hits[BOTH] or ()):
+        return None
+    for text, hits in ((subject, view.hits[SUBJECT] or {}), (body, view.hits[BODY] or {})):
+        found = [word for word in ruleset.emergency_words if word.text in hits]
+        if found and ruleset.emergency_excuses:
+            excused = spans(ruleset.emergency_excuses, text)
+            found = [
+                word
+                for word in found
+                if not all(_inside(span, excused) for span in spans([word], text))
+            ]
+        if found:
+            return hits[found[0].text]
+    return None
+
+
+def _inside(span: tuple[int, int], others: Iterable[tuple[int, int]]) -> bool:
+    return any(first <= span[0] and span[1] <= last for first, last in others)
+
+
+def _label(rule: Rule, labels: dict[str, str], tags: list[str]) -> list[dict[str, str]]:
+    """Note what a classify rule sets; of two values for one field the first stays."""
+    tags += [tag for tag in rule.tags if tag not in tags]
+    return [
+        {"rule": rule.id, "field": name, "value": value, "kept": labels[name]}
+        for name, value in rule.labels.items()
+        if labels.setdefault(name, value) != value
+    ]
+
+
+def _set(rule: Rule) -> dict[str, Any]:
+    return {**rule.labels, "tags": list(rule.tags)}
+
+
+def _evidence(rule: Rule, view: View) -> list[dict[str, str]]:
+    return [hit for check in rule.checks for hit in check.evidence(view)]
+
+
+def _row(rule: Rule, view: View) -> str:
+    return next(rule.rows[value] for value in view.values[rule.on] if value in rule.rows)

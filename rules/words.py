@@ -1,0 +1,352 @@
+"""Words: tokens of a text, Norwegian inflection, and keywords looked up in one pass.
+
+Keywords are expanded when the ruleset loads; an inquiry costs a few dictionary lookups for each
+distinct token. No stemmer: a closed list of bokmål and nynorsk endings does the same work here,
+and an author can print every form a keyword stands for.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_WORD = re.compile(r"\w+(?:-\w+)*")
+_HYPHEN = re.compile("[\u2010\u2011]")
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200d\u2060\ufeff]")
+
+EDGE = 3
+"""Letters that a `prefix*` or `*suffix` must have; also how they are bucketed."""
+
+PHRASE_LIMIT = 256
+"""Combinations that the word lists inside one phrase may make."""
+
+
+class WordError(ValueError):
+    """A keyword that cannot be read; the message is there in both languages."""
+
+    def __init__(self, nb: str, en: str) -> None:
+        super().__init__(en)
+        self.nb = nb
+        self.en = en
+
+
+class Text(NamedTuple):
+    """A text as tokens. A hyphenated word gives its parts, in order, and the joined word."""
+
+    tokens: list[str]
+    distinct: dict[str, str]
+    """Each distinct token (joined words too) -> how it stood in the text."""
+
+
+class Hit(NamedTuple):
+    """One keyword found: through which of its forms, in which token, in which field."""
+
+    keyword: str
+    form: str
+    token: str
+    field: str
+
+    def as_dict(self) -> dict[str, str]:
+        """For the trace."""
+        return self._asdict()
+
+
+def fold(text: str) -> str:
+    """The form in which words are compared: NFC, casefold, nothing invisible, one hyphen."""
+    text = _INVISIBLE.sub("", text).casefold()
+    return _HYPHEN.sub("-", unicodedata.normalize("NFC", text))
+
+
+def tokenize(text: str) -> Text:
+    """Split a text into tokens: runs of letters and digits of any alphabet."""
+    words = _WORD.findall(fold(text).replace("_", " "))
+    hyphenated = [word for word in words if "-" in word]
+    tokens = " ".join(words).replace("-", " ").split() if hyphenated else words
+    distinct = {token: token for token in tokens}
+    for word in hyphenated:
+        distinct.setdefault(word.replace("-", ""), word)
+    return Text(tokens, distinct)
+
+
+# Nouns of all genders, plural and definite, bokmål and nynorsk; -e also makes the plural of
+# adjectives. Each takes the genitive -s.
+_ENDINGS = ("en", "et", "a", "er", "ene", "ar", "ane", "e")
+# Verbs in -e, on stems long enough that the form is hardly another word (helse, not helst).
+_VERB_ENDINGS = ("te", "t", "de", "d", "ast", "ande", "ende")
+_VERB_STEM = 5
+# Adjectives whose neuter in -t is safe; on nouns it is not (valg, not valgt).
+_ADJECTIVE = ("al", "bar", "løs", "laus", "iv", "som", "sk")
+# varsel, varsler; nummer, numre; but lærer is no «lærr-».
+_SYNCOPE = re.compile(r"(.+[^aeiouyæøå])e([ln])|(.*[^aeiouyæøå]{2})e(r)")
+
+
+@lru_cache(maxsize=8192)
+def inflect(word: str) -> frozenset[str]:
+    """All forms that a dictionary form stands for, in bokmål and nynorsk.
+
+    >>> sorted(inflect("snø"))[:3]
+    ['snø', 'snøa', 'snøane']
+    """
+    word = fold(word)
+    if len(word) < EDGE or not word.isalpha():
+        return frozenset((word,))
+    stems = [word]
+    extra: list[str] = [word]
+    if word[-1] in "eé" and len(word) > EDGE:
+        stem = word[:-1]
+        stems = [stem] if word[-1] == "e" else [word, stem + "e"]
+        if len(stem) >= _VERB_STEM:
+            extra += (stem + ending for ending in _VERB_ENDINGS)
+    elif word.endswith("um") and len(word) > EDGE + 1:
+        stems.append(word[:-2])  # museum, museet
+    elif word[-1] == "m" and word[-2] in "aeiouyæøå":
+        stems.append(word + "m")  # program, programmet
+    elif word.endswith("er"):
+        extra += (word + "ne", word + "nes")  # lærer, lærerne
+    if word.endswith(_ADJECTIVE):
+        extra.append(word + "t")
+    syncope = _SYNCOPE.fullmatch(word)
+    if syncope:
+        stem, last = filter(None, syncope.groups())
+        if stem[-1] == stem[-2]:
+            stem = stem[:-1]  # nummer, numre
+        stems.append(stem + last)
+    forms = [*extra, *(stem + ending for stem in stems for ending in _ENDINGS)]
+    genitive = (form + "s" for form in forms if form[-1] not in "sxzdt" or form.endswith("et"))
+    return frozenset((*forms, *genitive))
+
+
+class _Term(NamedTuple):
+    """One word of a keyword: the tokens it accepts whole, or a beginning, or endings."""
+
+    forms: frozenset[str] = frozenset()
+    prefix: str = ""
+    suffixes: frozenset[str] = frozenset()
+
+    def form(self, token: str) -> str:
+        """Through which form the token is accepted; empty when it is not."""
+        if token in self.forms:
+            return token
+        if self.prefix and token.startswith(self.prefix):
+            return self.prefix + "*"
+        for suffix in self.suffixes:
+            if token.endswith(suffix):
+                return "*" + suffix
+        return ""
+
+
+class _Phrase(NamedTuple):
+    keyword: str
+    terms: tuple[_Term, ...]
+    anchor: int
+    """Position of a term that has whole forms; a phrase is looked for around it."""
+
+
+def _terms(word: str) -> list[_Term]:
+    """One word of a keyword; «can't» is two tokens, as it is in a text."""
+    exact, bare = word.startswith("="), word.strip("=*")
+    pieces = _WORD.findall(bare.replace("_", " "))
+    if (
+        not pieces
+        or word not in (bare, "=" + bare, bare + "*", "*" + bare)
+        or set(bare) & set("=*")
+    ):
+        nb = f"«{word}» kan ikke leses; bruk ord, =ord, ord* eller *ord"
+        raise WordError(nb, f"“{word}” cannot be read; use word, =word, word* or *word")
+    joined = [piece.replace("-", "") for piece in pieces]
+    if "*" not in word:
+        if exact or len(joined) > 1:
+            return [_Term(forms=frozenset((piece,))) for piece in joined]
+        return [_Term(forms=inflect(joined[0]))]
+    if len(joined) > 1 or len(joined[0]) < EDGE:
+        nb = f"«{word}»: ett ord med minst {EDGE} bokstaver sammen med *"
+        raise WordError(nb, f"“{word}”: one word of at least {EDGE} letters together with *")
+    return [_Term(suffixes=inflect(joined[0])) if word[0] == "*" else _Term(prefix=joined[0])]
+
+
+def _variants(keyword: str, lists: Mapping[str, Sequence[str]]) -> list[tuple[_Term, ...]]:
+    """Every run of terms that a keyword stands for. Raises WordError."""
+    parts: list[list[str]] = []
+    for word in fold(keyword).split():
+        if not word.startswith("$"):
+            parts.append([word])
+        elif word[1:] in lists:
+            parts.append([fold(entry) for entry in lists[word[1:]]])
+        else:
+            nb, en = f"ukjent ordliste «{word}»", f"unknown word list “{word}”"
+            raise WordError(nb, en)
+    if not parts:
+        raise WordError("tomt nøkkelord", "an empty keyword")
+    if len(list(itertools.islice(itertools.product(*parts), PHRASE_LIMIT + 1))) > PHRASE_LIMIT:
+        nb, en = "ordlistene gir for mange kombinasjoner", "the word lists combine too often"
+        raise WordError(nb, en)
+    variants: list[tuple[_Term, ...]] = []
+    for combination in itertools.product(*parts):
+        words = " ".join(combination).split()
+        variants.append(tuple(term for word in words for term in _terms(word)))
+        spaced = [_spaced(word) for word in words]
+        if any(len(parts) > 1 for parts in spaced):
+            # «HC-kort» is found as one word, with a hyphen and with a space.
+            flat = itertools.chain.from_iterable(spaced)
+            variants.append(tuple(term for part in flat for term in _terms(part)))
+    return variants
+
+
+def _spaced(word: str) -> list[str]:
+    if "*" in word:
+        return [word]
+    mark = "=" if word.startswith("=") else ""
+    return [mark + part for part in word.removeprefix("=").split("-")]
+
+
+@dataclass(frozen=True, slots=True)
+class Keyword:
+    """A keyword as the author wrote it, and what it stands for."""
+
+    text: str
+    variants: tuple[tuple[_Term, ...], ...]
+
+    def forms(self) -> list[str]:
+        """Everything it matches, for people to read: `rules check --forms`."""
+        shown = []
+        for terms in self.variants:
+            options = [
+                sorted(term.forms) or sorted("*" + suffix for suffix in term.suffixes)
+                if not term.prefix
+                else [term.prefix + "*"]
+                for term in terms
+            ]
+            shown += (
+                options[0]
+                if len(terms) == 1
+                else [" ".join(min(option, key=len) for option in options)]
+            )
+        return sorted(set(shown))
+
+    def covered_by(self, others: Iterable[Keyword]) -> bool:
+        """Whether everything it matches is surely matched by one of `others` too."""
+        return self in others or all(
+            len(mine) == 1 and any(_covers(theirs, mine[0]) for theirs in others)
+            for mine in self.variants
+        )
+
+
+def _covers(keyword: Keyword, term: _Term) -> bool:
+    """Whether `keyword` matches every token that `term` matches."""
+    prefixes = tuple(v[0].prefix for v in keyword.variants if len(v) == 1 and v[0].prefix)
+    if term.prefix:
+        return bool(prefixes) and term.prefix.startswith(prefixes)
+    if term.suffixes:
+        return any(len(v) == 1 and term.suffixes <= v[0].suffixes for v in keyword.variants)
+    return all(
+        any(len(v) == 1 and v[0].form(form) for v in keyword.variants) for form in term.forms
+    )
+
+
+def keyword(text: str, lists: Mapping[str, Sequence[str]] | None = None) -> Keyword:
+    """Read one keyword: `word`, `=word`, `word*`, `*word`, `"several words"`, `$list`.
+
+    Raises WordError when it is none of these.
+    """
+    variants = _variants(text, lists or {})
+    if any(not any(term.forms for term in terms) for terms in variants if len(terms) > 1):
+        nb = f"«{text}»: minst ett ord uten * i en frase"
+        raise WordError(nb, f"“{text}”: at least one word without * in a phrase")
+    return Keyword(text, tuple(variants))
+
+
+class Lexicon:
+    """All keywords of a ruleset turned inside out: from a form to the keywords it belongs to."""
+
+    def __init__(self, keywords: Iterable[Keyword]) -> None:
+        self._forms: dict[str, tuple[str, ...]] = {}
+        self._prefixes: dict[str, tuple[tuple[str, str], ...]] = {}
+        self._suffixes: dict[str, tuple[tuple[str, str], ...]] = {}
+        self._anchors: dict[str, tuple[_Phrase, ...]] = {}
+        for word in dict.fromkeys(keywords):
+            for terms in word.variants:
+                if len(terms) == 1:
+                    self._add_word(word.text, terms[0])
+                else:
+                    self._add_phrase(word.text, terms)
+
+    def _add_word(self, text: str, term: _Term) -> None:
+        for form in term.forms:
+            known = self._forms.get(form, ())
+            if text not in known:
+                self._forms[form] = (*known, text)
+        if term.prefix:
+            edge = term.prefix[:EDGE]
+            self._prefixes[edge] = (*self._prefixes.get(edge, ()), (term.prefix, text))
+        for suffix in sorted(term.suffixes):
+            edge = suffix[-EDGE:]
+            self._suffixes[edge] = (*self._suffixes.get(edge, ()), (suffix, text))
+
+    def _add_phrase(self, text: str, terms: tuple[_Term, ...]) -> None:
+        # The longest word is the rarest, so texts are seldom searched for the whole phrase.
+        whole = [index for index, term in enumerate(terms) if term.forms]
+        anchor = max(whole, key=lambda index: min(map(len, terms[index].forms)))
+        phrase = _Phrase(text, terms, anchor)
+        for form in terms[anchor].forms:
+            self._anchors[form] = (*self._anchors.get(form, ()), phrase)
+
+    def scan(self, text: Text, field: str) -> dict[str, Hit]:
+        """The keywords that the text has, each with the first token that shows it."""
+        tokens, distinct = text
+        forms, prefixes, suffixes, anchors = (
+            self._forms,
+            self._prefixes,
+            self._suffixes,
+            self._anchors,
+        )
+        hits: dict[str, Hit] = {}
+        for token in [token for token in distinct if token in forms]:
+            for key in forms[token]:
+                if key not in hits:
+                    hits[key] = Hit(key, token, distinct[token], field)
+        for token in [token for token in distinct if token[:EDGE] in prefixes]:
+            for prefix, key in prefixes[token[:EDGE]]:
+                if key not in hits and token.startswith(prefix):
+                    hits[key] = Hit(key, prefix + "*", distinct[token], field)
+        for token in [token for token in distinct if token[-EDGE:] in suffixes]:
+            for suffix, key in suffixes[token[-EDGE:]]:
+                if key not in hits and token.endswith(suffix):
+                    hits[key] = Hit(key, "*" + suffix, distinct[token], field)
+        if any(token in anchors for token in distinct):
+            for index, token in enumerate(tokens):
+                for phrase in anchors.get(token, ()):
+                    if phrase.keyword not in hits:
+                        hit = _phrase_at(phrase, tokens, index - phrase.anchor, field)
+                        if hit:
+                            hits[phrase.keyword] = hit
+        return hits
+
+
+def _phrase_at(phrase: _Phrase, tokens: list[str], start: int, field: str) -> Hit | None:
+    end = start + len(phrase.terms)
+    if start < 0 or end > len(tokens):
+        return None
+    run = tokens[start:end]
+    forms = [term.form(token) for term, token in zip(phrase.terms, run, strict=True)]
+    return Hit(phrase.keyword, " ".join(forms), " ".join(run), field) if all(forms) else None
+
+
+def spans(words: Iterable[Keyword], text: Text) -> list[tuple[int, int]]:
+    """Where in `text.tokens` any of `words` stands, as (first, after last)."""
+    found = []
+    for start in range(len(text.tokens)):
+        for word in words:
+            for terms in word.variants:
+                run = text.tokens[start : start + len(terms)]
+                if len(run) == len(terms) and all(
+                    term.form(token) for term, token in zip(terms, run, strict=True)
+                ):
+                    found.append((start, start + len(terms)))
+    return found

@@ -1,0 +1,252 @@
+"""A house for web tests: a real store in a temporary directory, the real rules, no doors and no jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import httpx
+import uvicorn
+from argon2 import PasswordHasher
+
+from router import schema, staff
+from router.app import sync_departments
+from router.db import Database
+from router.events import EventHub
+from router.hall import Hall
+from router.models import CredentialKind, Role
+from router.outbox import Outbox, letterhead
+from router.preparing import Workshop
+from router.reception import Reception
+from router.routing import build_desk
+from router.settings import load_settings
+from router.tokens import load_signer
+from router.web.app import create_app
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from fastapi import FastAPI
+
+    from router.preparing import Desk
+    from router.settings import Settings
+
+REPOSITORY = Path(__file__).parents[2]
+MONDAY = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+PASSWORD = "en lang nok frase"
+
+# The same algorithm, cheap: these tests hash a hundred times and more.
+staff._hasher = PasswordHasher(time_cost=1, memory_cost=256, parallelism=1)
+
+
+RULES = """
+emergency:
+  any: ["puster ikke"]
+route:
+  - id: vei
+    title: Veier
+    owner: vei
+    when: {words: {any: [hull]}}
+    then: {department: vei}
+  - id: barnehage
+    title: Barnehage
+    owner: barnehage
+    when: {words: {any: [barnehage]}}
+    then: {department: barnehage}
+  - id: standard
+    title: Alt annet
+    owner: servicetorg
+    default: true
+    then: {department: servicetorg}
+"""
+"""A few rules of our own: what the municipality changes in its rules is no business of these tests."""
+
+_desks: list[Desk] = []
+
+
+def _desk(settings: Settings) -> Desk:
+    if not _desks:
+        settings.rules.folder.mkdir()
+        (settings.rules.folder / "rules.yaml").write_text(RULES, encoding="utf-8")
+        _desks.append(build_desk(settings))
+    return replace(_desks[0], blobs=settings.blobs)
+
+
+@cache
+def _quick_hash() -> staff.PasswordHash:
+    return staff.hash_password(PASSWORD)
+
+
+@dataclass
+class Clock:
+    now: datetime = MONDAY
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def move(self, **step: float) -> None:
+        self.now += timedelta(**step)
+
+
+@dataclass
+class House:
+    hall: Hall
+    app: FastAPI
+    clock: Clock
+    client: httpx.AsyncClient
+    _tokens: dict[tuple[Role, str | None], str] = field(default_factory=dict)
+
+    async def person(
+        self, username: str, role: Role = Role.OPERATOR, *departments: str, password: bool = True
+    ) -> int:
+        secret = _quick_hash() if password else None
+        person = await self.hall.db.write(
+            lambda session: staff.add_staff(
+                session, username, username.title(), role, departments, secret, self.clock()
+            )
+        )
+        return person.id or 0
+
+    async def token(self, role: Role = Role.OPERATOR, department: str | None = None) -> str:
+        return await self.hall.db.write(
+            lambda session: staff.create_api_token(session, role, department, "", self.clock())
+        )
+
+    async def link(self, staff_id: int, **valid: float) -> str:
+        return await self.hall.db.write(
+            lambda session: staff.issue(
+                session,
+                CredentialKind.ONE_TIME,
+                staff_id,
+                self.clock(),
+                expires_at=self.clock() + timedelta(**(valid or {"minutes": 30})),
+            )
+        )
+
+    async def api(
+        self, role: Role = Role.OPERATOR, department: str | None = None
+    ) -> httpx.AsyncClient:
+        """A client with a token; one per role and department."""
+        key = (role, department)
+        if key not in self._tokens:
+            self._tokens[key] = await self.token(role, department)
+        return self.visitor(Authorization=f"Bearer {self._tokens[key]}")
+
+    def visitor(self, **headers: str) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.app),
+            base_url="http://127.0.0.1:8080",
+            headers=headers,
+        )
+
+    async def inquiry(
+        self, subject: str = "Hull i veien", text: str = "Det er et hull i veien."
+    ) -> str:
+        """A new inquiry by web form; returns its reference."""
+        form = {"from": {"email": "kari@example.no"}, "subject": subject, "text": text}
+        answer = await (await self.api()).post("/api/inquiries", json=form)
+        assert answer.status_code == 201, answer.text
+        ref: str = answer.json()["ref"]
+        return ref
+
+    async def sign_in(self, username: str, password: str = PASSWORD) -> httpx.Response:
+        return await self.client.post(
+            "/desk/login", data={"username": username, "password": password}
+        )
+
+
+@asynccontextmanager
+async def house(folder: Path, **environment: str) -> AsyncIterator[House]:
+    settings = load_settings(
+        REPOSITORY / "config.yaml",
+        {
+            "SENTRALBORD_DATA": str(folder),
+            "SENTRALBORD_RULES__FOLDER": str(folder / "rules"),
+            **environment,
+        },
+    )
+    settings.blobs.mkdir(exist_ok=True)
+    schema.migrate(settings.database_url)
+    db = Database(settings.database_url)
+    db.start()
+    hub = EventHub(db)
+    try:
+        await db.write(lambda session: sync_departments(session, settings))
+        await hub.start()
+        hall, clock = _hall(settings, db, hub)
+        app = create_app(hall)
+        client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080"
+        )
+        async with client:
+            yield House(hall, app, clock, client)
+    finally:
+        await hub.stop()
+        db.stop()
+
+
+def _hall(settings: Settings, db: Database, hub: EventHub) -> tuple[Hall, Clock]:
+    desk, clock = _desk(settings), Clock()
+    signer = load_signer(settings.data)
+    head = letterhead(settings, signer, ZoneInfo(settings.calendar.timezone))
+    outbox = Outbox(db, {}, settings.blobs, clock)
+    workshop = Workshop(partial(build_desk, settings))
+    return Hall(
+        settings=settings,
+        db=db,
+        hub=hub,
+        signer=signer,
+        clock=clock,
+        ruleset=desk.ruleset,
+        calendar=desk.calendar,
+        reception=Reception(db, desk, workshop, head, outbox, clock),
+        outbox=outbox,
+        reply_context=head,
+    ), clock
+
+
+@asynccontextmanager
+async def served(app: FastAPI) -> AsyncIterator[str]:
+    """The application on a real port, in this loop; yields its address."""
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_config=None, access_log=False, proxy_headers=False)
+    )
+    config = server.config
+    config.load()
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+    main = asyncio.create_task(server.main_loop())
+    try:
+        host, port = server.servers[0].sockets[0].getsockname()[:2]
+        yield f"http://{host}:{port}"
+    finally:
+        server.should_exit = True
+        await main
+        await server.shutdown()
+
+
+def all_at_once(*jobs: Any) -> list[Any]:
+    """Run functions in threads that start together; what each returned or raised."""
+    gate = threading.Barrier(len(jobs))
+    results: list[Any] = [None] * len(jobs)
+
+    def run(position: int, job: Any) -> None:
+        gate.wait()
+        try:
+            results[position] = job()
+        except Exception as error:
+            results[position] = error
+
+    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(jobs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
