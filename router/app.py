@@ -31,7 +31,13 @@ from router.outbox import Outbox, letterhead
 from router.preparing import Workshop
 from router.reception import Reception
 from router.routing import build_desk
-from router.store import prepare_data, remember_ruleset, require_schema, sync_departments
+from router.store import (
+    freeze_rules,
+    prepare_data,
+    remember_ruleset,
+    require_schema,
+    sync_departments,
+)
 from router.tokens import load_signer
 from router.web.app import create_app
 
@@ -57,6 +63,7 @@ async def open_hall(
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_only_one(settings.data))
         require_schema(settings)
+        settings = freeze_rules(settings)
         desk = build_desk(settings)
         signer = load_signer(settings.data, settings.signing_key.get_secret_value())
         db = Database(settings.database_url)

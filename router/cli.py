@@ -121,10 +121,9 @@ def _announce(hall: Hall, web: str, one_time_login: bool) -> None:
         ("Desk", f"{web}/desk/queue"),
         ("API", f"{web}/api/openapi.json"),
     ]
-    email = hall.channels.get("email")
-    listening = getattr(email, "address", "")
-    if listening:
-        lines.append(("E-mail (SMTP)", listening))
+    listen = hall.settings.channels.email.listen
+    if listen.enabled:
+        lines.append(("E-mail (SMTP)", f"{listen.host}:{listen.port}"))
     if one_time_login:
         lines.append((f"One-time login ({ONE_TIME_MINUTES} min)", f"{web}{_login_path(hall)}"))
     print("Sentralbord is ready.", flush=True)  # noqa: T201 - what the command is asked for

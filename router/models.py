@@ -377,6 +377,7 @@ class OutboxItem(SQLModel, table=True):
     message_id: str = Field(unique=True)
     inquiry_id: int = Field(foreign_key="inquiry.id")
     thread_message_id: int | None = Field(default=None, foreign_key="message.id")
+    arrival_id: int | None = Field(default=None, foreign_key="arrival.id")
     recipient: str
     recipient_domain: str = ""
     payload: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))

@@ -36,6 +36,7 @@ from channels.base import (
 from router import events, letters, metrics
 from router.blobs import read_blob
 from router.errors import NotFoundError
+from router.letters import phone_in_words
 from router.models import Inquiry, InquiryStatus, Message, OutboxItem, ReplyState
 from router.queue import counted
 
@@ -110,7 +111,7 @@ def letterhead(settings: Settings, signer: Signer, zone: ZoneInfo) -> Letterhead
     email = settings.channels.email
     return Letterhead(
         municipality=settings.municipality.name,
-        phone=settings.municipality.phone,
+        phone=phone_in_words(settings.municipality.phone),
         sender=email.sender,
         domain=email.domain.lower(),
         public_url=settings.public_url,
@@ -240,6 +241,7 @@ def receipt_row(
         inquiry_id,
         None,
         now,
+        arrival_id=item.arrival_id,
     )
 
 
@@ -284,6 +286,7 @@ def forward_row(
         inquiry_id,
         None,
         now,
+        arrival_id=item.arrival_id,
         files=[asdict(file) for file in item.files],
     )
 
@@ -293,9 +296,12 @@ def row(
     inquiry_id: int,
     thread_message_id: int | None,
     now: datetime,
+    *,
+    arrival_id: int | None = None,
     files: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """An outbox row. `files` name attachments in the blob folder; `outgoing.attachments` stays
+    """An outbox row. `arrival_id` is what it answers, for the logs. `files` name attachments in
+    the blob folder; `outgoing.attachments` stays
     empty."""
     payload = asdict(outgoing)
     payload["created_at"] = outgoing.created_at.isoformat()
@@ -306,6 +312,7 @@ def row(
         "message_id": outgoing.message_id,
         "inquiry_id": inquiry_id,
         "thread_message_id": thread_message_id,
+        "arrival_id": arrival_id,
         "recipient": outgoing.to.value,
         "recipient_domain": outgoing.to.value.rpartition("@")[2],
         "payload": payload,
@@ -453,6 +460,14 @@ class Outbox:
                 self._paused_until[name] = now + CIRCUIT_PAUSE
             self.problem = "" if result.state == "sent" else result.detail
             metrics.DELIVERIES.labels(name, item.kind, result.state).inc()
+            log.info(
+                "outbox.attempted",
+                outbox=item.id,
+                arrival=item.arrival_id,
+                inquiry=item.inquiry_id,
+                kind=item.kind,
+                state=result.state,
+            )
             await self._db.write(partial(_record, leased=item, result=result, now=now))
 
     async def _send(self, name: str, item: OutboxItem) -> _Result:

@@ -195,7 +195,11 @@ class Workshop:
 
     def start(self) -> None:
         """Start the workers; they load the ruleset while the service comes up."""
-        self._pool = ProcessPool(
+        self._pool = self._open()
+        self._pool.schedule(_prepare_batch, args=[()])  # warms the worker up
+
+    def _open(self) -> ProcessPool:
+        return ProcessPool(
             max_workers=self._workers,
             initializer=_start_worker,
             initargs=(self._factory,),
@@ -228,6 +232,8 @@ class Workshop:
     async def _run(self, batch: Sequence[Work]) -> list[Prepared | Unreadable]:
         if self._pool is None:
             raise RuntimeError("the workshop is closed")
+        if not self._pool.active:
+            self._pool = self._open()
         future = self._pool.schedule(_prepare_batch, args=[batch], timeout=TIME_LIMIT + len(batch))
         result: list[Prepared | Unreadable] = await asyncio.wrap_future(future)
         return result

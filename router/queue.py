@@ -405,11 +405,13 @@ def _move(
         inquiry.assignee_id = None
         inquiry.version += 1
     names = dict(
-        session.connection().execute(
+        session.connection()
+        .execute(
             select(col(Department.slug), col(Department.name_nb)).where(
                 col(Department.slug).in_([source, department])
             )
-        ).all()
+        )
+        .all()
     )
     verb = "sendte videre" if kind == "transferred" else "sendte tilbake"
     sentence = f"{actor.name} {verb} fra {names[source]} til {names[department]}"

@@ -222,6 +222,7 @@ def reply(
     session.add(message)
     session.flush()
     chain = _chain(session, inquiry)
+    latest = _latest(session, inquiry)
     letter = Outgoing(
         channel=recipient.channel,
         kind=OutgoingKind.REPLY,
@@ -248,7 +249,13 @@ def reply(
     )
     session.connection().execute(
         insert(OutboxItem.__table__),  # type: ignore[attr-defined]
-        outbox.row(letter, inquiry.id or 0, message.id, now),
+        outbox.row(
+            letter,
+            inquiry.id or 0,
+            message.id,
+            now,
+            arrival_id=latest.arrival_id if latest is not None else None,
+        ),
     )
     with queue.counted(session, inquiry):
         inquiry.answered_at = now
@@ -277,7 +284,19 @@ def reply(
 def _recipient(session: Session, inquiry: Inquiry) -> Address:
     """Where the answer goes: Reply-To or sender of the latest contact, else another e-mail address
     we know."""
-    latest = session.execute(
+    latest = _latest(session, inquiry)
+    for value in (latest.reply_to, latest.sender_address) if latest is not None else ():
+        if "@" in value:
+            return Address("email", value, inquiry.sender_name)
+    for channel, value in _addresses(session, inquiry):
+        if channel == "email":
+            return Address("email", value, inquiry.sender_name)
+    raise InvalidError("There is no e-mail address to reply to. Call the person and write a note.")
+
+
+def _latest(session: Session, inquiry: Inquiry) -> Message | None:
+    """The contact's own latest message."""
+    query = (
         select(Message)
         .where(
             col(Message.inquiry_id) == inquiry.id,
@@ -286,14 +305,8 @@ def _recipient(session: Session, inquiry: Inquiry) -> Address:
         )
         .order_by(col(Message.id).desc())
         .limit(1)
-    ).scalar()
-    for value in (latest.reply_to, latest.sender_address) if latest is not None else ():
-        if "@" in value:
-            return Address("email", value, inquiry.sender_name)
-    for channel, value in _addresses(session, inquiry):
-        if channel == "email":
-            return Address("email", value, inquiry.sender_name)
-    raise InvalidError("There is no e-mail address to reply to. Call the person and write a note.")
+    )
+    return session.execute(query).scalar()
 
 
 def _addresses(session: Session, inquiry: Inquiry) -> list[tuple[str, str]]:

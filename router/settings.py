@@ -197,7 +197,8 @@ class Settings(_Section):
     """The whole configuration."""
 
     municipality: Municipality
-    public_url: str = "http://127.0.0.1:8080"
+    public_url: str = ""
+    """Empty: the address the web listens on."""
     data: Path = Path("var")
     database: str = ""
     signing_key: SecretStr = SecretStr("")
@@ -211,7 +212,7 @@ class Settings(_Section):
     @field_validator("public_url")
     @classmethod
     def _url(cls, value: str) -> str:
-        if not value.startswith(("http://", "https://")):
+        if value and not value.startswith(("http://", "https://")):
             raise ValueError("must begin with http:// or https://")
         return value.rstrip("/")
 
@@ -285,6 +286,7 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> S
         update={
             "data": _absolute(settings.data, Path.cwd() if ("data",) in origins else base),
             "rules": Rules(folder=_absolute(settings.rules.folder, base)),
+            "public_url": settings.public_url or _own_url(settings.web),
         }
     )
 
@@ -362,6 +364,11 @@ def _set(data: dict[str, Any], keys: tuple[str, ...], value: object) -> None:
             following = inner[key] = {}
         inner = following
     inner[keys[-1]] = value
+
+
+def _own_url(web: Web) -> str:
+    host = f"[{web.host}]" if ":" in web.host else web.host
+    return f"http://{host}:{web.port}"
 
 
 def _absolute(path: Path, base: Path) -> Path:

@@ -3,6 +3,7 @@ configuration."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -29,6 +30,22 @@ def prepare_data(settings: Settings) -> None:
         raise SettingsError(
             f"The data directory {settings.data} cannot be used: {error.strerror}."
         ) from error
+
+
+def freeze_rules(settings: Settings) -> Settings:
+    """Copy the rule files into the data directory and let the settings point there.
+
+    Workers that are started later must read the rules that are in force, not half-edited ones.
+    """
+    texts = {path.name: path.read_bytes() for path in sorted(settings.rules.folder.glob("*.yaml"))}
+    name = hashlib.sha256(repr(sorted(texts.items())).encode()).hexdigest()[:16]
+    folder = settings.data / "rules" / name / settings.rules.folder.name
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for file, content in texts.items():
+        (folder / file).write_bytes(content)
+    return settings.model_copy(
+        update={"rules": settings.rules.model_copy(update={"folder": folder})}
+    )
 
 
 def require_schema(settings: Settings) -> None:

@@ -1,1 +1,6 @@
-"""The study: pure decisions about inquiries. No I/O beyond loading YAML, no clock, no database."""
+"""The study: pure decisions about inquiries. No I/O but loading YAML, no clock, no database.
+
+Where to begin: `ruleset.load`, then `decide.decide(ruleset, Facts(…))`; `testing.run_tests`;
+`targets.reply_due` with a `calendar.WorkingCalendar`; `order.queue_key`. `document` reads YAML for
+the rules and for config.yaml alike.
+"""

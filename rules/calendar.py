@@ -236,11 +236,7 @@ class WorkingCalendar:
         )
         for closes, days in self._half:
             if day in days:
-                spans = tuple(
-                    (start, min(end, closes, key=_as_end))
-                    for start, end in spans
-                    if (False, start) < _as_end(closes)
-                )
+                spans = tuple(_until(closes, spans))
         return spans
 
 
@@ -268,6 +264,13 @@ def _public_holidays(country: str, year: int) -> frozenset[date]:
 
 def _plain(hours: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     return {day: list(spans) for day, spans in hours.items()}
+
+
+def _until(closes: time, spans: Sequence[Span]) -> Iterator[Span]:
+    """What is left of the spans of a day that closes early."""
+    for start, end in spans:
+        if (False, start) < _as_end(closes):
+            yield start, min(end, closes, key=_as_end)
 
 
 def _as_end(at: time) -> tuple[bool, time]:

@@ -13,7 +13,7 @@ from rules.conditions import Entries, When, WordGroup, matcher
 from rules.document import Document, Loc, Problem, suggest
 from rules.language import LANGUAGES, UNKNOWN
 from rules.schema import ClassifyRule, RouteRule, RulesFile, Table
-from rules.words import Keyword, WordError, keyword
+from rules.words import Coverage, Keyword, WordError, keyword
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -327,6 +327,8 @@ class _Condition(NamedTuple):
     source: Source
     when: When
     asked: frozenset[str]
+    coverages: tuple[Coverage, ...]
+    """Of `any`, for each group of words."""
 
 
 def _unreachable(routes: Sequence[Source], report: Report) -> None:
@@ -336,7 +338,9 @@ def _unreachable(routes: Sequence[Source], report: Report) -> None:
         rule = source.rule
         if not isinstance(rule, RouteRule) or rule.when is None or rule.table:
             continue
-        later = _Condition(source, rule.when, _asked(rule))
+        groups = rule.when.words or ()
+        coverages = [Coverage([report.keywords[text] for text in group.any_]) for group in groups]
+        later = _Condition(source, rule.when, _asked(rule), tuple(coverages))
         for earlier in conditions:
             if earlier.asked <= later.asked and _implies(later, earlier, report.keywords):
                 place = f"{earlier.source.document.name}:{earlier.source.line}"
@@ -369,8 +373,8 @@ def _implies(narrow: _Condition, wide: _Condition, keywords: Mapping[str, Keywor
     if a.not_ and b.not_ and not _excludes(a.not_, b.not_):
         return False
     return all(
-        any(_group_implies(mine, theirs, keywords) for mine in a.words or ())
-        for theirs in b.words or ()
+        any(_group_implies(mine, theirs, covered, keywords) for mine in a.words or ())
+        for theirs, covered in zip(b.words or (), wide.coverages, strict=True)
     )
 
 
@@ -389,7 +393,9 @@ def _excludes(narrow: Entries, wide: Entries) -> bool:
     return True
 
 
-def _group_implies(narrow: WordGroup, wide: WordGroup, keywords: Mapping[str, Keyword]) -> bool:
+def _group_implies(
+    narrow: WordGroup, wide: WordGroup, covered: Coverage, keywords: Mapping[str, Keyword]
+) -> bool:
     fields, wide_fields = set(narrow.in_), set(wide.in_)
     if not fields <= wide_fields or (wide.none and fields != wide_fields):
         return False
@@ -397,7 +403,6 @@ def _group_implies(narrow: WordGroup, wide: WordGroup, keywords: Mapping[str, Ke
         return False
     if not wide.any_:
         return True
-    targets = [keywords[text] for text in wide.any_]
-    if any(keywords[text].covered_by(targets) for text in narrow.all_):
+    if any(covered.covers(keywords[text]) for text in narrow.all_):
         return True
-    return bool(narrow.any_) and all(keywords[text].covered_by(targets) for text in narrow.any_)
+    return bool(narrow.any_) and all(covered.covers(keywords[text]) for text in narrow.any_)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import itertools
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 _WORD = re.compile(r"\w+(?:-\w+)*")
 _HYPHEN = re.compile("[\u2010\u2011]")
@@ -128,7 +128,7 @@ class _Term(NamedTuple):
 
     forms: frozenset[str] = frozenset()
     prefix: str = ""
-    suffixes: frozenset[str] = frozenset()
+    suffixes: tuple[str, ...] = ()
 
     def form(self, token: str) -> str:
         """Through which form the token is accepted; empty when it is not."""
@@ -149,7 +149,8 @@ class _Phrase(NamedTuple):
     """Position of a term that has whole forms; a phrase is looked for around it."""
 
 
-def _terms(word: str) -> list[_Term]:
+@lru_cache(maxsize=8192)
+def _terms(word: str) -> tuple[_Term, ...]:
     """One word of a keyword; «can't» is two tokens, as it is in a text."""
     exact, bare = word.startswith("="), word.strip("=*")
     pieces = _WORD.findall(bare.replace("_", " "))
@@ -163,12 +164,14 @@ def _terms(word: str) -> list[_Term]:
     joined = [piece.replace("-", "") for piece in pieces]
     if "*" not in word:
         if exact or len(joined) > 1:
-            return [_Term(forms=frozenset((piece,))) for piece in joined]
-        return [_Term(forms=inflect(joined[0]))]
+            return tuple(_Term(forms=frozenset((piece,))) for piece in joined)
+        return (_Term(forms=inflect(joined[0])),)
     if len(joined) > 1 or len(joined[0]) < EDGE:
         nb = f"«{word}»: ett ord med minst {EDGE} bokstaver sammen med *"
         raise WordError(nb, f"“{word}”: one word of at least {EDGE} letters together with *")
-    return [_Term(suffixes=inflect(joined[0])) if word[0] == "*" else _Term(prefix=joined[0])]
+    if word[0] == "*":
+        return (_Term(suffixes=tuple(sorted(inflect(joined[0])))),)
+    return (_Term(prefix=joined[0]),)
 
 
 def _variants(keyword: str, lists: Mapping[str, Sequence[str]]) -> list[tuple[_Term, ...]]:
@@ -191,11 +194,10 @@ def _variants(keyword: str, lists: Mapping[str, Sequence[str]]) -> list[tuple[_T
     for combination in itertools.product(*parts):
         words = " ".join(combination).split()
         variants.append(tuple(term for word in words for term in _terms(word)))
-        spaced = [_spaced(word) for word in words]
-        if any(len(parts) > 1 for parts in spaced):
+        if any("-" in word for word in words):
             # «HC-kort» is found as one word, with a hyphen and with a space.
-            flat = itertools.chain.from_iterable(spaced)
-            variants.append(tuple(term for part in flat for term in _terms(part)))
+            spaced = [part for word in words for part in _spaced(word)]
+            variants.append(tuple(term for part in spaced for term in _terms(part)))
     return variants
 
 
@@ -211,43 +213,53 @@ class Keyword:
     """A keyword as the author wrote it, and what it stands for."""
 
     text: str
-    variants: tuple[tuple[_Term, ...], ...]
+    variants: tuple[tuple[_Term, ...], ...] = field(compare=False, repr=False)
 
     def forms(self) -> list[str]:
-        """Everything it matches, for people to read: `rules check --forms`."""
-        shown = []
-        for terms in self.variants:
-            options = [
-                sorted(term.forms) or sorted("*" + suffix for suffix in term.suffixes)
-                if not term.prefix
-                else [term.prefix + "*"]
-                for term in terms
-            ]
-            shown += (
-                options[0]
-                if len(terms) == 1
-                else [" ".join(min(option, key=len) for option in options)]
-            )
-        return sorted(set(shown))
+        """Everything it matches, for people to read: `rules check --forms`.
 
-    def covered_by(self, others: Iterable[Keyword]) -> bool:
-        """Whether everything it matches is surely matched by one of `others` too."""
-        return self in others or all(
-            len(mine) == 1 and any(_covers(theirs, mine[0]) for theirs in others)
-            for mine in self.variants
+        A phrase is shown once, by the shortest form of each of its words.
+        """
+        shown: set[str] = set()
+        for terms in self.variants:
+            options = [_shown(term) for term in terms]
+            shown.update(
+                [" ".join(min(option, key=len) for option in options)]
+                if len(terms) > 1
+                else options[0]
+            )
+        return sorted(shown)
+
+
+def _shown(term: _Term) -> list[str]:
+    if term.prefix:
+        return [term.prefix + "*"]
+    return sorted(term.forms) or ["*" + suffix for suffix in term.suffixes]
+
+
+class Coverage:
+    """What some keywords match together, to ask whether another one can add to it."""
+
+    def __init__(self, keywords: Collection[Keyword]) -> None:
+        singles = [terms[0] for word in keywords for terms in word.variants if len(terms) == 1]
+        self._words = frozenset(keywords)
+        self._forms = frozenset[str]().union(*(term.forms for term in singles))
+        self._prefixes = tuple(term.prefix for term in singles if term.prefix)
+        self._suffixes = tuple(suffix for term in singles for suffix in term.suffixes)
+
+    def covers(self, word: Keyword) -> bool:
+        """Whether everything that `word` matches is surely matched. May miss, never errs."""
+        return word in self._words or all(
+            len(terms) == 1 and self._covers(terms[0]) for terms in word.variants
         )
 
-
-def _covers(keyword: Keyword, term: _Term) -> bool:
-    """Whether `keyword` matches every token that `term` matches."""
-    prefixes = tuple(v[0].prefix for v in keyword.variants if len(v) == 1 and v[0].prefix)
-    if term.prefix:
-        return bool(prefixes) and term.prefix.startswith(prefixes)
-    if term.suffixes:
-        return any(len(v) == 1 and term.suffixes <= v[0].suffixes for v in keyword.variants)
-    return all(
-        any(len(v) == 1 and v[0].form(form) for v in keyword.variants) for form in term.forms
-    )
+    def _covers(self, term: _Term) -> bool:
+        if term.prefix:
+            return term.prefix.startswith(self._prefixes)
+        return all(suffix.endswith(self._suffixes) for suffix in term.suffixes) and all(
+            form in self._forms or form.startswith(self._prefixes) or form.endswith(self._suffixes)
+            for form in term.forms
+        )
 
 
 def keyword(text: str, lists: Mapping[str, Sequence[str]] | None = None) -> Keyword:
@@ -255,21 +267,21 @@ def keyword(text: str, lists: Mapping[str, Sequence[str]] | None = None) -> Keyw
 
     Raises WordError when it is none of these.
     """
-    variants = _variants(text, lists or {})
+    variants = tuple(_variants(text, lists or {}))
     if any(not any(term.forms for term in terms) for terms in variants if len(terms) > 1):
         nb = f"«{text}»: minst ett ord uten * i en frase"
         raise WordError(nb, f"“{text}”: at least one word without * in a phrase")
-    return Keyword(text, tuple(variants))
+    return Keyword(text, variants)
 
 
 class Lexicon:
     """All keywords of a ruleset turned inside out: from a form to the keywords it belongs to."""
 
     def __init__(self, keywords: Iterable[Keyword]) -> None:
-        self._forms: dict[str, tuple[str, ...]] = {}
-        self._prefixes: dict[str, tuple[tuple[str, str], ...]] = {}
-        self._suffixes: dict[str, tuple[tuple[str, str], ...]] = {}
-        self._anchors: dict[str, tuple[_Phrase, ...]] = {}
+        self._forms: dict[str, list[str]] = {}
+        self._prefixes: dict[str, list[tuple[str, str]]] = {}
+        self._suffixes: dict[str, list[tuple[str, str]]] = {}
+        self._anchors: dict[str, list[_Phrase]] = {}
         for word in dict.fromkeys(keywords):
             for terms in word.variants:
                 if len(terms) == 1:
@@ -279,23 +291,19 @@ class Lexicon:
 
     def _add_word(self, text: str, term: _Term) -> None:
         for form in term.forms:
-            known = self._forms.get(form, ())
-            if text not in known:
-                self._forms[form] = (*known, text)
+            self._forms.setdefault(form, []).append(text)
         if term.prefix:
-            edge = term.prefix[:EDGE]
-            self._prefixes[edge] = (*self._prefixes.get(edge, ()), (term.prefix, text))
-        for suffix in sorted(term.suffixes):
-            edge = suffix[-EDGE:]
-            self._suffixes[edge] = (*self._suffixes.get(edge, ()), (suffix, text))
+            self._prefixes.setdefault(term.prefix[:EDGE], []).append((term.prefix, text))
+        for suffix in term.suffixes:
+            self._suffixes.setdefault(suffix[-EDGE:], []).append((suffix, text))
 
     def _add_phrase(self, text: str, terms: tuple[_Term, ...]) -> None:
         # The longest word is the rarest, so texts are seldom searched for the whole phrase.
         whole = [index for index, term in enumerate(terms) if term.forms]
-        anchor = max(whole, key=lambda index: min(map(len, terms[index].forms)))
+        anchor = max(whole, key=lambda index: len(min(terms[index].forms, key=len)))
         phrase = _Phrase(text, terms, anchor)
         for form in terms[anchor].forms:
-            self._anchors[form] = (*self._anchors.get(form, ()), phrase)
+            self._anchors.setdefault(form, []).append(phrase)
 
     def scan(self, text: Text, field: str) -> dict[str, Hit]:
         """The keywords that the text has, each with the first token that shows it."""
@@ -334,8 +342,13 @@ def _phrase_at(phrase: _Phrase, tokens: list[str], start: int, field: str) -> Hi
     if start < 0 or end > len(tokens):
         return None
     run = tokens[start:end]
-    forms = [term.form(token) for term, token in zip(phrase.terms, run, strict=True)]
-    return Hit(phrase.keyword, " ".join(forms), " ".join(run), field) if all(forms) else None
+    forms = []
+    for term, token in zip(phrase.terms, run, strict=True):
+        form = term.form(token)
+        if not form:
+            return None
+        forms.append(form)
+    return Hit(phrase.keyword, " ".join(forms), " ".join(run), field)
 
 
 def spans(words: Iterable[Keyword], text: Text) -> list[tuple[int, int]]:

@@ -497,7 +497,7 @@ def explain(request: Request, _actor: ApiActor, body: Question) -> Explanation:
     return Explanation.model_validate(decision)
 
 
-@router.get("/problems/{code}", tags=["problems"], responses=responses(404))
+@router.get("/problems/{code}", tags=["problems"], responses=responses(404, 422))
 def meaning_of_problem(code: str) -> Meaning:
     """Say what the `type` of a problem document means."""
     if code not in MEANINGS:

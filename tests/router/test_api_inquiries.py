@@ -176,6 +176,7 @@ async def test_one_inquiry_through_every_action(home):
         f"{base}/transfer", json={"department": "park", "note": "Det gjelder en sti."}
     )
     assert moved.json()["department"] == "park"
+    home.clock.move(minutes=1)
     back = await api.post(f"{base}/return", json={"reason": "Ikke vår sti."})
     assert back.json()["department"] == "servicetorg"
     claimed = await api.post(f"{base}/claim")

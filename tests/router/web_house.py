@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import tempfile
 import threading
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from router.settings import Settings
 
 REPOSITORY = Path(__file__).parents[2]
+STORE = "sentralbord.db"
+ADDRESS = "http://127.0.0.1:8080"
 MONDAY = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 PASSWORD = "en lang nok frase"
 
@@ -68,15 +72,26 @@ route:
 """
 """A few rules of our own: what the municipality changes in its rules is no business of these tests."""
 
-_desks: list[Desk] = []
 
 
-def _desk(settings: Settings) -> Desk:
-    if not _desks:
-        settings.rules.folder.mkdir()
-        (settings.rules.folder / "rules.yaml").write_text(RULES, encoding="utf-8")
-        _desks.append(build_desk(settings))
-    return replace(_desks[0], blobs=settings.blobs)
+@cache
+def _prepared() -> tuple[Settings, Desk, bytes]:
+    """Settings, rules and an empty store, made once."""
+    folder = Path(tempfile.mkdtemp())
+    try:
+        (folder / "rules.yaml").write_text(RULES, encoding="utf-8")
+        settings = load_settings(
+            REPOSITORY / "config.yaml",
+            {"SENTRALBORD_DATA": str(folder), "SENTRALBORD_RULES__FOLDER": str(folder)},
+        )
+        schema.migrate(settings.database_url)
+        db = Database(settings.database_url)
+        db.start()
+        db.write_sync(lambda session: sync_departments(session, settings))
+        db.stop()
+        return settings, build_desk(settings), (folder / STORE).read_bytes()
+    finally:
+        shutil.rmtree(folder)
 
 
 @cache
@@ -142,7 +157,7 @@ class House:
     def visitor(self, **headers: str) -> httpx.AsyncClient:
         return httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app),
-            base_url="http://127.0.0.1:8080",
+            base_url=ADDRESS,
             headers=headers,
         )
 
@@ -163,37 +178,28 @@ class House:
 
 
 @asynccontextmanager
-async def house(folder: Path, **environment: str) -> AsyncIterator[House]:
-    settings = load_settings(
-        REPOSITORY / "config.yaml",
-        {
-            "SENTRALBORD_DATA": str(folder),
-            "SENTRALBORD_RULES__FOLDER": str(folder / "rules"),
-            **environment,
-        },
-    )
+async def house(folder: Path, public_url: str = ADDRESS) -> AsyncIterator[House]:
+    plain, desk, store = _prepared()
+    settings = plain.model_copy(update={"data": folder, "public_url": public_url})
     settings.blobs.mkdir(exist_ok=True)
-    schema.migrate(settings.database_url)
+    (folder / STORE).write_bytes(store)
     db = Database(settings.database_url)
     db.start()
     hub = EventHub(db)
     try:
-        await db.write(lambda session: sync_departments(session, settings))
         await hub.start()
-        hall, clock = _hall(settings, db, hub)
+        clock = Clock()
+        hall = _hall(settings, replace(desk, blobs=settings.blobs), db, hub, clock)
         app = create_app(hall)
-        client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080"
-        )
-        async with client:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url=ADDRESS) as client:
             yield House(hall, app, clock, client)
     finally:
         await hub.stop()
         db.stop()
 
 
-def _hall(settings: Settings, db: Database, hub: EventHub) -> tuple[Hall, Clock]:
-    desk, clock = _desk(settings), Clock()
+def _hall(settings: Settings, desk: Desk, db: Database, hub: EventHub, clock: Clock) -> Hall:
     signer = load_signer(settings.data)
     head = letterhead(settings, signer, ZoneInfo(settings.calendar.timezone))
     outbox = Outbox(db, {}, settings.blobs, clock)
@@ -209,7 +215,7 @@ def _hall(settings: Settings, db: Database, hub: EventHub) -> tuple[Hall, Clock]
         reception=Reception(db, desk, workshop, head, outbox, clock),
         outbox=outbox,
         reply_context=head,
-    ), clock
+    )
 
 
 @asynccontextmanager

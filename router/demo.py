@@ -1,0 +1,171 @@
+"""A realistic day through the real doors of a running service: SMTP and the inquiry API.
+
+Contacts come as they do in a town hall: a busy morning, a dip at lunch, a trickle after closing.
+"""
+
+from __future__ import annotations
+
+import http.client
+import random
+import smtplib
+import time
+import unicodedata
+from contextlib import closing
+from email.message import EmailMessage
+from email.utils import format_datetime, make_msgid
+from importlib.resources import files
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import orjson
+import yaml
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from router import staff
+from router.clock import utc_now
+from router.db import Database
+from router.errors import SettingsError
+from router.models import CredentialKind, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+    from router.settings import Settings
+
+DAY_SECONDS = 8 * 3600
+HOURS = (22, 30, 27, 20, 16, 21, 18, 8)
+"""Share of the day's contacts in each of its hours, from 08:00."""
+
+_PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d494844520000000100000001080200000090775"
+    "3de0000000c4944415408d763f8cfc000000301010018dd8db00000000049454e44ae426082"
+)
+
+Contact = dict[str, str]
+
+
+def run_demo(settings: Settings, speed: float, number: int, console: Console) -> None:
+    """Send `number` contacts at `speed` times the clock. Raises `SettingsError` when nobody
+    listens."""
+    contacts = _contacts(number)
+    db = Database(settings.database_url)
+    db.start()
+    now = utc_now()
+    token = db.write_sync(
+        lambda session: staff.create_api_token(session, Role.OPERATOR, None, "Demo", now)
+    )
+    try:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task("A day at the switchboard", total=len(contacts))
+            started = time.monotonic()
+            for moment, contact in zip(_moments(len(contacts)), contacts, strict=True):
+                pause = moment / speed - (time.monotonic() - started)
+                if pause > 0:
+                    time.sleep(pause)
+                _send(settings, token, contact)
+                progress.advance(task)
+    finally:
+        db.write_sync(lambda session: staff.revoke(session, CredentialKind.API, token))
+        db.stop()
+
+
+def _contacts(number: int) -> list[Contact]:
+    text = files("router").joinpath("demo_contacts.yaml").read_text(encoding="utf-8")
+    found: list[Contact] = yaml.load(text, yaml.BaseLoader)  # noqa: S506 - makes strings only
+    # The same day every time: a demo that can be told about.
+    random.Random(1).shuffle(found)  # noqa: S311 - chance, not secrecy
+    return [found[i % len(found)] for i in range(number)]
+
+
+def _moments(number: int) -> Iterator[float]:
+    """Seconds after opening for each contact, in order."""
+    total = sum(HOURS)
+    chance = random.Random(2)  # noqa: S311 - chance, not secrecy
+    moments = [
+        (hour + chance.random()) * DAY_SECONDS / len(HOURS)
+        for hour in chance.choices(range(len(HOURS)), [share / total for share in HOURS], k=number)
+    ]
+    return iter(sorted(moments))
+
+
+def _send(settings: Settings, token: str, contact: Contact) -> None:
+    try:
+        if contact.get("channel") == "web":
+            _send_form(settings, token, contact)
+        else:
+            _send_mail(settings, contact)
+    except (OSError, smtplib.SMTPException) as error:
+        raise SettingsError(
+            f"The demo could not reach the service ({error}). Start it first: make run"
+        ) from error
+
+
+def _send_mail(settings: Settings, contact: Contact) -> None:
+    listen = settings.channels.email.listen
+    sender = _address(contact["from_name"])
+    recipient = f"{contact.get('to') or 'postmottak'}@{settings.channels.email.domain}"
+    message = EmailMessage()
+    message["From"] = f"{contact['from_name']} <{sender}>"
+    message["To"] = recipient
+    message["Subject"] = contact["subject"]
+    message["Date"] = format_datetime(utc_now())
+    message["Message-ID"] = make_msgid(domain=sender.partition("@")[2])
+    robot = contact.get("robot", "")
+    if robot == "auto_reply":
+        message["Auto-Submitted"] = "auto-replied"
+    elif robot == "bulk":
+        message["List-Unsubscribe"] = f"<mailto:{sender}>"
+        message["Precedence"] = "bulk"
+    message.set_content(contact["text"])
+    if contact.get("html") == "true":
+        message.add_alternative(_paragraphs(contact["text"]), subtype="html")
+    if contact.get("attachments") == "true":
+        message.add_attachment(_PIXEL, "image", "png", filename="bilde.png")
+    with smtplib.SMTP(listen.host, listen.port, timeout=20) as client:
+        client.send_message(message, sender, [recipient])
+
+
+def _send_form(settings: Settings, token: str, contact: Contact) -> None:
+    body = {
+        "channel": "web",
+        "from": {"name": contact["from_name"], "email": _address(contact["from_name"])},
+        "subject": contact["subject"],
+        "text": contact["text"],
+    }
+    where = urlsplit(f"http://{settings.web.host}:{settings.web.port}")
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=20)
+    with closing(connection):
+        connection.request(
+            "POST",
+            "/api/inquiries",
+            orjson.dumps(body),
+            {
+                "Authorization": f"Bearer {token}",
+                "Content-Type": "application/json",
+                "Idempotency-Key": make_msgid(domain="demo"),
+            },
+        )
+        answer = connection.getresponse()
+        detail = answer.read()
+        if answer.status != http.client.CREATED:
+            raise SettingsError(f"The API answered {answer.status}: {detail[:200]!r}")
+
+
+def _address(name: str) -> str:
+    """`Åse Bjørnstad` -> `ase.bjornstad@example.org`; nobody's real address (RFC 2606)."""
+    plain = name.lower().translate(str.maketrans("øæđŋł", "oadnl"))
+    letters = unicodedata.normalize("NFD", plain).encode("ascii", "ignore").decode()
+    return ".".join("".join(c for c in letters if c.isalnum() or c == " ").split()) + "@example.org"
+
+
+def _paragraphs(text: str) -> str:
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;")
+    return "".join(f"<p>{part}</p>" for part in escaped.split("\n\n"))

@@ -1,0 +1,188 @@
+"""The live stream over a real connection: order, rights, resuming, and ending when it must."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from router.models import Role, Staff
+from router.web import stream
+from tests.router.web_house import house, served
+
+
+@pytest.fixture
+async def home(tmp_path):
+    async with house(tmp_path) as opened:
+        yield opened
+
+
+class Listener:
+    """Reads frames of one stream."""
+
+    def __init__(self, response):
+        self._lines = response.aiter_lines()
+
+    async def frame(self):
+        fields = {}
+        async for line in self._lines:
+            if not line and fields.keys() - {"retry"}:
+                return fields
+            name, _, value = line.partition(": ")
+            if not line.startswith(":") and line:
+                fields[name] = value
+            elif line == ": ping":
+                fields["ping"] = True
+            elif line == ": welcome":
+                fields.clear()
+        return None
+
+    async def event(self):
+        fields = await asyncio.wait_for(self.frame(), 5)
+        if fields is not None:
+            fields["data"] = json.loads(fields["data"])
+        return fields
+
+
+@asynccontextmanager
+async def listen(address, path="/api/events", token="", **headers):
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    async with httpx.AsyncClient(base_url=address) as client:
+        async with client.stream("GET", path, headers=headers) as response:
+            assert response.status_code == 200, await response.aread()
+            assert response.headers["content-type"].startswith("text/event-stream")
+            assert response.headers["cache-control"] == "no-store"
+            assert "content-encoding" not in response.headers
+            yield Listener(response)
+
+
+async def _open_streams(home, wanted):
+    async with asyncio.timeout(5):
+        while home.hall.hub.clients != wanted:
+            await asyncio.sleep(0.01)
+
+
+async def test_what_happens_arrives_in_order_with_ids_to_resume_from(home):
+    async with served(home.app) as address:
+        token = await home.token()
+        async with listen(address, token=token) as listener:
+            await _open_streams(home, 1)
+            ref = await home.inquiry()
+            await (await home.api()).post(f"/api/inquiries/{ref}/claim")
+            events = [await listener.event() for _ in range(3)]
+        assert [event["event"] for event in events] == ["received", "routed", "claimed"]
+        ids = [int(event["id"]) for event in events]
+        assert ids == sorted(set(ids))
+        assert events[2]["data"] == {
+            "id": ids[2],
+            "kind": "claimed",
+            "at": "2026-11-23T08:00:00Z",
+            "ref": ref,
+            "department": "vei",
+            "data": {},
+        }
+        await _open_streams(home, 0)
+        async with listen(address, token=token, **{"Last-Event-ID": str(ids[0])}) as listener:
+            assert [(await listener.event())["id"] for _ in range(2)] == [str(n) for n in ids[1:]]
+        async with listen(address, f"/api/events?after={ids[1]}", token) as listener:
+            assert (await listener.event())["event"] == "claimed"
+
+
+async def test_nobody_hears_of_other_departments_but_of_what_leaves_the_own(home):
+    async with served(home.app) as address:
+        mine = await home.token(Role.MEMBER, "vei")
+        theirs = await home.token(Role.MEMBER, "skole")
+        async with listen(address, token=mine) as vei, listen(address, token=theirs) as skole:
+            await _open_streams(home, 2)
+            ref = await home.inquiry()
+            api = await home.api()
+            await api.post(f"/api/inquiries/{ref}/transfer", json={"department": "skole"})
+            await api.post(f"/api/inquiries/{ref}/claim")
+            assert [(await vei.event())["event"] for _ in range(3)] == [
+                "received",
+                "routed",
+                "transferred",
+            ]
+            assert [(await skole.event())["event"] for _ in range(2)] == ["transferred", "claimed"]
+
+
+async def test_an_id_of_another_store_means_read_everything_anew(home):
+    async with served(home.app) as address:
+        token = await home.token()
+        async with listen(address, token=token, **{"Last-Event-ID": "999999"}) as listener:
+            assert (await listener.event())["event"] == "reload"
+            await _open_streams(home, 1)
+            await home.inquiry()
+            assert (await listener.event())["event"] == "received"
+
+
+@pytest.mark.parametrize("last", ["-1", "x", "1.5", "9" * 19, "9" * 30, "١"])
+async def test_ids_that_are_none_are_refused(home, last):
+    answer = await (await home.api()).get("/api/events", params={"after": last})
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_the_desk_hears_that_something_changed(home):
+    await home.person("kari")
+    await home.sign_in("kari")
+    cookie = "; ".join(f"{name}={value}" for name, value in home.client.cookies.items())
+    async with served(home.app) as address:
+        async with listen(address, "/desk/stream", Cookie=cookie) as listener:
+            await _open_streams(home, 1)
+            ref = await home.inquiry()
+            event = await listener.event()
+    assert (event["event"], event["data"]["kind"], event["data"]["ref"]) == (
+        "change",
+        "received",
+        ref,
+    )
+
+
+async def test_a_stream_ends_when_the_service_stops(home):
+    async with served(home.app) as address:
+        async with listen(address, token=await home.token()) as listener:
+            await _open_streams(home, 1)
+            await home.hall.hub.stop()
+            assert (await listener.event())["event"] == "reload"
+            assert await asyncio.wait_for(listener.frame(), 5) is None
+
+
+async def test_one_who_leaves_stops_hearing(home, monkeypatch):
+    monkeypatch.setattr(stream, "RECHECK_SECONDS", 0)
+    number = await home.person("kari")
+    await home.sign_in("kari")
+    cookie = "; ".join(f"{name}={value}" for name, value in home.client.cookies.items())
+    async with served(home.app) as address:
+        async with listen(address, "/desk/stream", Cookie=cookie) as listener:
+            await _open_streams(home, 1)
+            await home.hall.db.write(lambda s: setattr(s.get_one(Staff, number), "active", False))
+            await home.inquiry()
+            assert await asyncio.wait_for(listener.frame(), 5) is None
+
+
+async def test_one_account_cannot_hold_all_streams(home, monkeypatch):
+    monkeypatch.setattr(stream, "STREAMS_PER_ACTOR", 1)
+    token = await home.token()
+    async with served(home.app) as address:
+        async with listen(address, token=token):
+            await _open_streams(home, 1)
+            visitor = home.visitor(Authorization=f"Bearer {token}")
+            assert (await visitor.get("/api/events")).status_code == 429
+        await _open_streams(home, 0)
+        async with listen(address, token=token):
+            await _open_streams(home, 1)
+
+
+async def test_a_stream_that_is_left_is_forgotten_and_costs_nothing_more(home):
+    async with served(home.app) as address:
+        token = await home.token()
+        for _ in range(3):
+            async with listen(address, token=token):
+                await _open_streams(home, 1)
+            await _open_streams(home, 0)
+    assert not stream._open_streams
