@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from rules.conditions import Entries, When, WordGroup, matcher
+from rules.conditions import EMERGENCY_TAG, Entries, When, WordGroup, matcher
 from rules.document import Document, Loc, Problem, suggest
 from rules.language import LANGUAGES, UNKNOWN
 from rules.schema import ClassifyRule, RouteRule, RulesFile, Table
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from datetime import date
 
 CHANNELS = ("chat", "email", "phone", "sms", "web")
-EMERGENCY_TAG = "nød"
 RULE_LIMIT = 2000
 SHORT_WORD = 4
 
@@ -69,19 +68,25 @@ def check(
     sources: Sequence[Source],
     world: World,
     today: date | None,
+    *,
+    complete: bool,
 ) -> Report:
-    """All static checks."""
+    """All static checks.
+
+    When some file or rule could not be read (`complete` is false), nothing is said about what
+    might have stood there.
+    """
     report = Report()
     lists = _word_lists(files, report)
     _emergency(files, lists, report)
     _unique_ids(sources, report)
-    _one_default(folder, sources, report)
+    _one_default(folder, sources, report, complete=complete)
     if len(sources) > RULE_LIMIT:
         nb, en = f"over {RULE_LIMIT} regler", f"more than {RULE_LIMIT} rules"
         report.problems.append(Problem(folder, 0, "", nb, en))
-    known = _Names.of(sources, world)
+    known = _known(sources, world, complete=complete)
     for source in sources:
-        _names(source, known, world, report)
+        _names(_Speller(source, known, report), world)
         _words(source, lists, report)
         _doubts(source, today, report)
     if not report.problems:
@@ -164,10 +169,12 @@ def _unique_ids(sources: Sequence[Source], report: Report) -> None:
             report.problems.append(source.problem(("id",), nb, en))
 
 
-def _one_default(folder: str, sources: Sequence[Source], report: Report) -> None:
+def _one_default(folder: str, sources: Sequence[Source], report: Report, *, complete: bool) -> None:
     routes = [source for source in sources if isinstance(source.rule, RouteRule)]
-    defaults = [source for source in routes if getattr(source.rule, "default", False)]
-    if not defaults:
+    defaults = [
+        source for source in routes if isinstance(source.rule, RouteRule) and source.rule.default
+    ]
+    if complete and not defaults:
         nb = "mangler en standardregel (default: true) til slutt"
         en = "the default rule (default: true) at the end is missing"
         report.problems.append(Problem(folder, 0, "route", nb, en))
@@ -182,59 +189,68 @@ def _one_default(folder: str, sources: Sequence[Source], report: Report) -> None
 
 
 class _Names(NamedTuple):
-    """The words that may stand in rules, by what they name; nb and en for the message."""
+    """What may be named somewhere, and what to say of another name."""
 
-    department: tuple[frozenset[str], str, str]
-    target: tuple[frozenset[str], str, str]
-    channel: tuple[frozenset[str], str, str]
-    language: tuple[frozenset[str], str, str]
-    tag: tuple[frozenset[str], str, str]
-    customer: tuple[frozenset[str], str, str]
-    table: tuple[frozenset[str], str, str]
-    rule: tuple[frozenset[str], str, str]
-
-    @classmethod
-    def of(cls, sources: Sequence[Source], world: World) -> _Names:
-        labels = [source.rule.then for source in sources if isinstance(source.rule, ClassifyRule)]
-        tags = frozenset(tag for label in labels for tag in label.tags or ()) | {EMERGENCY_TAG}
-        customers = frozenset(label.customer for label in labels if label.customer)
-        spoken = {label.language for label in labels if label.language}
-        languages = frozenset((*LANGUAGES, *world.languages, *spoken, UNKNOWN))
-        return cls(
-            department=(frozenset(world.departments), "ukjent avdeling", "unknown department"),
-            target=(world.targets, "ukjent svarfrist", "unknown reply target"),
-            channel=(world.channels, "ukjent kanal", "unknown channel"),
-            language=(languages, "ukjent språk", "unknown language"),
-            tag=(tags, "ingen regel i classify setter", "no classify rule sets"),
-            customer=(customers, "ingen regel i classify setter", "no classify rule sets"),
-            table=(frozenset(world.tables), "ukjent tabell", "unknown table"),
-            rule=(frozenset(source.rule.id for source in sources), "ukjent regel", "unknown rule"),
-        )
+    names: frozenset[str]
+    nb: str
+    en: str
 
 
-def _names(source: Source, known: _Names, world: World, report: Report) -> None:
-    rule = source.rule
+def _known(sources: Sequence[Source], world: World, *, complete: bool) -> dict[str, _Names]:
+    labels = [source.rule.then for source in sources if isinstance(source.rule, ClassifyRule)]
+    tags = frozenset(tag for label in labels for tag in label.tags or ()) | {EMERGENCY_TAG}
+    customers = frozenset(label.customer for label in labels if label.customer)
+    spoken = {label.language for label in labels if label.language}
+    languages = frozenset((*LANGUAGES, *world.languages, *spoken, UNKNOWN))
+    ids = frozenset(source.rule.id for source in sources)
+    unset = ("ingen regel i classify setter", "no classify rule sets")
+    known = {
+        "department": _Names(frozenset(world.departments), "ukjent avdeling", "unknown department"),
+        "target": _Names(world.targets, "ukjent svarfrist", "unknown reply target"),
+        "channel": _Names(world.channels, "ukjent kanal", "unknown channel"),
+        "language": _Names(languages, "ukjent språk", "unknown language"),
+        "table": _Names(frozenset(world.tables), "ukjent tabell", "unknown table"),
+    }
+    if complete:
+        known["tag"] = _Names(tags, *unset)
+        known["customer"] = _Names(customers, *unset)
+        known["rule"] = _Names(ids, "ukjent regel", "unknown rule")
+    return known
 
-    def expect(kind: str, loc: Loc, name: str | None) -> None:
-        names, nb, en = getattr(known, kind)
-        if name is not None and name not in names:
-            hint_nb, hint_en = suggest(name, names)
-            nb, en = f"{nb} «{name}»{hint_nb}", f"{en} “{name}”{hint_en}"
-            report.problems.append(source.problem(loc, nb, en))
 
+class _Speller(NamedTuple):
+    """Looks up the names in one rule."""
+
+    source: Source
+    known: Mapping[str, _Names]
+    report: Report
+
+    def expect(self, kind: str, loc: Loc, *names: str | None) -> None:
+        """Each name must be a known one of its kind; several stand in a list at `loc`."""
+        if kind not in self.known:
+            return
+        known, nb, en = self.known[kind]
+        for index, name in enumerate(names):
+            if name is not None and name not in known:
+                hint_nb, hint_en = suggest(name, known)
+                self.report.problems.append(
+                    self.source.problem(
+                        (*loc, index), f"{nb} «{name}»{hint_nb}", f"{en} “{name}”{hint_en}"
+                    )
+                )
+
+
+def _names(speller: _Speller, world: World) -> None:
+    source, _, report = speller
+    rule, expect = source.rule, speller.expect
     expect("target", ("then", "target"), rule.then.target)
     for loc, entries in _entries(rule):
-        for index, name in enumerate(entries.channel or ()):
-            expect("channel", (*loc, "channel", index), name)
-        for index, name in enumerate(entries.language or ()):
-            expect("language", (*loc, "language", index), name)
-        for index, name in enumerate(entries.open or ()):
-            expect("department", (*loc, "open", index), name)
+        expect("channel", (*loc, "channel"), *entries.channel or ())
+        expect("language", (*loc, "language"), *entries.language or ())
+        expect("department", (*loc, "open"), *entries.open or ())
         if isinstance(rule, RouteRule):
-            for index, name in enumerate(entries.tags or ()):
-                expect("tag", (*loc, "tags", index), name)
-            for index, name in enumerate(entries.customer or ()):
-                expect("customer", (*loc, "customer", index), name)
+            expect("tag", (*loc, "tags"), *entries.tags or ())
+            expect("customer", (*loc, "customer"), *entries.customer or ())
         else:
             for name in ("tags", "customer"):
                 if getattr(entries, name) is not None:
@@ -244,7 +260,7 @@ def _names(source: Source, known: _Names, world: World, report: Report) -> None:
     if isinstance(rule, RouteRule):
         expect("department", ("then", "department"), rule.then.department)
         if rule.table:
-            _table_names(source, rule.table, expect, world)
+            _table_names(speller, rule.table, world)
     for index, test in enumerate(rule.tests):
         loc = ("tests", index)
         expect("channel", (*loc, "given", "channel"), test.given.channel)
@@ -255,14 +271,13 @@ def _names(source: Source, known: _Names, world: World, report: Report) -> None:
             expect("rule", (*loc, "expect", "rule"), test.expect.rule)
 
 
-def _table_names(source: Source, table: Table, expect: object, world: World) -> None:
-    assert callable(expect)  # noqa: S101
-    expect("table", ("table", "named"), table.named)
+def _table_names(speller: _Speller, table: Table, world: World) -> None:
+    speller.expect("table", ("table", "named"), table.named)
     if table.named is not None and table.named not in world.tables:
         return
     place: Loc = ("table", "rows") if table.rows is not None else ("table", "named")
     for key, department in rows(table, world).items():
-        expect("department", (*place, key), department)
+        speller.expect("department", (*place, key), department)
 
 
 def _entries(rule: ClassifyRule | RouteRule) -> list[tuple[Loc, Entries]]:
@@ -302,10 +317,11 @@ def _tables(routes: Sequence[Source], world: World, report: Report) -> None:
     """Addresses that a rule and a table both claim."""
     claimed: dict[str, tuple[str, str]] = {}
     for source in routes:
-        table = getattr(source.rule, "table", None)
-        if table and table.on == "recipient" and not source.rule.when:
+        rule = source.rule
+        table = rule.table if isinstance(rule, RouteRule) else None
+        if table and table.on == "recipient" and not rule.when:
             for address, department in rows(table, world).items():
-                claimed.setdefault(address, (source.rule.id, department))
+                claimed.setdefault(address, (rule.id, department))
     for source in routes:
         rule = source.rule
         if not isinstance(rule, RouteRule) or rule.when is None or rule.table:

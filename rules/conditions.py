@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rules.facts import Facts
     from rules.words import Hit
 
+EMERGENCY_TAG = "nød"
 NO_MATCH = "no match"
 ABSENT = "field absent"
 SUBJECT, BODY, BOTH = range(3)

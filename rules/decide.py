@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rules import reasons
-from rules.checks import EMERGENCY_TAG
-from rules.conditions import BODY, BOTH, SUBJECT, View
+from rules.conditions import BODY, BOTH, EMERGENCY_TAG, SUBJECT, View
 from rules.facts import TEXT_LIMIT, Facts
 from rules.language import detect_tokens
 from rules.ruleset import ENGINE, Rule, Ruleset

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rules.checks import EMERGENCY_TAG
+from rules.conditions import EMERGENCY_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

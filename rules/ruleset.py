@@ -126,7 +126,7 @@ def load(
         channels=frozenset(channels),
         languages=languages,
     )
-    report = checks.check(folder.name, files, sources, world, today)
+    report = checks.check(folder.name, files, sources, world, today, complete=not problems)
     problems += report.problems
     if problems:
         raise DocumentError(problems)

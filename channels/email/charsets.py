@@ -89,6 +89,7 @@ _BYTE_ORDER_MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16"), (b"\xf
 _MULTIBYTE = re.compile(
     rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
 )
+_DAMAGE = re.compile("\ufffd+")
 _DROPPED_BYTES = bytes([*range(9), 11, 12, *range(14, 32), 127])
 _DROPPED = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufff9-\ufffb\ufeff\ufffe\uffff]"
@@ -135,7 +136,7 @@ def _not_quite_utf8(data: bytes) -> str:
     """Damaged UTF-8 keeps what is whole; anything else is Windows-1252."""
     text = data.decode("utf-8", "replace")
     whole = sum(1 for _ in _MULTIBYTE.finditer(data))
-    if whole and whole >= text.count("\ufffd"):
+    if whole and whole >= len(_DAMAGE.findall(text)):
         return text
     return data.decode("cp1252", "replace")
 

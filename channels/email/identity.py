@@ -46,10 +46,11 @@ def _digest(raw: bytes) -> hashlib._Hash:
             if keeping:
                 fields[-1].append(line)
         elif first in _FIRST_LETTERS:
-            name, colon, _ = line.partition(b":")
-            keeping = bool(colon) and name.rstrip().lower() in _AUTHORED
+            name, colon, value = line.partition(b":")
+            name = name.rstrip().lower()
+            keeping = bool(colon) and name in _AUTHORED
             if keeping:
-                fields.append([line])
+                fields.append([name, b":", value])
         else:
             keeping = False
     # Relays fold anew and may reorder; neither changes the message.

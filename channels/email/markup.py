@@ -160,6 +160,7 @@ class _Writer:
         self._lines: list[str] = []
         self._current: list[str] = []
         self._blank_wanted = False
+        self._blank_level = 0
         self._quotes = 0
         self._lists: list[int] = []
         self._pre = 0
@@ -241,6 +242,7 @@ class _Writer:
             self._break()
         if tag in _SPACED and not (tag in ("ul", "ol") and len(self._lists) > 1):
             self._blank_wanted = True
+            self._blank_level = self._quotes
 
     def _break(self) -> None:
         line = "".join(self._current)
@@ -248,7 +250,7 @@ class _Writer:
         self._current = []
         prefix = "> " * min(self._quotes, 20)
         if self._blank_wanted and self._lines and line:
-            self._lines.append(prefix.rstrip())
+            self._lines.append(("> " * min(self._quotes, self._blank_level)).rstrip())
         if line:
             self._blank_wanted = False
         self._lines.append(prefix + line if line else prefix.rstrip())

@@ -72,6 +72,9 @@ def _parse(raw: bytes, envelope: Envelope, own: OwnAddresses) -> Incoming:
     headers = root.headers
     body = _Body()
     _gather(root, body, is_root=True)
+    if not body.blocks:  # nothing but files: a readable one serves as text, and stays a file
+        readable = [part for part in body.files if part.content_type in _READABLE]
+        body.blocks = [_Block([part], []) for part in readable[:1]]
     headers.hint = _charset_hint(root, body)
 
     attachments: list[Attachment] = []
@@ -151,7 +154,9 @@ def _gather(part: Part, body: _Body, *, is_root: bool = False) -> None:
             for child in part.children:
                 _gather(child, body)
         return
-    as_file = part.disposition == "attachment" or bool(part.filename)
+    # A name alone, without disposition, is common on bodies too.
+    named = "filename" in part.file_params or (bool(part.filename) and bool(body.blocks))
+    as_file = part.disposition == "attachment" or named
     if part.main == "text" and part.content_type in _READABLE and (is_root or not as_file):
         html = part.content_type in _HTML
         body.blocks.append(_Block([], [part]) if html else _Block([part], []))

@@ -69,7 +69,9 @@ def readyz(request: Request, response: Response) -> Readiness:
         "migrations": _in_store(hall, _migrations),
         "intake": _in_store(hall, lambda session: _intake(session, now)),
         "outbox": _in_store(hall, lambda session: _outbox(hall, session, now)),
-        "jobs": _well("The jobs do not run." if hall.beat is None else hall.beat.health(), "running"),
+        "jobs": _well(
+            "The jobs do not run." if hall.beat is None else hall.beat.health(), "running"
+        ),
         "disk": _disk(hall),
         **{
             f"door:{name}": _well(problem, "open")

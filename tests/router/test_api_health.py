@@ -132,9 +132,10 @@ async def test_pages_are_compressed_and_the_api_is_not(home):
     ask = {"Accept-Encoding": "gzip"}
     page = await home.visitor().get("/desk/login", headers=ask)
     assert page.headers["content-encoding"] == "gzip"
-    assert "content-encoding" not in (
-        await home.visitor().get("/api/openapi.json", headers=ask)
-    ).headers
+    assert (
+        "content-encoding"
+        not in (await home.visitor().get("/api/openapi.json", headers=ask)).headers
+    )
 
 
 async def test_static_files_are_kept_for_ever_only_under_a_fingerprint(home):
@@ -207,5 +208,3 @@ def test_many_addresses_take_no_more_than_a_fixed_room():
     for number in range(1000):
         limits.take(Rate("r", 3, 30), str(number))
     assert len(limits._buckets) == 100
-
-

@@ -390,7 +390,9 @@ async def test_without_a_token_nothing_is_told(home, header):
         answer = await visitor.get(path, headers=headers)
         _is_problem(answer, 401, "unauthorized")
         assert answer.headers["www-authenticate"].startswith("Bearer")
-    _is_problem(await visitor.post("/api/inquiries", json=FORM, headers=headers), 401, "unauthorized")
+    _is_problem(
+        await visitor.post("/api/inquiries", json=FORM, headers=headers), 401, "unauthorized"
+    )
 
 
 async def test_guessing_tokens_is_slowed_down(home):

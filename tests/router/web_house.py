@@ -31,6 +31,7 @@ from router.routing import build_desk
 from router.settings import load_settings
 from router.tokens import load_signer
 from router.web.app import create_app
+from router.web.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -71,7 +72,6 @@ route:
     then: {department: servicetorg}
 """
 """A few rules of our own: what the municipality changes in its rules is no business of these tests."""
-
 
 
 @cache
@@ -190,13 +190,24 @@ async def house(folder: Path, public_url: str = ADDRESS) -> AsyncIterator[House]
         await hub.start()
         clock = Clock()
         hall = _hall(settings, replace(desk, blobs=settings.blobs), db, hub, clock)
-        app = create_app(hall)
+        app = _app(hall, public_url)
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url=ADDRESS) as client:
             yield House(hall, app, clock, client)
     finally:
         await hub.stop()
         db.stop()
+
+
+_apps: dict[str, FastAPI] = {}
+
+
+def _app(hall: Hall, public_url: str) -> FastAPI:
+    """One application per address, moved from house to house: its routes are slow to build."""
+    app = _apps.get(public_url) or _apps.setdefault(public_url, create_app(hall))
+    app.state.hall = hall
+    app.state.limits = Limits(hall.settings.web.trusted_proxies)
+    return app
 
 
 def _hall(settings: Settings, desk: Desk, db: Database, hub: EventHub, clock: Clock) -> Hall:

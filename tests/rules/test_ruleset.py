@@ -190,8 +190,20 @@ def test_problems_of_all_files_come_at_once(sorum: Municipality) -> None:
         "40-d.yaml:2",
         "40-d.yaml:2",
         "40-d.yaml:2",
-        "sorum",
     ]
+
+
+def test_nothing_is_said_about_what_could_not_be_read(sorum: Municipality) -> None:
+    sorum.write(
+        "classify:\n  - {id: k, titel: t, when: {channel: web}, then: {tags: x}}", "10.yaml"
+    )
+    sorum.write(
+        "route:\n  - {id: a, title: t, when: {tags: x}, then: {department: vei}, "
+        "tests: [{name: n, given: {}, expect_not: standard}]}\n",
+        "20.yaml",
+    )
+    sorum.write("route:\n  - {id: standard, titel: t, default: true}", "30.yaml")
+    assert {line.split(":")[0] for line in refused(sorum)} == {"10.yaml", "30.yaml"}
 
 
 def test_files_count_by_name_and_rules_by_position(sorum: Municipality) -> None:
