@@ -143,14 +143,21 @@ def reader_engine(url: str, pool_size: int = 8) -> Engine:
 @dataclass(slots=True)
 class _Queued:
     job: Job[Any]
-    future: Future[Any]
-
-
-@dataclass(slots=True)
-class _Outcome:
-    queued: _Queued
+    future: Future[Any] | asyncio.Future[Any]
     result: Any = None
     error: BaseException | None = None
+
+    def settle(self) -> None:
+        """Tell whoever asked for the write; in the loop's thread for an asyncio future."""
+        if isinstance(self.future, Future):
+            if not self.future.set_running_or_notify_cancel():
+                return
+        elif self.future.done():
+            return
+        if self.error is None:
+            self.future.set_result(self.result)
+        else:
+            self.future.set_exception(self.error)
 
 
 @dataclass(slots=True)
@@ -216,15 +223,20 @@ class Database:
 
         Raises `StoreUnavailableError` when too many writes are waiting or the writer has stopped.
         """
-        if self._stopping or not self.alive or self.backlog >= QUEUE_LIMIT:
-            raise StoreUnavailableError
         future: Future[T] = Future()
-        self._jobs.put(_Queued(job, future))
+        self._enqueue(_Queued(job, future))
         return future
 
     async def write(self, job: Job[T]) -> T:
         """Carry out a write. A cancelled caller does not undo it: jobs are idempotent by key."""
-        return await asyncio.shield(asyncio.wrap_future(self.submit(job)))
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._enqueue(_Queued(job, future))
+        return await asyncio.shield(future)
+
+    def _enqueue(self, queued: _Queued) -> None:
+        if self._stopping or not self.alive or self.backlog >= QUEUE_LIMIT:
+            raise StoreUnavailableError
+        self._jobs.put(queued)
 
     def write_sync(self, job: Job[T]) -> T:
         """`write` for threads that have no event loop."""
@@ -266,26 +278,24 @@ class Database:
     def _commit(self, connection: Connection, batch: list[_Queued]) -> None:
         try:
             with connection.begin():
-                outcomes = [self._attempt(connection, queued) for queued in batch]
+                for queued in batch:
+                    self._attempt(connection, queued)
         except Exception as error:  # noqa: BLE001 - the whole batch is answered with it
             self.stats.failed_commits += 1
             log.error("store.commit_failed", error=type(error).__name__, jobs=len(batch))
             for queued in batch:
-                _fail(queued.future, StoreUnavailableError())
+                queued.error = StoreUnavailableError()
+            _settle(batch)
             return
         self.stats.commits += 1
         self.stats.jobs += len(batch)
-        for outcome in outcomes:
-            if outcome.error is None:
-                _resolve(outcome.queued.future, outcome.result)
-            else:
-                self.stats.failed_jobs += 1
-                _fail(outcome.queued.future, outcome.error)
+        self.stats.failed_jobs += sum(queued.error is not None for queued in batch)
+        _settle(batch)
         for listener in self._listeners:
             listener()
 
     @staticmethod
-    def _attempt(connection: Connection, queued: _Queued) -> _Outcome:
+    def _attempt(connection: Connection, queued: _Queued) -> None:
         connection.exec_driver_sql("SAVEPOINT job")
         session = Session(
             bind=connection,
@@ -294,16 +304,13 @@ class Database:
             expire_on_commit=False,
         )
         try:
-            result = queued.job(session)
+            queued.result = queued.job(session)
             session.flush()
         except Exception as error:  # noqa: BLE001 - handed to whoever asked for the write
-            session.expunge_all()
+            queued.error = error
             connection.exec_driver_sql("ROLLBACK TO SAVEPOINT job")
-            connection.exec_driver_sql("RELEASE SAVEPOINT job")
-            return _Outcome(queued, error=error)
         connection.exec_driver_sql("RELEASE SAVEPOINT job")
         session.expunge_all()
-        return _Outcome(queued, result=result)
 
     def _checkpoint(self, connection: Connection) -> None:
         if connection.dialect.name == "sqlite":
@@ -312,14 +319,22 @@ class Database:
             )
 
 
-def _resolve(future: Future[Any], result: object) -> None:
-    if future.set_running_or_notify_cancel():
-        future.set_result(result)
+def _settle(batch: list[_Queued]) -> None:
+    """Answer a batch, waking each event loop once, not once a write."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Queued]] = {}
+    for queued in batch:
+        if isinstance(queued.future, Future):
+            queued.settle()
+        else:
+            by_loop.setdefault(queued.future.get_loop(), []).append(queued)
+    for loop, mine in by_loop.items():
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_settle_all, mine)
 
 
-def _fail(future: Future[Any], error: BaseException) -> None:
-    if future.set_running_or_notify_cancel():
-        future.set_exception(error)
+def _settle_all(batch: list[_Queued]) -> None:
+    for queued in batch:
+        queued.settle()
 
 
 def ping(session: Session) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, update
@@ -65,8 +66,7 @@ def insert(session: Session, arrival: RawArrival, blob: str = "") -> tuple[Dispo
         "error": "",
     }
     connection = session.connection()
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(_TABLE).on_conflict_do_nothing().returning(_TABLE.c.id)
+    statement = _insert_once(connection.dialect.name)
     inserted = connection.execute(statement, row).scalar()
     if inserted is not None:
         return Disposition.ACCEPTED, inserted
@@ -80,6 +80,13 @@ def insert(session: Session, arrival: RawArrival, blob: str = "") -> tuple[Dispo
     row["external_id"] = f"{arrival.external_id}:{arrival.received_at:%Y-%m-%d}"
     again = connection.execute(statement, row).scalar()
     return (Disposition.ACCEPTED, again) if again is not None else (Disposition.DUPLICATE, first.id)
+
+
+@cache
+def _insert_once(dialect: str) -> Any:
+    """Built once: it is carried out for every contact."""
+    insert_into = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    return insert_into(_TABLE).on_conflict_do_nothing().returning(_TABLE.c.id)
 
 
 def raw_of(arrival: Arrival, blobs: Path) -> bytes:

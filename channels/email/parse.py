@@ -315,6 +315,7 @@ def _strings(value: object) -> list[str]:
     )
 
 
+_FOLD = re.compile(rb"\r?\n[ \t]+")
 _RESCUED = re.compile(
     rb"^(from|subject|message-id):[ \t]*([^\r\n]{0,2000}(?:\r?\n[ \t][^\r\n]{0,2000}){0,20})",
     re.IGNORECASE | re.MULTILINE,
@@ -326,7 +327,7 @@ def _rescue(raw: bytes, envelope: Envelope, own: OwnAddresses, defect: str) -> I
     head = raw[:_RESCUE_LIMIT]
     found: dict[bytes, bytes] = {}
     for name, value in _RESCUED.findall(head):
-        found.setdefault(name.lower(), value.replace(b"\r", b"").replace(b"\n", b" "))
+        found.setdefault(name.lower(), _FOLD.sub(b" ", value))
     mail_from = _string(envelope.get("mail_from")) or ""
     recipients = _strings(envelope.get("recipients"))
     sender = _sender(parse_addresses(found.get(b"from", b""))[:1], mail_from)

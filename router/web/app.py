@@ -47,7 +47,6 @@ PUBLIC_ROUTES = frozenset(
         "/tilgjengelighet",
         "/personvern",
         auth.LOGIN,
-        "/desk/once/{secret}",
         "/static",
         "/healthz",
         "/readyz",
@@ -77,8 +76,8 @@ _HEADERS = {
 _FOR_EVER = "public, max-age=31536000, immutable"
 _STRICT_TRANSPORT = "max-age=31536000"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_NO_HEAD = ("/api/events", "/desk/stream", "/desk/once/")
-"""Where a HEAD must not be run as a GET: it would never end, or use a link up."""
+_NO_HEAD = ("/api/events", "/desk/stream", auth.LOGIN)
+"""Where a HEAD must not be run as a GET: it would never end, or use a sign-in link up."""
 
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9][A-Za-z0-9_./-]*/")
 

@@ -185,8 +185,14 @@ def still_actor(hall: Hall, credential: tuple[CredentialKind, str]) -> Actor | N
 
 
 @router.get(LOGIN)
-def login_page(request: Request, next: str = HOME) -> Response:  # noqa: A002 - the name in the address
-    """The sign-in form; who is signed in already goes on."""
+def login_page(
+    request: Request,
+    next: str = HOME,  # noqa: A002 - the name in the address
+    once: str = "",
+) -> Response:
+    """The sign-in form; who is signed in already goes on. `once`: the secret of a sign-in link."""
+    if once:
+        return _use_link(request, once)
     try:
         session_reader(request)
     except LoginRequiredError:
@@ -212,22 +218,6 @@ def login(
     limits.give_back(request, limits.LOGIN)
     log.info("auth.signed_in", staff_id=outcome.id)
     return _enter(request, outcome.id or 0, safe_next(next))
-
-
-@router.get("/desk/once/{secret}")
-def once(request: Request, secret: str) -> Response:
-    """Sign in by a link that works once."""
-    if "prefetch" in request.headers.get("sec-purpose", ""):
-        return Response(status_code=503)  # a guess of the browser must not use the link up
-    limits.take(request, limits.LOGIN)
-    hall = hall_of(request)
-    now = hall.clock()
-    found = hall.db.write_sync(lambda session: staff.consume_one_time(session, secret, now))
-    if found is None:
-        return _login_form(request, staff.LoginFailure("wrong"), used_link=True)
-    limits.give_back(request, limits.LOGIN)
-    log.info("auth.signed_in", staff_id=found.id, by="link")
-    return _enter(request, found.id or 0, HOME)
 
 
 @router.post("/desk/logout")
@@ -325,6 +315,21 @@ def _session(request: Request, *, slide: bool) -> Actor:
     request.state.csrf = new_csrf_token(secret)
     request.state.session_ends_at = ends_at
     return found.actor
+
+
+def _use_link(request: Request, secret: str) -> Response:
+    """Sign in by a link that works once."""
+    if "prefetch" in request.headers.get("sec-purpose", ""):
+        return Response(status_code=503)  # a guess of the browser must not use the link up
+    limits.take(request, limits.LOGIN)
+    hall = hall_of(request)
+    now = hall.clock()
+    found = hall.db.write_sync(lambda session: staff.consume_one_time(session, secret, now))
+    if found is None:
+        return _login_form(request, staff.LoginFailure("wrong"), used_link=True)
+    limits.give_back(request, limits.LOGIN)
+    log.info("auth.signed_in", staff_id=found.id, by="link")
+    return _enter(request, found.id or 0, HOME)
 
 
 def _enter(request: Request, staff_id: int, target: str) -> Response:

@@ -84,6 +84,8 @@ def due_view(row: QueueRow, now: datetime, language: str, t: NullTranslations) -
         when = moment(row.answered_at, now, language, t)
         return DueView("answered", t.gettext("Answered %(when)s") % {"when": when}, "")
     deadline = t.gettext("due %(when)s") % {"when": moment(row.due_at, now, language, t)}
+    if row.emergency:
+        return DueView("overdue", t.gettext("At once"), deadline)
     if row.due_at <= now:
         return DueView("overdue", _overdue(row.due_at, now, t), deadline)
     return DueView("soon" if row.warn_at <= now else "ok", _left(row.due_at, now, t), deadline)

@@ -114,11 +114,15 @@ async def _frames(
     _open_streams[owner] += 1
     checked = monotonic()
     try:
+        # From here on, not from the first read: nothing may fall between.
+        present_id = hall.hub.last_id
         yield b"retry: 2000\n: welcome\n\n"
-        if after is not None and after > hall.hub.last_id:
+        if after is not None and after > present_id:
             # An id we never gave out: another store, or one restored from a backup.
-            yield _frame(RELOAD, hall.hub.last_id, _plain(RELOAD, hall))
+            yield _frame(RELOAD, present_id, _plain(RELOAD, hall))
             after = None
+        if after is None:
+            after = present_id
         # The lambda looks `actor` up at each event: it may have been replaced below.
         async with aclosing(hall.hub.subscribe(lambda e: actor.sees_event(e), after)) as events:
             async for event in events:

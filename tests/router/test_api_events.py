@@ -26,18 +26,20 @@ class Listener:
     def __init__(self, response):
         self._lines = response.aiter_lines()
 
+    async def welcome(self):
+        async for line in self._lines:
+            if line == ": welcome":
+                return
+
     async def frame(self):
+        """The next event; None when the stream has ended."""
         fields = {}
         async for line in self._lines:
-            if not line and fields.keys() - {"retry"}:
-                return fields
-            name, _, value = line.partition(": ")
-            if not line.startswith(":") and line:
+            if line and not line.startswith(":"):
+                name, _, value = line.partition(": ")
                 fields[name] = value
-            elif line == ": ping":
-                fields["ping"] = True
-            elif line == ": welcome":
-                fields.clear()
+            elif fields:
+                return fields
         return None
 
     async def event(self):
@@ -51,26 +53,30 @@ class Listener:
 async def listen(address, path="/api/events", token="", **headers):
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    async with httpx.AsyncClient(base_url=address) as client:
-        async with client.stream("GET", path, headers=headers) as response:
-            assert response.status_code == 200, await response.aread()
-            assert response.headers["content-type"].startswith("text/event-stream")
-            assert response.headers["cache-control"] == "no-store"
-            assert "content-encoding" not in response.headers
-            yield Listener(response)
+    async with (
+        httpx.AsyncClient(base_url=address) as client,
+        client.stream("GET", path, headers=headers) as response,
+    ):
+        assert response.status_code == 200, await response.aread()
+        assert response.headers["content-type"].startswith("text/event-stream")
+        assert response.headers["cache-control"] == "no-store"
+        assert "content-encoding" not in response.headers
+        listener = Listener(response)
+        await listener.welcome()
+        yield listener
 
 
-async def _open_streams(home, wanted):
+async def _left(home):
+    """Wait until the service has noticed that its last listener is gone."""
     async with asyncio.timeout(5):
-        while home.hall.hub.clients != wanted:
-            await asyncio.sleep(0.01)
+        while home.hall.hub.clients:
+            await home.visitor().get("/healthz")
 
 
 async def test_what_happens_arrives_in_order_with_ids_to_resume_from(home):
     async with served(home.app) as address:
         token = await home.token()
         async with listen(address, token=token) as listener:
-            await _open_streams(home, 1)
             ref = await home.inquiry()
             await (await home.api()).post(f"/api/inquiries/{ref}/claim")
             events = [await listener.event() for _ in range(3)]
@@ -85,7 +91,7 @@ async def test_what_happens_arrives_in_order_with_ids_to_resume_from(home):
             "department": "vei",
             "data": {},
         }
-        await _open_streams(home, 0)
+        await _left(home)
         async with listen(address, token=token, **{"Last-Event-ID": str(ids[0])}) as listener:
             assert [(await listener.event())["id"] for _ in range(2)] == [str(n) for n in ids[1:]]
         async with listen(address, f"/api/events?after={ids[1]}", token) as listener:
@@ -97,7 +103,6 @@ async def test_nobody_hears_of_other_departments_but_of_what_leaves_the_own(home
         mine = await home.token(Role.MEMBER, "vei")
         theirs = await home.token(Role.MEMBER, "skole")
         async with listen(address, token=mine) as vei, listen(address, token=theirs) as skole:
-            await _open_streams(home, 2)
             ref = await home.inquiry()
             api = await home.api()
             await api.post(f"/api/inquiries/{ref}/transfer", json={"department": "skole"})
@@ -115,7 +120,6 @@ async def test_an_id_of_another_store_means_read_everything_anew(home):
         token = await home.token()
         async with listen(address, token=token, **{"Last-Event-ID": "999999"}) as listener:
             assert (await listener.event())["event"] == "reload"
-            await _open_streams(home, 1)
             await home.inquiry()
             assert (await listener.event())["event"] == "received"
 
@@ -131,11 +135,12 @@ async def test_the_desk_hears_that_something_changed(home):
     await home.person("kari")
     await home.sign_in("kari")
     cookie = "; ".join(f"{name}={value}" for name, value in home.client.cookies.items())
-    async with served(home.app) as address:
-        async with listen(address, "/desk/stream", Cookie=cookie) as listener:
-            await _open_streams(home, 1)
-            ref = await home.inquiry()
-            event = await listener.event()
+    async with (
+        served(home.app) as address,
+        listen(address, "/desk/stream", Cookie=cookie) as listener,
+    ):
+        ref = await home.inquiry()
+        event = await listener.event()
     assert (event["event"], event["data"]["kind"], event["data"]["ref"]) == (
         "change",
         "received",
@@ -144,12 +149,13 @@ async def test_the_desk_hears_that_something_changed(home):
 
 
 async def test_a_stream_ends_when_the_service_stops(home):
-    async with served(home.app) as address:
-        async with listen(address, token=await home.token()) as listener:
-            await _open_streams(home, 1)
-            await home.hall.hub.stop()
-            assert (await listener.event())["event"] == "reload"
-            assert await asyncio.wait_for(listener.frame(), 5) is None
+    token = await home.token()
+    async with served(home.app) as address, listen(address, token=token) as listener:
+        await home.inquiry()
+        assert (await listener.event())["event"] == "received"
+        await home.hall.hub.stop()
+        last = [await asyncio.wait_for(listener.frame(), 5) for _ in range(2)]
+        assert (last[0]["event"], last[1]) == ("reload", None)
 
 
 async def test_one_who_leaves_stops_hearing(home, monkeypatch):
@@ -157,12 +163,13 @@ async def test_one_who_leaves_stops_hearing(home, monkeypatch):
     number = await home.person("kari")
     await home.sign_in("kari")
     cookie = "; ".join(f"{name}={value}" for name, value in home.client.cookies.items())
-    async with served(home.app) as address:
-        async with listen(address, "/desk/stream", Cookie=cookie) as listener:
-            await _open_streams(home, 1)
-            await home.hall.db.write(lambda s: setattr(s.get_one(Staff, number), "active", False))
-            await home.inquiry()
-            assert await asyncio.wait_for(listener.frame(), 5) is None
+    async with (
+        served(home.app) as address,
+        listen(address, "/desk/stream", Cookie=cookie) as listener,
+    ):
+        await home.hall.db.write(lambda s: setattr(s.get_one(Staff, number), "active", False))
+        await home.inquiry()
+        assert await asyncio.wait_for(listener.frame(), 5) is None
 
 
 async def test_one_account_cannot_hold_all_streams(home, monkeypatch):
@@ -170,19 +177,20 @@ async def test_one_account_cannot_hold_all_streams(home, monkeypatch):
     token = await home.token()
     async with served(home.app) as address:
         async with listen(address, token=token):
-            await _open_streams(home, 1)
             visitor = home.visitor(Authorization=f"Bearer {token}")
             assert (await visitor.get("/api/events")).status_code == 429
-        await _open_streams(home, 0)
-        async with listen(address, token=token):
-            await _open_streams(home, 1)
+        await _left(home)
+        async with listen(address, token=token) as listener:
+            await home.inquiry()
+            assert (await listener.event())["event"] == "received"
 
 
-async def test_a_stream_that_is_left_is_forgotten_and_costs_nothing_more(home):
+async def test_a_stream_that_is_left_is_forgotten(home):
     async with served(home.app) as address:
         token = await home.token()
         for _ in range(3):
-            async with listen(address, token=token):
-                await _open_streams(home, 1)
-            await _open_streams(home, 0)
+            async with listen(address, token=token) as listener:
+                await home.inquiry()
+                assert (await listener.event())["event"] == "received"
+            await _left(home)
     assert not stream._open_streams

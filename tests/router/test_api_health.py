@@ -93,7 +93,7 @@ async def test_metrics_can_be_read_by_prometheus_and_name_no_one(home):
     ref = await home.inquiry()
     api = await home.api()
     await api.get(f"/api/inquiries/{ref}")
-    await home.visitor().get("/desk/once/a-secret-in-the-address")
+    await home.visitor().get("/status/a-secret-in-the-address")
     text = (await home.visitor().get("/metrics")).text
     figures = {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value

@@ -1,4 +1,4 @@
-"""The JSON interface as an integrator meets it: lists, details, actions, rights, and plain errors."""
+"""The JSON interface as an integrator meets it: lists, details, actions, rights, errors."""
 
 from __future__ import annotations
 
@@ -459,7 +459,7 @@ async def test_the_openapi_document_is_whole(home):
         "/api/inquiries/{ref}",
         *(
             f"/api/inquiries/{{ref}}/{action}"
-            for action in "claim release transfer return reply note close reopen".split()
+            for action in ("claim", "release", "transfer", "return", "reply", "note", "close")
         ),
         "/api/rules/explain",
         "/api/events",

@@ -1,4 +1,4 @@
-"""Signing in to the desk: the form, the link, the cookie, and what other sites cannot do with them."""
+"""Signing in to the desk: form, link, cookie, and what other sites cannot do with them."""
 
 from __future__ import annotations
 
@@ -119,14 +119,14 @@ async def test_the_session_cookie_is_out_of_reach_of_scripts_and_other_sites(tmp
 
 async def test_the_sign_in_link_lets_in_once(home):
     secret = await home.link(await home.person("kari", password=False))
-    ahead = await home.client.get(f"/desk/once/{secret}", headers={"Sec-Purpose": "prefetch"})
-    looked = await home.client.head(f"/desk/once/{secret}")
+    ahead = await home.client.get(f"/desk/login?once={secret}", headers={"Sec-Purpose": "prefetch"})
+    looked = await home.client.head(f"/desk/login?once={secret}")
     assert (ahead.status_code, looked.status_code) == (503, 405), "neither uses it up"
-    first = await home.client.get(f"/desk/once/{secret}")
+    first = await home.client.get(f"/desk/login?once={secret}")
     assert (first.status_code, first.headers["location"]) == (303, "/desk")
     assert (await home.client.get("/desk/account")).status_code == 200
     home.client.cookies.clear()
-    again = await home.client.get(f"/desk/once/{secret}")
+    again = await home.client.get(f"/desk/login?once={secret}")
     assert again.status_code == 410
     assert (await home.client.get("/desk/account")).status_code == 303
 
@@ -269,7 +269,7 @@ async def test_a_refused_password_change_changes_nothing(home, current, password
 
 async def test_who_came_by_link_chooses_a_first_password(home):
     secret = await home.link(await home.person("kari", password=False))
-    await home.client.get(f"/desk/once/{secret}")
+    await home.client.get(f"/desk/login?once={secret}")
     answer = await home.client.post(
         "/desk/account/password", data={"csrf": await _csrf(home), "password": PASSWORD}
     )

@@ -1,4 +1,4 @@
-"""A house for web tests: a real store in a temporary directory, the real rules, no doors and no jobs."""
+"""A house for web tests: a real store in a temporary directory, no doors and no jobs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ import uvicorn
 from argon2 import PasswordHasher
 
 from router import schema, staff
-from router.app import sync_departments
 from router.db import Database
 from router.events import EventHub
 from router.hall import Hall
@@ -29,6 +28,7 @@ from router.preparing import Workshop
 from router.reception import Reception
 from router.routing import build_desk
 from router.settings import load_settings
+from router.store import sync_departments
 from router.tokens import load_signer
 from router.web.app import create_app
 from router.web.limits import Limits
@@ -71,7 +71,7 @@ route:
     default: true
     then: {department: servicetorg}
 """
-"""A few rules of our own: what the municipality changes in its rules is no business of these tests."""
+"""A few rules of our own: what the municipality changes in its rules is not tested here."""
 
 
 @cache
@@ -258,7 +258,7 @@ def all_at_once(*jobs: Any) -> list[Any]:
         gate.wait()
         try:
             results[position] = job()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - handed to the test
             results[position] = error
 
     threads = [threading.Thread(target=run, args=pair) for pair in enumerate(jobs)]

@@ -4,6 +4,8 @@ from enum import StrEnum
 from typing import Annotated, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from rules.document import (
@@ -221,3 +223,16 @@ def test_paths_are_relative_to_the_part_that_was_validated() -> None:
 def test_no_suggestion_when_nothing_is_near_and_too_much_is_known() -> None:
     assert suggest("x", [f"navn{i}" for i in range(20)]) == ("", "")
     assert suggest("x", []) == ("", "")
+
+
+YAML_TEXTS = st.text("ab:-[]{}\"'#&*!|>%@`?, \n\t0é", max_size=60).map(str.encode)
+
+
+@given(st.binary(max_size=60) | YAML_TEXTS)
+def test_any_bytes_are_read_or_refused_in_words(raw: bytes) -> None:
+    problems: tuple[Problem, ...] = ()
+    try:
+        parse_document(raw, "a.yaml")
+    except DocumentError as error:
+        problems = error.problems
+    assert all(problem.nb and problem.en and problem.line >= 0 for problem in problems)

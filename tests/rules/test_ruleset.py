@@ -179,7 +179,7 @@ def test_lines_are_those_of_the_part_and_english_is_there_too(sorum: Municipalit
 
 
 def test_problems_of_all_files_come_at_once(sorum: Municipality) -> None:
-    sorum.write("route: [", "10-a.yaml")
+    sorum.write("classify:\nroute: a: b", "10-a.yaml")
     sorum.write("rute: []\n", "20-b.yaml")
     sorum.write("classify:\n  - x\nroute:\n", "30-c.yaml")
     sorum.write("classify:\n  - {id: x}\n", "40-d.yaml")

@@ -1,0 +1,94 @@
+"""The queue page with a million open inquiries in the store, over HTTP from a signed-in browser session."""
+
+from __future__ import annotations
+
+import http.client
+import random
+import re
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from router.clock import utc_now
+from router.db import sqlite_module
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CHUNK = 50_000
+
+
+def seed(database: Path, number: int, departments: list[str]) -> None:
+    """Fill a migrated, stopped store with open inquiries, each with its message and decision."""
+    connection = sqlite_module().connect(str(database))
+    connection.execute("PRAGMA synchronous=OFF")
+    now = utc_now()
+    chance = random.Random(7)  # noqa: S311
+
+    def text(moment: object) -> str:
+        return f"{moment:%Y-%m-%d %H:%M:%S.%f}"
+
+    for first in range(1, number + 1, CHUNK):
+        rows = []
+        for index in range(first, min(first + CHUNK, number + 1)):
+            received = now - timedelta(seconds=chance.randrange(3 * 86_400))
+            due = received + timedelta(days=3, seconds=chance.randrange(3600))
+            rows.append(
+                (
+                    index,
+                    f"S-2026-{index:07d}",
+                    f"Hull i veien ({index})",
+                    f"Innbygger {index}",
+                    f"innbygger{index}@example.org",
+                    chance.choice(departments),
+                    *map(text, (received, due, due - timedelta(days=1), received, due)),
+                )
+            )
+        with connection:
+            connection.executemany(
+                "INSERT INTO inquiry (id, ref, subject, sender_name, sender_address, department,"
+                " received_at, due_at, warn_at, last_message_at, sort_at, channel, kind, status,"
+                " reply_state, target, calendar, lane, language, sensitivity, emergency, tags,"
+                " version) VALUES (?,?,?,?,?,?,?,?,?,?,?,'email','question','open','unanswered',"
+                "'service','',2,'nb','',0,'[]',1)",
+                rows,
+            )
+    with connection:
+        connection.execute(
+            "INSERT INTO counter (name, value) SELECT 'open:' || department, count(*) FROM inquiry"
+            " GROUP BY department ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+        )
+        connection.execute(
+            "INSERT INTO counter (name, value) VALUES ('ref:2026', ?) ON CONFLICT (name) DO UPDATE"
+            " SET value = excluded.value",
+            (number,),
+        )
+    connection.execute("ANALYZE")
+    connection.close()
+
+
+def page_milliseconds(
+    web: tuple[str, int], cookie: str, departments: list[str], rounds: int = 300
+) -> list[float]:
+    """Client-side milliseconds for the queue page: first page, department pages and pages deep in the list."""
+    connection = http.client.HTTPConnection(*web, timeout=30)
+    chance = random.Random(3)  # noqa: S311
+    times = []
+    after = ""
+    for index in range(rounds):
+        path = "/desk/queue"
+        if index % 3 == 1:
+            path += f"?department={chance.choice(departments)}"
+        elif index % 3 == 2 and after:
+            path += f"?after={after}"
+        start = time.perf_counter()
+        connection.request("GET", path, headers={"Cookie": cookie})
+        answer = connection.getresponse()
+        body = answer.read()
+        times.append((time.perf_counter() - start) * 1000)
+        if answer.status != http.client.OK:
+            raise RuntimeError(f"{path} answered {answer.status}")
+        found = re.search(rb"after=([\w-]+)", body)
+        after = found[1].decode() if found else ""
+    connection.close()
+    return times
