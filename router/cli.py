@@ -149,7 +149,7 @@ def _login_path(hall: Hall) -> str:
             expires_at=now + timedelta(minutes=ONE_TIME_MINUTES),
         )
 
-    return f"/desk/once/{hall.db.write_sync(job)}"
+    return f"/desk/login?once={hall.db.write_sync(job)}"
 
 
 @app.command()

@@ -204,6 +204,11 @@ class Database:
         self._writer_engine.dispose()
 
     @property
+    def shared(self) -> bool:
+        """Whether other services may work on the same store at the same time."""
+        return make_url(self.url).get_backend_name() != "sqlite"
+
+    @property
     def alive(self) -> bool:
         """Whether writes are being carried out."""
         return self._thread is not None and self._thread.is_alive()

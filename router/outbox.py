@@ -59,6 +59,8 @@ GIVE_UP = timedelta(days=3)
 NOTICE_AFTER = timedelta(hours=4)
 """An operator is told when a message has waited this long."""
 BATCH = 50
+STOP_GRACE = 10.0
+"""Seconds that a message being sent gets to end when the service stops."""
 CIRCUIT_PAUSE = timedelta(minutes=1)
 """Pause after the smarthost refused *us* (log-in, sender): no message is to blame, none loses an
 attempt."""
@@ -404,6 +406,7 @@ class Outbox:
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._paused_until: dict[str, datetime] = {}
+        self._stopping = False
         self.problem = ""
 
     def start(self) -> None:
@@ -412,8 +415,11 @@ class Outbox:
         self._task = asyncio.create_task(self._run(), name="outbox")
 
     async def stop(self) -> None:
-        """Stop after the messages that are being sent right now."""
+        """Stop after the messages that are being sent right now; the others wait in the store."""
+        self._stopping = True
+        self._wake.set()
         if self._task is not None:
+            await asyncio.wait({self._task}, timeout=STOP_GRACE)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
@@ -423,13 +429,17 @@ class Outbox:
             self._loop.call_soon_threadsafe(self._wake.set)
 
     async def _run(self) -> None:
-        while True:
+        inherited = not self._db.shared
+        while not self._stopping:
             try:
+                if inherited:
+                    await self._db.write(partial(_end_leases, now=self._clock()))
+                    inherited = False
                 sent = await self.deliver_due()
             except Exception:
                 log.exception("outbox.round_failed")
                 sent = 0
-            if sent < BATCH:
+            if sent < BATCH and not self._stopping:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), timeout=5)
                 self._wake.clear()
@@ -453,7 +463,10 @@ class Outbox:
         await asyncio.gather(*(self._deliver_lane(name, items[i::lanes]) for i in range(lanes)))
 
     async def _deliver_lane(self, name: str, items: Sequence[OutboxItem]) -> None:
-        for item in items:
+        for position, item in enumerate(items):
+            if self._stopping:
+                await self._db.write(partial(_give_back, items=items[position:]))
+                return
             result = await self._send(name, item)
             now = self._clock()
             if result.misconfigured:
@@ -487,6 +500,10 @@ class Outbox:
             return _Result("queued", str(error), misconfigured=True)
         except (ChannelError, OSError) as error:
             return _Result("queued", str(error) or type(error).__name__)
+        except Exception as error:
+            # A fault of ours in one message must not keep its neighbours waiting.
+            log.exception("outbox.broken", outbox=item.id)
+            return _Result("queued", f"Intern feil ({type(error).__name__}).")
         return _Result("sent", receipt.detail, provider_id=receipt.provider_id)
 
 
@@ -527,6 +544,20 @@ def _lease(session: Session, now: datetime, paused: Sequence[str]) -> list[Outbo
             )
         item.lease_until = now + LEASE
     return items
+
+
+def _end_leases(session: Session, now: datetime) -> None:
+    """Whoever held these is gone: this process has just started and is the only one."""
+    session.connection().execute(
+        update(_TABLE).where(_TABLE.c.lease_until > now).values(lease_until=now)
+    )
+
+
+def _give_back(session: Session, items: Sequence[OutboxItem]) -> None:
+    """Nothing was attempted with these."""
+    session.connection().execute(
+        update(_TABLE).where(_TABLE.c.id.in_([item.id for item in items])).values(lease_until=None)
+    )
 
 
 def _record(session: Session, leased: OutboxItem, result: _Result, now: datetime) -> None:

@@ -8,9 +8,8 @@ never hold one inquiry. Age and `due_at` survive claim, release, transfer, retur
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -550,11 +549,11 @@ def _read_cursor(cursor: str | None) -> tuple[str, list[Any] | None]:
         padded = cursor + "=" * (-len(cursor) % 4)
         parts = orjson.loads(base64.urlsafe_b64decode(padded.encode("ascii")))
         match parts:
-            case ["open", int(lane), str(sort_at), int(number)]:
+            case ["open", int(lane), str(sort_at), int(number)] if _small(lane, number):
                 return "open", [lane, _instant(sort_at), number]
-            case ["closed", str(closed_at), int(number)]:
+            case ["closed", str(closed_at), int(number)] if _small(number):
                 return "closed", [_instant(closed_at), number]
-    except (ValueError, UnicodeEncodeError, binascii.Error):
+    except (ValueError, OverflowError):
         pass
     raise InvalidError("The cursor in «after» is not one of ours. Start again without it.")
 
@@ -563,4 +562,9 @@ def _instant(value: str) -> datetime:
     instant = datetime.fromisoformat(value)
     if instant.tzinfo is None:
         raise ValueError(value)
-    return instant
+    return instant.astimezone(UTC)
+
+
+def _small(*numbers: int) -> bool:
+    """Whether the store can hold these numbers."""
+    return all(abs(number) < 2**63 for number in numbers)

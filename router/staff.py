@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NewType
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 from sqlmodel import Session, col
 
 from router.access import Actor, departments_for
@@ -45,6 +45,31 @@ LONGEST_LOCK = timedelta(minutes=60)
 
 _C: Any = Credential.__table__  # type: ignore[attr-defined]
 _S: Any = Staff.__table__  # type: ignore[attr-defined]
+
+# Asked at every request: built once.
+_FIND = (
+    select(
+        _C.c.id,
+        _C.c.created_at,
+        _C.c.expires_at,
+        _C.c.department,
+        _S.c.id.label("staff_id"),
+        _S.c.role,
+        _S.c.name,
+        _S.c.username,
+        _S.c.language,
+    )
+    .join(_S, _C.c.staff_id == _S.c.id)
+    .where(
+        _C.c.token_hash == bindparam("token_hash"),
+        _C.c.kind == bindparam("kind"),
+        _C.c.used_at.is_(None),
+        _S.c.active,
+    )
+)
+_MEMBERSHIPS = select(col(Membership.department)).where(
+    col(Membership.staff_id) == bindparam("staff_id")
+)
 
 _USERNAME = re.compile(r"[a-zæøå0-9][a-zæøå0-9._@-]{1,63}")
 _SERVICE_PREFIX = "api-"
@@ -114,8 +139,10 @@ def add_staff(
 
 def find_staff(session: Session, username: str) -> Staff | None:
     """The person with this username."""
-    query = select(Staff).where(col(Staff.username) == normal_username(username))
-    return session.execute(query).scalar()
+    username = normal_username(username)
+    if not _USERNAME.fullmatch(username):
+        return None
+    return session.execute(select(Staff).where(col(Staff.username) == username)).scalar()
 
 
 def normal_username(username: str) -> str:
@@ -173,21 +200,14 @@ def verify_login(db: Database, username: str, password: str, now: datetime) -> S
     return staff
 
 
-def actor_of(session: Session, staff: Staff, department: str | None = None) -> Actor:
-    """What this person may see and do; `department` narrows it to one."""
-    if department is not None:
-        departments: frozenset[str] | None = frozenset({department})
-    else:
-        rows = session.execute(
-            select(col(Membership.department)).where(col(Membership.staff_id) == staff.id)
-        )
-        departments = departments_for(staff.role, frozenset(rows.scalars()))
+def actor_of(session: Session, staff: Staff) -> Actor:
+    """What this person may see and do."""
     return Actor(
         role=staff.role,
         staff_id=staff.id,
         name=staff.name,
         username=staff.username,
-        departments=departments,
+        departments=_departments(session, staff.id or 0, staff.role),
         language=staff.language,
     )
 
@@ -232,26 +252,26 @@ def open_session(session: Session, staff_id: int, hours: int, now: datetime) -> 
 
 def find(session: Session, kind: CredentialKind, secret: str, now: datetime) -> SignedIn | None:
     """Whose secret this is, or None when it is unknown, used, expired, or its owner has left."""
-    found = session.execute(
-        select(Credential, Staff)
-        .join(Staff, col(Credential.staff_id) == col(Staff.id))
-        .where(
-            col(Credential.token_hash) == hash_secret(secret),
-            col(Credential.kind) == kind,
-            col(Credential.used_at).is_(None),
-            col(Staff.active).is_(True),
-        )
-    ).first()
-    if found is None:
+    key = {"token_hash": hash_secret(secret), "kind": kind}
+    found = session.connection().execute(_FIND, key).first()
+    if found is None or (found.expires_at is not None and found.expires_at <= now):
         return None
-    credential, staff = found
-    if credential.expires_at is not None and credential.expires_at <= now:
-        return None
+    if found.department is not None:
+        departments: frozenset[str] | None = frozenset({found.department})
+    else:
+        departments = _departments(session, found.staff_id, found.role)
     return SignedIn(
-        actor=actor_of(session, staff, credential.department),
-        credential_id=credential.id,
-        created_at=credential.created_at,
-        expires_at=credential.expires_at,
+        actor=Actor(
+            role=found.role,
+            staff_id=found.staff_id,
+            name=found.name,
+            username=found.username,
+            departments=departments,
+            language=found.language,
+        ),
+        credential_id=found.id,
+        created_at=found.created_at,
+        expires_at=found.expires_at,
     )
 
 
@@ -340,6 +360,13 @@ def create_api_token(
         department=department,
         name=name,
     )
+
+
+def _departments(session: Session, staff_id: int, role: Role) -> frozenset[str] | None:
+    if departments_for(role, frozenset()) is None:
+        return None
+    rows = session.connection().execute(_MEMBERSHIPS, {"staff_id": staff_id})
+    return departments_for(role, frozenset(rows.scalars()))
 
 
 def _insert(

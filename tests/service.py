@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import email
-import json
 import os
 import re
 import secrets
@@ -20,6 +19,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, localtime
@@ -27,12 +27,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
+from sqlalchemy import text as sql
 
+from router import staff
+from router.db import Database
+from router.models import CredentialKind, Role
 from tests.support import SmtpSink, SunkMail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from email.message import Message
+
+    from sqlmodel import Session
 
 T = TypeVar("T")
 
@@ -156,6 +162,13 @@ class Sink:
     def fail(self, stage: str, reply: str, times: int = 1) -> None:
         self._loop.call_soon_threadsafe(self.sink.fail, stage, reply, times)
 
+    def drop(self, stage: str, times: int = 1) -> None:
+        self._loop.call_soon_threadsafe(self.sink.drop, stage, times)
+
+    def release(self, gate: asyncio.Event) -> None:
+        """Go on with what `sink.hold` held back."""
+        self._loop.call_soon_threadsafe(gate.set)
+
     def call(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE)
 
@@ -270,12 +283,16 @@ class Service:
             for line in stdout:
                 self.announced.append(line.strip())
 
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        """Tell the service to stop; returns its exit code."""
+    def terminate(self) -> None:
+        """Tell the service to stop, without waiting."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+
+    def stop(self) -> int:
+        """Tell the service to stop and wait; returns its exit code."""
         if self.process is None:
             return 0
-        if self.process.poll() is None:
-            self.process.send_signal(number)
+        self.terminate()
         try:
             return self.process.wait(PATIENCE)
         finally:
@@ -289,7 +306,8 @@ class Service:
 
     def restart(self) -> None:
         """Start again on the same data and ports."""
-        self._sweep()
+        if self.process is not None:
+            self._sweep()
         self.start()
 
     def _sweep(self) -> None:
@@ -320,15 +338,54 @@ class Service:
         assert not check or done.returncode == 0, done.stderr
         return done
 
+    def write(self, job: Callable[[Session], T]) -> T:
+        """Change the store from outside, as the command line does, also while the service runs."""
+        db = Database(self.database_url)
+        db.start()
+        try:
+            return db.write_sync(job)
+        finally:
+            db.stop()
+
+    def read(self, query: str, **values: object) -> list[Any]:
+        """Rows of the store, for what no door shows."""
+        db = Database(self.database_url)
+        with db.read() as session:
+            rows = session.connection().execute(sql(query), values).all()
+        db.stop()
+        return list(rows)
+
     def token(self, role: str = "operator", department: str = "") -> str:
-        """A token, made by the command line while the service runs."""
+        """A token; the command line makes the same, see `test_commands.py`."""
         key = (role, department)
         if key not in self._tokens:
-            narrowed = ("--department", department) if department else ()
-            made = self.run("token", "create", "--role", role, *narrowed).stdout
-            assert made.count("\n") == 1
-            self._tokens[key] = made.strip()
+            self._tokens[key] = self.write(
+                lambda session: staff.create_api_token(
+                    session, Role(role), department or None, "", datetime.now(UTC)
+                )
+            )
         return self._tokens[key]
+
+    def sign_in(self, role: str = "operator") -> httpx.Client:
+        """A browser at the desk."""
+
+        def job(session: Session) -> str:
+            now = datetime.now(UTC)
+            name = unique("u")[2:]
+            person = staff.add_staff(session, name, name, Role(role), [], None, now)
+            return staff.issue(
+                session,
+                CredentialKind.ONE_TIME,
+                person.id or 0,
+                now,
+                expires_at=now + timedelta(minutes=5),
+            )
+
+        browser = httpx.Client(base_url=self.url, timeout=PATIENCE, follow_redirects=True)
+        self._clients.append(browser)
+        answer = browser.get("/desk/login", params={"once": self.write(job)})
+        assert answer.url.path == "/desk/queue", answer.text
+        return browser
 
     @property
     def url(self) -> str:
@@ -439,11 +496,6 @@ def incoming(detail: dict[str, Any]) -> list[dict[str, Any]]:
 def kinds(detail: dict[str, Any]) -> list[str]:
     """What has happened to an inquiry, in order."""
     return [event["kind"] for event in detail["events"]]
-
-
-def as_json(text: str) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(text)
-    return value
 
 
 SENTRALBORD = (sys.executable, "-m", "router")

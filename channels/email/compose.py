@@ -143,7 +143,8 @@ def _fold(name: str, value: str, ending: str = "", *, encode: bool = False) -> s
         words = value.split(" ")
     lines = [f"{name}:"]
     for word in (*words, *([ending.strip()] if ending else [])):
-        if len(lines[-1]) + 1 + len(word) > 78 and lines[-1].strip():
+        # The first word stays by the name: some readers take the fold before it for a space.
+        if len(lines[-1]) + 1 + len(word) > 78 and (len(lines) > 1 or lines[0] != f"{name}:"):
             lines.append("")
         lines[-1] += f" {word}"
     # A line of nothing but spaces would end the header for some readers.
@@ -249,10 +250,11 @@ def _attachment_part(attachment: Attachment) -> bytes:
         as_is = _is_7bit(content)
         content_type = content_type if as_is else "application/octet-stream"
     disposition = "inline" if attachment.inline else "attachment"
+    name = safe_value(attachment.filename).replace("/", "_").replace("\\", "_")[:150] or "vedlegg"
     lines = [
-        f"Content-Type: {content_type}",
+        f'Content-Type: {content_type};\r\n name="{_name_parameter(name)}"',
         f"Content-Transfer-Encoding: {'7bit' if as_is else 'base64'}",
-        f"Content-Disposition: {disposition}; {_filename(attachment.filename)}",
+        f"Content-Disposition: {disposition};\r\n {_filename_parameter(name)}",
     ]
     content_id = re.sub(r"[^\x21-\x3b\x3d\x3f-\x7e]", "", attachment.content_id)[:200]
     if content_id:
@@ -273,19 +275,23 @@ def _base64_lines(content: bytes) -> bytes:
     return b"\r\n".join(encoded[i : i + _LINE] for i in range(0, len(encoded), _LINE)) + b"\r\n"
 
 
-def _filename(name: str) -> str:
-    """The `filename` parameter; beside it the full name after RFC 2231 when it is not ASCII."""
-    name = safe_value(name).replace("/", "_").replace("\\", "_")[:150] or "vedlegg"
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "replace").decode("ascii")
-    plain = re.sub(r'["\\?;\x00-\x1f]', "_", plain)[:60]
-    if plain == name:
+def _name_parameter(name: str) -> str:
+    """`name` of the content type, for readers that do not know RFC 2231; encoded words are what they know."""
+    if name.isascii() and "=?" not in name:
+        return re.sub(r'["\\]', "_", name)
+    return "\r\n ".join(_encoded_words(name, 8))
+
+
+def _filename_parameter(name: str) -> str:
+    """`filename` of the disposition, after RFC 2231 when it is not plain ASCII."""
+    if name.isascii() and not re.search(r'["\\%=?*]', name):
         return f'filename="{name}"'
     encoded = "".join(chr(b) if b in _ATTRIBUTE_SAFE else f"%{b:02X}" for b in name.encode("utf-8"))
-    if len(encoded) <= 60:
-        return f"filename=\"{plain}\";\r\n filename*=utf-8''{encoded}"
-    pieces = ["utf-8''", *re.findall(r"(?:%[0-9A-F]{2}|[^%]){1,20}", encoded)]
-    sections = [f"\r\n filename*{n}*={piece}" for n, piece in enumerate(pieces)]
-    return f'filename="{plain}";' + ";".join(sections)
+    if len(encoded) <= 50:
+        return f"filename*=utf-8''{encoded}"
+    pieces = re.findall(r"(?:%[0-9A-F]{2}|[^%]){1,20}", encoded)
+    pieces[0] = f"utf-8''{pieces[0]}"
+    return ";\r\n ".join(f"filename*{n}*={piece}" for n, piece in enumerate(pieces))
 
 
 _ATTRIBUTE_SAFE = frozenset(

@@ -553,6 +553,7 @@ def _inquiry(
         ),
         revealed=revealed,
         problem=(refused.text or sentence(refused.error, actor.language)) if refused else "",
+        stale=refused is not None and isinstance(refused.error, ConflictError),
         typed=refused.typed if refused else {},
         candidates=refused.candidates if refused else (),
         done=done,

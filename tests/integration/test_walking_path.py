@@ -158,7 +158,7 @@ def test_an_answer_to_a_closed_inquiry_opens_it_again_with_a_new_date(service, d
     [moved] = [event for event in again["events"] if event["kind"] == "due_changed"]
     answered = next(m for m in incoming(again) if m["text"].startswith("Nei"))
     assert instant(again["due_at"]) == oracle.due(instant(answered["at"]), 3)
-    assert instant(moved["data"]["due_at"]) == instant(again["due_at"])
+    assert datetime.fromisoformat(moved["data"]["due_at"]) == instant(again["due_at"])
     assert again["reply_state"] == "unanswered"
     assert again["assignee"] is None
 
@@ -171,7 +171,7 @@ def test_mail_to_a_departments_own_address_goes_there(service, desk):
     )
     inquiry = desk.open(subject)
     assert inquiry["department"] == "byggesak"
-    assert inquiry["decisions"][0]["reason"] == "recipient"
+    assert inquiry["decisions"][0]["reason"] == "table"
     assert "byggesak@sorum.kommune.no" in inquiry["decisions"][0]["reason_text"]
 
 
@@ -184,6 +184,4 @@ def test_the_one_time_link_signs_an_operator_in_once(service):
         assert signed_in.url.path == "/desk/queue"
     with httpx.Client() as thief:
         thief.get(link)
-        assert thief.get(f"{service.url}/desk/queue").url.path != "/desk/queue" or (
-            thief.get(f"{service.url}/desk/queue").status_code == 303
-        )
+        assert thief.get(f"{service.url}/desk/queue").status_code == 303

@@ -59,10 +59,21 @@ async def test_readyz_names_what_is_wrong(busy):
     home.hall.channels["email"] = Door()
     answer = await home.visitor().get("/readyz")
     parts = answer.json()["parts"]
-    assert answer.status_code == 503
+    assert (answer.status_code, answer.json()["status"]) == (503, "failing")
     assert {name for name, part in parts.items() if not part["ok"]} == {"intake", "door:email"}
     assert "90 s" in parts["intake"]["detail"]
     assert parts["door:email"]["detail"] == "Port 2525 is taken."
+
+
+async def test_a_mail_server_that_does_not_answer_does_not_take_the_queue_away(busy):
+    class Door:
+        def health(self):
+            return "E-posttjeneren svarer ikke."
+
+    busy.hall.channels["email"] = Door()
+    answer = await busy.visitor().get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    assert not answer.json()["parts"]["door:email"]["ok"]
 
 
 async def test_readyz_tells_that_no_jobs_run(home):

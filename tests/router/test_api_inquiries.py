@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import re
 from datetime import datetime
 
@@ -24,6 +26,10 @@ FORM = {
 async def home(tmp_path):
     async with house(tmp_path) as opened:
         yield opened
+
+
+def _cursor(*parts):
+    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
 
 
 def _is_problem(answer, status, code):
@@ -257,6 +263,11 @@ async def test_filters(home):
         ("after=garbage", "cursor"),
         ("after=" + "A" * 399, "cursor"),
         ("after=WyJvcGVuIiwxLCIyMDI2LTAxLTAxIiwxXQ", "cursor"),  # a date without a zone
+        ("after=" + _cursor("open", 2**64 - 1, "2026-01-01T00:00:00+00:00", 1), "cursor"),
+        ("after=" + _cursor("open", 1, "0001-01-01T00:00:00+14:00", 1), "cursor"),
+        ("after=" + _cursor("closed", "9999-12-31T23:59:59-14:00", 1), "cursor"),
+        ("after=" + _cursor("closed", "2026-01-01T00:00:00+00:00", -(2**63) - 1), "cursor"),
+        ("after=" + _cursor("open", None, None, None), "cursor"),
         ("status=borte", "status"),
         ("departement=vei", "Did you mean «department»"),
         ("department=veit", "Did you mean «vei»"),

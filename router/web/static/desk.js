@@ -95,7 +95,9 @@ function followStream(onEvent, onLink) {
   const wire = new BroadcastChannel("sentralbord-desk");
   wire.onmessage = ({ data }) => ("up" in data ? onLink(data.up) : onEvent(data.type, data.text));
   // Whoever holds the lock reads the stream for all tabs; when it closes, the next one takes over.
+  const others = setTimeout(() => onLink(true), 500);
   return navigator.locks.request("sentralbord-stream", () => new Promise(() => {
+    clearTimeout(others);
     openStream(
       (type, text) => { onEvent(type, text); wire.postMessage({ type, text }); },
       (up) => { onLink(up); wire.postMessage({ up }); },
@@ -141,7 +143,7 @@ async function refreshQueue() {
   if (!heldByReader()) {
     await replaceInside(live, html);
     hideNews();
-    if (news && known.size) say(counted(live, news));
+    if (news) say(counted(live, news));
     return;
   }
   if (!frozen) patchRows(shown, fresh);
@@ -368,7 +370,8 @@ if (alarm) {
     if (words(alarm) !== words(template.content)) await replaceInside(alarm, html);
   });
   const alarming = new Set(["emergency", "emergency_seen", "closed", "parked", "stuck", "reload"]);
-  let wasLost = false;
+  // At the first contact too: something may have happened since the page was written.
+  let wasLost = true;
   followStream((type, text) => {
     const event = JSON.parse(text);
     if (type === "reload" || live || event.ref === inquiry?.dataset.ref) soon();

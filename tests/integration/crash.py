@@ -1,0 +1,162 @@
+"""`kill -9` under a stream of mail, again and again: what was acknowledged must be there, once.
+
+The clients behave as mail relays do: what was not acknowledged they deliver again, unchanged.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import smtplib
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tests.service import TOWN_HALL, Desk, mail, unique, wait_until
+
+if TYPE_CHECKING:
+    from tests.service import Received, Service, Sink
+
+LONG = 120.0
+"""Seconds for catching up after the last start."""
+
+SETTINGS = {"CHANNELS__EMAIL__RECEIPTS__PER_DOMAIN_PER_HOUR": "1000000"}
+"""What the service needs so that every mail of a run gets its receipt."""
+
+
+@dataclass
+class Report:
+    """How a run went; every list is empty when all is well."""
+
+    kills: int = 0
+    acknowledged: int = 0
+    delivered_again: int = 0
+    lost: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    unprocessed: list[int] = field(default_factory=list)
+    unanswered: list[str] = field(default_factory=list)
+    answered_twice: list[str] = field(default_factory=list)
+    receipts_repeated: int = 0
+    """Receipts that came twice with the same Message-ID and the same bytes; SMTP can do no better."""
+
+    @property
+    def faults(self) -> list[str]:
+        return [
+            *(f"lost {subject}" for subject in self.lost),
+            *(f"doubled {subject}" for subject in self.doubled),
+            *(f"arrival {number} unprocessed" for number in self.unprocessed),
+            *(f"{sender} got no receipt" for sender in self.unanswered),
+            *(f"{sender} got different receipts" for sender in self.answered_twice),
+        ]
+
+
+class _Relay(threading.Thread):
+    """One mail server that delivers to us: a queue, one connection, retries."""
+
+    def __init__(self, service: Service, number: int) -> None:
+        super().__init__(name=f"relay-{number}", daemon=True)
+        self.acknowledged: dict[str, str] = {}
+        self.again = 0
+        self.finish = threading.Event()
+        self.errors: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
+        self._service = service
+        self._session: smtplib.SMTP | None = None
+        self._idle = threading.Event()
+
+    def run(self) -> None:
+        try:
+            while not self.finish.is_set():
+                subject = unique("Post")
+                sender = f"{subject.split()[-1]}@{subject.split()[-1][:6]}.example"
+                raw = mail(subject, "Hei, kan noen ringe meg?", sender=sender)
+                while not self._deliver(sender, raw):
+                    self._idle.wait(0.02)
+                self.acknowledged[subject] = sender
+        except BaseException as error:
+            self.errors.put(error)
+        finally:
+            self._close()
+
+    def _deliver(self, sender: str, raw: bytes) -> bool:
+        try:
+            if self._session is None:
+                self._session = self._service.smtp()
+            self._session.sendmail(sender, [TOWN_HALL], raw)
+        except (OSError, smtplib.SMTPException):
+            self.again += self._session is not None
+            self._close()
+            return False
+        return True
+
+    def _close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+
+def crash(service: Service, sink: Sink, kills: int, relays: int = 4, seed: int = 0) -> Report:
+    """Kill and restart a running service `kills` times while mail streams in, then count."""
+    dice = random.Random(seed)
+    crew = [_Relay(service, number) for number in range(relays)]
+    report = Report(kills=kills)
+    for relay in crew:
+        relay.start()
+
+    def acknowledged() -> int:
+        for relay in crew:
+            if not relay.errors.empty():
+                raise relay.errors.get()
+        return sum(len(relay.acknowledged) for relay in crew)
+
+    try:
+        for _ in range(kills):
+            goal = acknowledged() + dice.randint(1, 120)
+            wait_until(lambda goal=goal: acknowledged() >= goal, "the stream", LONG, pause=0.0005)
+            service.kill()
+            service.restart()
+    finally:
+        for relay in crew:
+            relay.finish.set()
+        for relay in crew:
+            relay.join(LONG)
+    sent: dict[str, str] = {}
+    for relay in crew:
+        sent |= relay.acknowledged
+        report.delivered_again += relay.again
+    report.acknowledged = len(sent)
+    _settle(service)
+    _count(report, service, sink, sent)
+    return report
+
+
+def _settle(service: Service) -> None:
+    """Wait until nothing is left to take in or to send."""
+    waiting = (
+        "SELECT (SELECT count(*) FROM arrival WHERE state = 'new')"
+        " + (SELECT count(*) FROM outbox WHERE state = 'queued')"
+    )
+    wait_until(lambda: service.read(waiting)[0][0] == 0, "catching up", LONG, pause=0.1)
+
+
+def _count(report: Report, service: Service, sink: Sink, sent: dict[str, str]) -> None:
+    rows = Desk(service.api()).list()
+    seen = Counter(row["subject"] for row in rows)
+    report.lost = [subject for subject in sent if not seen[subject]]
+    report.doubled = [subject for subject, count in seen.items() if count > 1]
+    stored = service.read(
+        "SELECT subject FROM message WHERE direction = 'in' GROUP BY subject HAVING count(*) > 1"
+    )
+    report.doubled += [row[0] for row in stored]
+    unfinished = "SELECT id FROM arrival WHERE state NOT IN ('processed', 'duplicate')"
+    report.unprocessed = [row[0] for row in service.read(unfinished)]
+    receipts: dict[str, list[Received]] = {}
+    for message in sink.messages:
+        receipts.setdefault(message.sunk.recipients[0], []).append(message)
+    for sender in sent.values():
+        copies = receipts.get(sender, [])
+        if not copies:
+            report.unanswered.append(sender)
+        if len({(copy["Message-ID"], copy.sunk.raw) for copy in copies}) > 1:
+            report.answered_twice.append(sender)
+        report.receipts_repeated += max(len(copies) - 1, 0)
