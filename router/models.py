@@ -370,6 +370,13 @@ class OutboxItem(SQLModel, table=True):
         Index("ix_outbox_recipient", "recipient", "kind", "created_at"),
         Index("ix_outbox_domain", "recipient_domain", "kind", "created_at"),
         Index("ix_outbox_inquiry", "inquiry_id"),
+        Index(
+            "ix_outbox_unsent",
+            "state",
+            "id",
+            sqlite_where=text("state <> 'sent'"),
+            postgresql_where=text("state <> 'sent'"),
+        ),
     )
     id: int | None = Field(default=None, primary_key=True)
     channel: str

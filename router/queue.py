@@ -8,6 +8,7 @@ never hold one inquiry. Age and `due_at` survive claim, release, transfer, retur
 from __future__ import annotations
 
 import base64
+import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -439,7 +440,7 @@ def _add_note(session: Session, actor: Actor, inquiry: Inquiry, body: str, now: 
         Message(
             inquiry_id=inquiry.id or 0,
             channel="note",
-            external_id=f"{inquiry.id}:{actor.staff_id}:{now.isoformat()}",
+            external_id=secrets.token_hex(16),
             direction=Direction.NOTE,
             kind="note",
             sender_name=actor.name,

@@ -60,8 +60,8 @@ class Web(_Section):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
-    trusted_proxies: tuple[str, ...] = ()
-    session_hours: int = Field(default=10, ge=1, le=72)
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    session_hours: int = Field(default=10, ge=1, le=24)
 
 
 class Listen(_Section):

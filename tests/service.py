@@ -134,11 +134,11 @@ class Received:
 class Sink:
     """`SmtpSink` for tests that have no event loop: it runs in a thread of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="sink", daemon=True)
         self._thread.start()
-        self.sink = self.call(self._open())
+        self.sink = self.call(self._open(port))
 
     @property
     def port(self) -> int:
@@ -179,14 +179,14 @@ class Sink:
         self._loop.close()
 
     @staticmethod
-    async def _open() -> SmtpSink:
-        return await SmtpSink().__aenter__()
+    async def _open(port: int) -> SmtpSink:
+        return await SmtpSink(port=port).__aenter__()
 
 
 @contextmanager
-def sink() -> Iterator[Sink]:
+def sink(port: int = 0) -> Iterator[Sink]:
     """A smarthost that keeps what it gets."""
-    opened = Sink()
+    opened = Sink(port)
     try:
         yield opened
     finally:

@@ -24,7 +24,7 @@ class SunkMail:
 
 
 class SmtpSink:
-    """A real SMTP server on a free port of 127.0.0.1, as an async context manager.
+    """A real SMTP server on 127.0.0.1, on a free port unless one is given, as an async context manager.
 
     Stages are `CONNECT`, `EHLO`, `AUTH`, `MAIL`, `RCPT`, `DATA` (the command) and `CONTENT` (the
     answer to the lone dot).
@@ -36,12 +36,13 @@ class SmtpSink:
         login: tuple[str, str] | None = None,
         tls: ssl.SSLContext | None = None,
         implicit_tls: bool = False,
+        port: int = 0,
     ) -> None:
         self.messages: list[SunkMail] = []
         self.connections = 0
         self.commands: Counter[str] = Counter()
         self.logins = 0
-        self.port = 0
+        self.port = port
         self.host = "127.0.0.1"
         self._login = login
         self._tls = tls
@@ -75,7 +76,7 @@ class SmtpSink:
         self._server = await loop.create_server(
             lambda: _SinkSession(self, loop),
             self.host,
-            0,
+            self.port,
             ssl=self._tls if self._implicit_tls else None,
         )
         self.port = self._server.sockets[0].getsockname()[1]

@@ -1,4 +1,7 @@
-"""Alembic's entry: runs on the connection that `router.schema` hands over, or for autogenerate on a scratch file."""
+"""Alembic's entry: runs on the connection that `router.schema` hands over.
+
+Without one it uses a scratch file, to compare the models with when a migration is written.
+"""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ _PLAIN_PATH = re.compile(r"/[A-Za-z0-9][A-Za-z0-9_./-]*/")
 
 
 def create_app(hall: Hall) -> FastAPI:
-    """The application that serves an open hall. Raises `SettingsError` for bad proxy addresses."""
+    """The application that serves an open hall."""
     limits = Limits(hall.settings.web.trusted_proxies)
     app = FastAPI(
         title="Sentralbord",

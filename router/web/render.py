@@ -170,8 +170,8 @@ def language_of(request: Request) -> str:
     return asked or accepted_language(request.headers.get("accept-language", ""))
 
 
-def accepted_language(header: str) -> str:
-    """The best of ours by an Accept-Language header; bokmål when it names none of them."""
+def accepted_language(header: str, default: str = "nb") -> str:
+    """The best of ours by an Accept-Language header; `default` when it names none of them."""
     wanted: list[tuple[float, int, str]] = []
     for position, part in enumerate(header.split(",")[:20]):
         tag, _, parameter = part.strip().partition(";")
@@ -183,7 +183,7 @@ def accepted_language(header: str) -> str:
             continue
         if language in LANGUAGES and quality > 0:
             wanted.append((-quality, position, language))
-    return min(wanted)[2] if wanted else "nb"
+    return min(wanted)[2] if wanted else default
 
 
 def sentence(error: RouterError, language: str) -> str:

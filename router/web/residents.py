@@ -29,6 +29,7 @@ from router.web.auth import hall_of
 from router.web.desk import ShownMessage, shown
 from router.web.render import (
     LANGUAGES,
+    accepted_language,
     asked_language,
     catalogue,
     language_of,
@@ -83,7 +84,9 @@ async def send(
         phone=phone,
         subject=subject,
         text=text,
-        language=asked_language(request),
+        # What the person reads; empty, when neither page nor browser tells, leaves it to the text.
+        language=asked_language(request)
+        or accepted_language(request.headers.get("accept-language", ""), default=""),
     )
     errors = _errors(web.check(form), catalogue(language_of(request)))
     if website:

@@ -1,6 +1,7 @@
-"""`kill -9` under a stream of mail, again and again: what was acknowledged must be there, once.
+"""`kill -9` under a stream of contacts, again and again: what was acknowledged must be there, once.
 
-The clients behave as mail relays do: what was not acknowledged they deliver again, unchanged.
+The senders behave as mail relays and integrators do: what was not acknowledged they deliver again,
+unchanged.
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ import smtplib
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
+
+import httpx
+import orjson
 
 from tests.service import TOWN_HALL, Desk, mail, unique, wait_until
 
@@ -51,63 +56,108 @@ class Report:
         ]
 
 
-class _Relay(threading.Thread):
-    """One mail server that delivers to us: a queue, one connection, retries."""
+class _Sender(threading.Thread):
+    """Somebody who delivers to us and does not give up."""
 
     def __init__(self, service: Service, number: int) -> None:
-        super().__init__(name=f"relay-{number}", daemon=True)
+        super().__init__(name=f"sender-{number}", daemon=True)
         self.acknowledged: dict[str, str] = {}
         self.again = 0
         self.finish = threading.Event()
         self.errors: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
         self._service = service
-        self._session: smtplib.SMTP | None = None
         self._idle = threading.Event()
 
     def run(self) -> None:
         try:
             while not self.finish.is_set():
                 subject = unique("Post")
-                sender = f"{subject.split()[-1]}@{subject.split()[-1][:6]}.example"
-                raw = mail(subject, "Hei, kan noen ringe meg?", sender=sender)
-                while not self._deliver(sender, raw):
+                name = subject.split()[-1]
+                sender = f"{name}@{name[:6]}.example"
+                letter = self.write(subject, sender)
+                while not self.deliver(sender, letter):
                     self._idle.wait(0.02)
                 self.acknowledged[subject] = sender
         except BaseException as error:
             self.errors.put(error)
         finally:
-            self._close()
+            self.close()
 
-    def _deliver(self, sender: str, raw: bytes) -> bool:
+    def write(self, subject: str, sender: str) -> bytes:
+        """What is to be delivered, the same at every attempt."""
+        raise NotImplementedError
+
+    def deliver(self, sender: str, letter: bytes) -> bool:
+        """One attempt; whether it was acknowledged."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Hang up."""
+
+
+class _Relay(_Sender):
+    """A mail server with one connection."""
+
+    _session: smtplib.SMTP | None = None
+
+    def write(self, subject: str, sender: str) -> bytes:
+        return mail(subject, sender=sender)
+
+    def deliver(self, sender: str, letter: bytes) -> bool:
         try:
             if self._session is None:
                 self._session = self._service.smtp()
-            self._session.sendmail(sender, [TOWN_HALL], raw)
+            self._session.sendmail(sender, [TOWN_HALL], letter)
         except (OSError, smtplib.SMTPException):
             self.again += self._session is not None
-            self._close()
+            self.close()
             return False
         return True
 
-    def _close(self) -> None:
+    def close(self) -> None:
         if self._session is not None:
             self._session.close()
             self._session = None
 
 
+class _Integrator(_Sender):
+    """A site that hands in its forms over the API."""
+
+    def write(self, subject: str, sender: str) -> bytes:
+        return orjson.dumps({"from": {"email": sender}, "subject": subject, "text": "Ring meg."})
+
+    def deliver(self, sender: str, letter: bytes) -> bool:
+        headers = {"Idempotency-Key": sender, "Content-Type": "application/json"}
+        try:
+            answer = self._api.post("/api/inquiries", content=letter, headers=headers)
+        except httpx.ConnectError:
+            return False
+        except httpx.TransportError:
+            self.again += 1
+            return False
+        assert answer.status_code in {200, 201, 503}, answer.text
+        return answer.status_code != 503
+
+    @cached_property
+    def _api(self) -> httpx.Client:
+        return self._service.api()
+
+
 def crash(service: Service, sink: Sink, kills: int, relays: int = 4, seed: int = 0) -> Report:
-    """Kill and restart a running service `kills` times while mail streams in, then count."""
+    """Kill and restart a running service `kills` times while contacts stream in, then count."""
     dice = random.Random(seed)
-    crew = [_Relay(service, number) for number in range(relays)]
+    crew: list[_Sender] = [_Relay(service, number) for number in range(relays)]
+    crew.append(_Integrator(service, relays))
+    service.token()
     report = Report(kills=kills)
-    for relay in crew:
-        relay.start()
+    for sender in crew:
+        sender.start()
 
     def acknowledged() -> int:
-        for relay in crew:
-            if not relay.errors.empty():
-                raise relay.errors.get()
-        return sum(len(relay.acknowledged) for relay in crew)
+        for sender in crew:
+            if not sender.errors.empty():
+                raise sender.errors.get()
+        return sum(len(sender.acknowledged) for sender in crew)
 
     try:
         for _ in range(kills):
@@ -116,14 +166,14 @@ def crash(service: Service, sink: Sink, kills: int, relays: int = 4, seed: int =
             service.kill()
             service.restart()
     finally:
-        for relay in crew:
-            relay.finish.set()
-        for relay in crew:
-            relay.join(LONG)
+        for sender in crew:
+            sender.finish.set()
+        for sender in crew:
+            sender.join(LONG)
     sent: dict[str, str] = {}
-    for relay in crew:
-        sent |= relay.acknowledged
-        report.delivered_again += relay.again
+    for sender in crew:
+        sent |= sender.acknowledged
+        report.delivered_again += sender.again
     report.acknowledged = len(sent)
     _settle(service)
     _count(report, service, sink, sent)
