@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from router.errors import RouterError, SettingsError
-from router.settings import Settings, load_settings, setting, unknown_variables
+from router.settings import PACKAGED, Settings, load_settings, setting, unknown_variables
 from rules.document import DocumentError
 
 if TYPE_CHECKING:
@@ -58,7 +58,6 @@ ConfigOption = Annotated[
     typer.Option("--config", "-c", help="The configuration file.", envvar="SENTRALBORD_CONFIG"),
 ]
 DEFAULT_CONFIG = Path("config.yaml")
-BUNDLED_CONFIG = Path(__file__).parent / "config.default.yaml"
 ONE_TIME_MINUTES = 60
 
 
@@ -78,8 +77,8 @@ def _fail(message: str) -> NoReturn:
 
 
 def _settings(config: Path) -> Settings:
-    if not config.exists() and config == DEFAULT_CONFIG and BUNDLED_CONFIG.exists():
-        config = BUNDLED_CONFIG
+    if config == DEFAULT_CONFIG and not config.exists() and PACKAGED.exists():
+        config = PACKAGED
     return load_settings(config)
 
 

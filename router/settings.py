@@ -25,10 +25,13 @@ from pydantic import (
     model_validator,
 )
 
+from router.errors import SettingsError
 from rules.calendar import Season, WorkingCalendar
 from rules.document import DocumentError, Problem, problems_of, read_document
 
 PREFIX = "SENTRALBORD_"
+PACKAGED = Path(__file__).resolve().parent / "config.default.yaml"
+"""The configuration inside the wheel, used where there is no config.yaml."""
 Language = Literal["nb", "nn", "en"]
 
 
@@ -266,9 +269,15 @@ class Settings(_Section):
 
 
 def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
-    """Read and check the configuration. Raises `DocumentError` with every problem, each with file
-    and line."""
+    """Read and check the configuration.
+
+    Paths in it are relative to the file; in the packaged default, `data` is relative to the working
+    directory and the rules are the packaged ones. Raises `DocumentError` with every problem, each
+    with file and line, and `SettingsError` when there is no such file.
+    """
     environment = os.environ if environment is None else environment
+    if not path.is_file():
+        raise SettingsError(f"There is no configuration file {path}.")
     document = read_document(path)
     data = document.data if isinstance(document.data, dict) else {}
     origins: dict[tuple[str, ...], str] = {}
@@ -281,11 +290,20 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> S
         raise DocumentError(
             _name_origins(problems_of(error, document, Settings), origins)
         ) from None
+    packaged = path.resolve() == PACKAGED
     base = path.resolve().parent
+    rules_base, data_base = (base.parent, Path.cwd()) if packaged else (base, base)
+    if ("data",) in origins:
+        data_base = Path.cwd()
+    folder = _absolute(settings.rules.folder, rules_base)
+    if not folder.is_dir():
+        loc = ("rules", "folder")
+        nb, en = f"mappen {folder} finnes ikke", f"there is no folder {folder}"
+        raise DocumentError(_name_origins([document.problem(loc, nb, en)], origins))
     return settings.model_copy(
         update={
-            "data": _absolute(settings.data, Path.cwd() if ("data",) in origins else base),
-            "rules": Rules(folder=_absolute(settings.rules.folder, base)),
+            "data": _absolute(settings.data, data_base),
+            "rules": Rules(folder=folder),
             "public_url": settings.public_url or _own_url(settings.web),
         }
     )

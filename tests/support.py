@@ -93,7 +93,7 @@ class SmtpSink:
         for gate in self._gates.values():
             gate.set()
         self.disconnect_all()
-        while self._sessions:
+        if self._sessions:
             await asyncio.wait([session.gone for session in self._sessions], timeout=2)
         await self._server.wait_closed()
 
@@ -141,8 +141,17 @@ class _SinkSession(SMTP):
         self.gone: asyncio.Future[None] = loop.create_future()
 
     def cut(self) -> None:
-        if isinstance(self.transport, asyncio.WriteTransport):
-            self.transport.abort()
+        # After a failed TLS handshake the library tells nobody that the connection is lost.
+        for transport in (self.transport, self._original_transport):
+            if isinstance(transport, asyncio.WriteTransport):
+                transport.abort()
+        if self._original_transport is not None:
+            self.forget()
+
+    def forget(self) -> None:
+        self.sink._sessions.discard(self)
+        if not self.gone.done():
+            self.gone.set_result(None)
 
     def connection_made(self, transport: Any) -> None:
         if self not in self.sink._sessions:
@@ -151,9 +160,7 @@ class _SinkSession(SMTP):
         super().connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.sink._sessions.discard(self)
-        if not self.gone.done():
-            self.gone.set_result(None)
+        self.forget()
         super().connection_lost(error)
 
     async def _handle_client(self) -> None:

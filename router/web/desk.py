@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import quote, urlencode
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
-import nh3
-from fastapi import APIRouter, Depends, Form, Query, Request
+from fastapi import APIRouter, Depends, Form, Request
 from sqlalchemy import select
 from sqlmodel import Session, col
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from router import events, journal, queue, replies
 from router.blobs import read_blob
@@ -24,12 +24,14 @@ from router.errors import ConflictError, InvalidError, NotFoundError, RouterErro
 from router.models import Arrival, Inquiry, Message, Role, Staff, StoredAttachment
 from router.privacy import mask_text
 from router.web.auth import DeskActor, DeskReader, hall_of
+from router.web.listing import Wanted, department_names, line, list_context, match_departments
+from router.web.messages import shown
 from router.web.render import catalogue, render, sentence
 
 if TYPE_CHECKING:
     from router.access import Actor
     from router.hall import Hall
-    from router.replies import Thread, ThreadMessage
+    from router.replies import Thread
 
 router = APIRouter(prefix="/desk", include_in_schema=False)
 
@@ -47,45 +49,7 @@ ShortText = Annotated[str, Form(max_length=5000)]
 Version = Annotated[int | None, Form()]
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the address says about the list."""
-
-    department: str = ""
-    assignee: str = ""
-    channel: str = ""
-    status: Literal["open", "closed", "all"] = "open"
-    q: Annotated[str, Query(max_length=200)] = ""
-
-    def filter(self, actor: Actor) -> queue.Filter:
-        """As the queue understands it; «me» is whoever asks."""
-        return queue.Filter(
-            status="" if self.status == "all" else self.status,
-            department=self.department,
-            channel=self.channel,
-            assignee=actor.username if self.assignee == "me" else self.assignee,
-            q=self.q,
-        )
-
-    def address(self, path: str, **more: str | None) -> str:
-        """The same list elsewhere."""
-        plain = {name: value for name, value in asdict(self).items() if value}
-        if plain.get("status") == "open":
-            del plain["status"]
-        query = urlencode(plain | {name: value for name, value in more.items() if value})
-        return f"{path}?{query}" if query else path
-
-
 ListOf = Annotated[Wanted, Depends()]
-
-
-@dataclass(frozen=True, slots=True)
-class ShownMessage:
-    """A message, parted into what it says and what it quotes."""
-
-    message: ThreadMessage
-    visible: str
-    quoted: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +81,12 @@ def queue_page(
     """The queue with its filters."""
     hall = hall_of(request)
     with hall.db.read() as session:
-        context = _list_context(session, hall, actor, wanted, after, PAGE)
+        context = list_context(session, hall, actor, wanted, after, PAGE)
         context |= desk_frame(session, hall, actor)
     return render(
         request,
         "queue.html",
-        department_names=_department_names(hall, actor, visible_only=True),
+        department_names=department_names(hall, actor, visible_only=True),
         done=done,
         done_ref=ref if _REF.fullmatch(ref) else "",
         **context,
@@ -140,7 +104,7 @@ def queue_rows(
     """The changing part of the queue, for a page that keeps itself up to date."""
     hall = hall_of(request)
     with hall.db.read() as session:
-        context = _list_context(session, hall, actor, wanted, after, limit)
+        context = list_context(session, hall, actor, wanted, after, limit)
     return render(request, "_queue.html", **context)
 
 
@@ -242,7 +206,7 @@ def transfer(
             if slugs
             else t.gettext("No department is called «%(text)s».")
         )
-        named = dict(_department_names(hall, actor))
+        named = dict(department_names(hall, actor))
         candidates = [(slug, named[slug]) for slug in slugs]
         refused = Refused(InvalidError(), typed, candidates, text % {"text": department})
         return _inquiry(request, actor, ref, refused=refused)
@@ -425,56 +389,6 @@ def account(request: Request, actor: DeskActor, done: str = "") -> Response:
     return render(request, "account.html", has_password=has_password, done=done, **frame)
 
 
-def match_departments(hall: Hall, typed: str) -> list[str]:
-    """Slugs of the departments that fit what was typed; exact beats beginning beats part."""
-    text = typed.strip().casefold()
-    if not text:
-        return []
-    names = {
-        slug: {slug, *(department.name.get(code).casefold() for code in ("nb", "nn", "en"))}
-        for slug, department in hall.settings.departments.items()
-    }
-    tests: tuple[Callable[[str], bool], ...] = (
-        lambda name: name == text,
-        lambda name: name.startswith(text),
-        lambda name: text in name,
-    )
-    for fits in tests:
-        found = [slug for slug, known in names.items() if any(map(fits, known))]
-        if found:
-            return found
-    return []
-
-
-def _list_context(
-    session: Session, hall: Hall, actor: Actor, wanted: Wanted, after: str, limit: int
-) -> dict[str, Any]:
-    page = queue.page(session, actor, wanted.filter(actor), after or None, limit)
-    open_counts = queue.counts(session, "open:")
-    overdue_counts = queue.counts(session, "overdue:")
-    return {
-        "page": page,
-        "after": after,
-        "wanted": wanted,
-        "departments": hall.settings.departments,
-        "open_counts": open_counts,
-        "open_total": _total(open_counts, actor, wanted.department),
-        "overdue_total": _total(overdue_counts, actor, wanted.department),
-        "rows_url": wanted.address("/desk/queue/rows", after=after),
-        "first_url": wanted.address("/desk/queue"),
-        "more_url": wanted.address("/desk/queue", after=page.next),
-        "more_rows_url": wanted.address("/desk/queue/rows", after=page.next),
-    }
-
-
-def _total(counts: dict[str, int], actor: Actor, department: str) -> int:
-    return sum(
-        count
-        for slug, count in counts.items()
-        if actor.sees(slug) and (not department or slug == department)
-    )
-
-
 def desk_frame(session: Session, hall: Hall, actor: Actor) -> dict[str, Any]:
     """What every page of the desk shows around its own matter."""
     watches = actor.role in {Role.OPERATOR, Role.ADMIN}
@@ -483,17 +397,6 @@ def desk_frame(session: Session, hall: Hall, actor: Actor) -> dict[str, Any]:
         "parked_count": journal.count_parked(session) if watches else 0,
         "sending_stuck": watches and bool(hall.outbox.problem),
     }
-
-
-def _department_names(
-    hall: Hall, actor: Actor, *, visible_only: bool = False
-) -> list[tuple[str, str]]:
-    named = [
-        (slug, department.name.get(actor.language))
-        for slug, department in hall.settings.departments.items()
-        if not visible_only or actor.sees(slug)
-    ]
-    return sorted(named, key=lambda pair: pair[1].casefold())
 
 
 def _row(
@@ -506,14 +409,8 @@ def _row(
     if refused is not None:
         # Header values are latin-1; the name travels percent-encoded.
         headers["HX-Trigger"] = f'{{"said": "{quote(sentence(refused, actor.language))}"}}'
-    return render(
-        request,
-        "_one_row.html",
-        409 if refused else 200,
-        headers=headers,
-        row=row,
-        departments=hall.settings.departments,
-    )
+    html = line(hall, actor, row, hall.clock())
+    return HTMLResponse(html, 409 if refused else 200, headers)
 
 
 def _inquiry(
@@ -538,13 +435,12 @@ def _inquiry(
         row=thread.inquiry,
         thread=thread,
         messages=messages,
-        departments=hall.settings.departments,
         department_name=(
             department.name.get(actor.language) if department else thread.inquiry.department
         ),
         external=bool(department and department.external),
         told=_told(thread),
-        department_names=_department_names(hall, actor),
+        department_names=department_names(hall, actor),
         show=(lambda text: text) if revealed else mask_text,
         masked_any=any(
             mask_text(text) != text
@@ -570,17 +466,6 @@ def _told(thread: Thread) -> dict[str, list[str]]:
     return told
 
 
-def shown(message: ThreadMessage) -> ShownMessage:
-    """A message as it is read: quoted history of mail folded away, HTML-only mail as its text."""
-    text = message.text or plain(nh3.clean(message.html, tags=set()).encode())
-    if message.channel == "email" and message.direction == "in":
-        from channels.email.quote import fold
-
-        visible, quoted = fold(text)
-        return ShownMessage(message, visible, quoted)
-    return ShownMessage(message, text, "")
-
-
 def _change(
     request: Request,
     actor: Actor,
@@ -604,7 +489,7 @@ def _to_inquiry(ref: str, done: str) -> Response:
     return RedirectResponse(f"/desk/inquiries/{quote(ref)}?done={done}", 303)
 
 
-def _note_look(session: Session, actor: Actor, inquiry: Inquiry, what: str, now: Any) -> None:
+def _note_look(session: Session, actor: Actor, inquiry: Inquiry, what: str, now: datetime) -> None:
     events.record(
         session,
         "revealed",
@@ -624,9 +509,3 @@ def _download(content: bytes, filename: str, content_type: str = "") -> Response
         headers=_QUIET
         | {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(filename, safe='')}"},
     )
-
-
-def plain(content: bytes) -> str:
-    """Bytes as harmless text: control characters shown as a mark."""
-    text = content.decode("utf-8", "replace").replace("\r\n", "\n")
-    return "".join(c if c in "\n\t" or c.isprintable() else "·" for c in text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
 
 import phonenumbers
@@ -14,7 +14,6 @@ from babel.numbers import format_decimal
 if TYPE_CHECKING:
     from babel.support import NullTranslations
 
-    from router.queue import QueueRow
 
 ZONE = ZoneInfo("Europe/Oslo")
 NORWAY = 47
@@ -75,8 +74,8 @@ def clock(instant: datetime, language: str) -> str:
     return format_time(instant.astimezone(ZONE), "HH:mm", locale=LOCALES[language], tzinfo=ZONE)
 
 
-def due_view(row: QueueRow, now: datetime, language: str, t: NullTranslations) -> DueView:
-    """How the deadline of one inquiry is shown right now."""
+def due_view(row: Any, now: datetime, language: str, t: NullTranslations) -> DueView:
+    """How the deadline of one inquiry, or of a line that shows it, looks right now."""
     if row.closed_at is not None:
         when = moment(row.closed_at, now, language, t)
         return DueView("closed", t.gettext("Closed %(when)s") % {"when": when}, "")

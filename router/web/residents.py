@@ -26,7 +26,7 @@ from router.errors import (
 from router.models import ContactAddress, Inquiry, ReplyState
 from router.web import limits, phrases
 from router.web.auth import hall_of
-from router.web.desk import ShownMessage, shown
+from router.web.messages import ShownMessage, shown
 from router.web.render import (
     LANGUAGES,
     accepted_language,

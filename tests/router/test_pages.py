@@ -16,7 +16,7 @@ from router.access import Actor
 from router.blobs import put_blob
 from router.models import Event, Inquiry, Message, Role, StoredAttachment
 from router.web import assets, phrases, render
-from router.web.desk import match_departments
+from router.web.listing import match_departments
 from router.web.render import LANGUAGES, LOCALE, accepted_language, catalogue
 from router.web.residents import opening_words
 from tests.router.web_house import MONDAY, REPOSITORY, house
