@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class FakeChannel:
     """`Channel` that keeps what is sent, and brings in what a test hands it.
 
-    A message is taken once: sent again under its Message-ID it gets the first receipt, as a provider
-    with an idempotency key would do.
+    A message is taken once: sent again under its Message-ID it gets the first receipt, as from a
+    provider with idempotency keys.
     """
 
     def __init__(self, name: str = "fake", receive: Receive | None = None) -> None:

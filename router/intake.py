@@ -85,8 +85,7 @@ def process(
 ) -> list[Taken]:
     """Take prepared arrivals in; one that is no longer `new` is passed over. All or nothing."""
     waiting = _still_new(session, batch)
-    todo = [item for item in batch if item.arrival_id in waiting]
-    seen = _known_messages(session, todo)
+    todo, seen = _recognise(session, [item for item in batch if item.arrival_id in waiting])
     taken: list[Taken] = []
     fresh: list[tuple[Prepared, int | None]] = []
     later: list[Prepared] = []
@@ -95,11 +94,9 @@ def process(
         key = (item.incoming.channel, item.incoming.external_id)
         if key in keys:
             later.append(item)
-        elif key in seen and item.received_at - seen[key].at <= DUPLICATE_WINDOW:
+        elif key in seen:
             taken.append(_add_addressees(session, item, seen[key], now))
         else:
-            if key in seen:
-                item = _as_new(item)
             keys.add(key)
             inquiry, hint = _find_thread(session, item, head)
             if inquiry is not None:
@@ -121,6 +118,23 @@ def _still_new(session: Session, batch: Sequence[Prepared]) -> set[int]:
         )
     )
     return set(rows.scalars())
+
+
+def _recognise(
+    session: Session, batch: Sequence[Prepared]
+) -> tuple[list[Prepared], dict[tuple[str, str], _Known]]:
+    """The batch, and what of it is here already; what came long ago counts as a new message."""
+    seen = _known_messages(session, batch)
+    late = {
+        item.arrival_id
+        for item in batch
+        for known in [seen.get((item.incoming.channel, item.incoming.external_id))]
+        if known is not None and item.received_at - known.at > DUPLICATE_WINDOW
+    }
+    if not late:
+        return list(batch), seen
+    renewed = [_as_new(item) if item.arrival_id in late else item for item in batch]
+    return renewed, seen | _known_messages(session, renewed)
 
 
 def _known_messages(session: Session, batch: Sequence[Prepared]) -> dict[tuple[str, str], _Known]:

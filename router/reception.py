@@ -80,6 +80,7 @@ class Reception:
         self._waiting: deque[int] = deque()
         self._known: set[int] = set()
         self._held: dict[int, Work] = {}
+        self._alone: set[int] = set()
         self._wake = asyncio.Event()
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -163,10 +164,17 @@ class Reception:
             self._wake.clear()
             while self._waiting:
                 await self._slots.acquire()
-                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-                task = asyncio.create_task(self._handle(batch))
+                task = asyncio.create_task(self._handle(self._next_batch()))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+
+    def _next_batch(self) -> list[int]:
+        batch = [self._waiting.popleft()]
+        while self._waiting and len(batch) < BATCH:
+            if batch[0] in self._alone or self._waiting[0] in self._alone:
+                break
+            batch.append(self._waiting.popleft())
+        return batch
 
     async def _handle(self, numbers: Sequence[int]) -> None:
         try:
@@ -174,20 +182,23 @@ class Reception:
         except Exception:
             log.exception("reception.batch_failed", arrivals=len(numbers))
             await asyncio.sleep(PAUSE)
+            # One of them may be to blame: it shall hold up none of the others.
+            self._alone.update(numbers)
             self._waiting.extend(numbers)
             self._wake.set()
         else:
             self._known.difference_update(numbers)
+            self._alone.difference_update(numbers)
         finally:
             self._slots.release()
 
     async def _process(self, numbers: Sequence[int]) -> None:
         missing = [n for n in numbers if n not in self._held]
         loaded = await asyncio.to_thread(self._load, missing) if missing else {}
-        work = [w for n in numbers if (w := self._held.get(n) or loaded.get(n)) is not None]
-        if not work:
-            return
-        results = await self._workshop.prepare(work)
+        found = [w for n in numbers if (w := self._held.get(n) or loaded.get(n)) is not None]
+        work = [item for item in found if isinstance(item, Work)]
+        results = await self._workshop.prepare(work) if work else []
+        results += [item for item in found if isinstance(item, Unreadable)]
         prepared = [result for result in results if isinstance(result, Prepared)]
         for result in results:
             if isinstance(result, Unreadable):
@@ -255,12 +266,17 @@ class Reception:
             raise StoreUnavailableError("The first submission is still being taken in; try again.")
         return FormReceipt(inquiry.ref, inquiry.due_at, inquiry.department, inquiry.id or 0, True)
 
-    def _load(self, numbers: Sequence[int]) -> dict[int, Work]:
-        works: dict[int, Work] = {}
+    def _load(self, numbers: Sequence[int]) -> dict[int, Work | Unreadable]:
+        works: dict[int, Work | Unreadable] = {}
         with self._db.read() as session:
             for number in numbers:
                 arrival = session.get(Arrival, number)
                 if arrival is None or arrival.state is not ArrivalState.NEW:
+                    continue
+                try:
+                    raw = journal.raw_of(arrival, self._desk.blobs)
+                except FileNotFoundError:
+                    works[number] = Unreadable(number, "its content is missing from the store")
                     continue
                 works[number] = Work(
                     number,
@@ -268,7 +284,7 @@ class Reception:
                     arrival.external_id,
                     arrival.received_at,
                     arrival.envelope,
-                    journal.raw_of(arrival, self._desk.blobs),
+                    raw,
                 )
         return works
 

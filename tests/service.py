@@ -63,6 +63,16 @@ def wait_until(
         time.sleep(pause)
 
 
+async def soon(look: Callable[[], object], what: str = "it", patience: float = PATIENCE) -> None:
+    """`wait_until` for tests that run in the loop they wait for."""
+    try:
+        async with asyncio.timeout(patience):
+            while not look():  # noqa: ASYNC110 - what is looked at has no event of its own
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        raise AssertionError(f"{what} did not happen within {patience:g} s") from None
+
+
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on right now."""
     with socket.socket() as probe:
@@ -475,7 +485,9 @@ class Desk:
         state: dict[str, Any] = answer.json()
         return state
 
-    def until(self, ref: str, look: Callable[[dict[str, Any]], object], what: str) -> dict[str, Any]:
+    def until(
+        self, ref: str, look: Callable[[dict[str, Any]], object], what: str
+    ) -> dict[str, Any]:
         """Wait until an inquiry looks like that."""
         return wait_until(
             lambda: detail if look(detail := self.read(ref)) else None, what, pause=0.02

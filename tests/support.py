@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
@@ -24,7 +24,7 @@ class SunkMail:
 
 
 class SmtpSink:
-    """A real SMTP server on 127.0.0.1, on a free port unless one is given, as an async context manager.
+    """A real SMTP server on 127.0.0.1 as an async context manager; on a free port unless given one.
 
     Stages are `CONNECT`, `EHLO`, `AUTH`, `MAIL`, `RCPT`, `DATA` (the command) and `CONTENT` (the
     answer to the lone dot).
@@ -54,12 +54,14 @@ class SmtpSink:
         self._server: asyncio.Server | None = None
 
     def fail(self, stage: str, reply: str, times: int = 1) -> None:
-        """Answer the next `times` of this stage with `reply`, e.g. `fail("RCPT", "450 4.2.0 Later")`."""
+        """Answer the next `times` of this stage with `reply`: `fail("RCPT", "450 4.2.0 Later")`."""
         self._replies.setdefault(stage, []).extend([reply] * times)
 
     def drop(self, stage: str, times: int = 1) -> None:
-        """Cut the connection at this stage, unanswered. At `CONTENT` the mail has been kept; at `ANSWER`
-        it is cut right after the 250."""
+        """Cut the connection at this stage, unanswered.
+
+        At `CONTENT` the mail has been kept; at `ANSWER` it is cut right after the 250.
+        """
         self._drops[stage] += times
 
     def hold(self, stage: str) -> asyncio.Event:
@@ -122,7 +124,7 @@ class SmtpSink:
 
 
 class _Hooks:
-    async def handle_DATA(self, smtp: _SinkSession, session: Any, envelope: Any) -> str:
+    async def handle_DATA(self, smtp: _SinkSession, session: Any, envelope: Any) -> str:  # noqa: N802
         return await smtp.take()
 
 
@@ -143,9 +145,10 @@ class _SinkSession(SMTP):
     def cut(self) -> None:
         # After a failed TLS handshake the library tells nobody that the connection is lost.
         for transport in (self.transport, self._original_transport):
-            if isinstance(transport, asyncio.WriteTransport):
-                transport.abort()
-        if self._original_transport is not None:
+            if transport is not None:
+                cast("asyncio.WriteTransport", transport).abort()
+        if self._original_transport is not None and self._handler_coroutine is not None:
+            self._handler_coroutine.cancel()
             self.forget()
 
     def forget(self) -> None:
@@ -185,19 +188,19 @@ class _SinkSession(SMTP):
             assert self.transport is not None
             self.transport.close()
 
-    async def smtp_EHLO(self, hostname: str) -> None:
+    async def smtp_EHLO(self, hostname: str) -> None:  # noqa: N802
         await self._staged("EHLO", hostname)
 
-    async def smtp_AUTH(self, arg: str) -> None:
+    async def smtp_AUTH(self, arg: str) -> None:  # noqa: N802
         await self._staged("AUTH", arg)
 
-    async def smtp_MAIL(self, arg: str | None) -> None:
+    async def smtp_MAIL(self, arg: str | None) -> None:  # noqa: N802
         await self._staged("MAIL", arg)
 
-    async def smtp_RCPT(self, arg: str | None) -> None:
+    async def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802
         await self._staged("RCPT", arg)
 
-    async def smtp_DATA(self, arg: str) -> None:
+    async def smtp_DATA(self, arg: str) -> None:  # noqa: N802
         await self._staged("DATA", arg)
 
     async def take(self) -> str:

@@ -68,7 +68,7 @@ class OwnAddresses:
         return RecipientVerdict.UNKNOWN
 
     def base(self, recipient: str) -> str:
-        """The recipient in lower case without `+detail`, unless the detail is part of an own address."""
+        """The recipient in lower case without `+detail`, unless it is part of an own address."""
         address = normalise(recipient)
         return address if address in self.addresses else self._split(address)[0]
 
@@ -79,7 +79,7 @@ class OwnAddresses:
         )
 
     def token(self, recipient: str) -> str:
-        """The thread token in `svar+TOKEN@…` or `retur+TOKEN@…` of our domains, unverified, else empty."""
+        """The unverified token in `svar+TOKEN@…` or `retur+TOKEN@…` of our domains, or empty."""
         local, _, domain = recipient.strip().lower().rpartition("@")
         name, plus, token = local.partition("+")
         ours = domain in self.domains and name in (self.reply_local, self.return_local)

@@ -12,7 +12,8 @@ import unicodedata
 _LABELS = {
     "utf-8": "utf-8 utf8 unicode-1-1-utf-8 utf-8-mac utf8mb4 unicode x-utf-8 utf-8n",
     "cp1252": (
-        "iso-8859-1 iso8859-1 iso88591 8859-1 latin1 latin-1 l1 cp819 ibm819 iso-ir-100 windows-1252"
+        "iso-8859-1 iso8859-1 iso88591 8859-1 latin1 latin-1 l1 cp819 ibm819 iso-ir-100"
+        " windows-1252"
         " windows1252 cp1252 cp-1252 1252 x-ansi ansi iso-8859-1-windows-3.1-latin-1"
         " iso-8859-1:1987"
     ),
@@ -47,7 +48,7 @@ _LABELS = {
     "cp866": "cp866 ibm866",
     "mac_roman": "macintosh mac x-mac-roman mac-roman macroman x-macintosh",
     "mac_cyrillic": "x-mac-cyrillic",
-    "gb18030": "gb18030 gb2312 gbk cp936 x-gbk gb-2312 gb2312-80 euc-cn chinese csgb2312 windows-936",
+    "gb18030": "gb18030 gb2312 gbk cp936 x-gbk gb-2312 gb2312-80 euc-cn chinese csgb2312",
     "hz": "hz-gb-2312 hz",
     "cp950": "big5 cp950 x-x-big5 csbig5 windows-950",
     "big5hkscs": "big5-hkscs big5hkscs",
@@ -100,7 +101,7 @@ _SPACES = re.compile("[\t\n\r\u2028\u2029]+")
 
 
 def codec_of(label: str) -> str:
-    """The codec for a charset label from outside; empty when unknown or plain ASCII: then we guess."""
+    """The codec for a label from outside; empty when unknown or plain ASCII: then we guess."""
     label = label.strip(" \t\r\n\"';").lower().partition("*")[0].replace("_", "-")
     return _CODECS.get(label, "")
 
@@ -148,7 +149,7 @@ def strip_controls(data: bytes, label: str = "") -> bytes:
 
 def clean(text: str) -> str:
     """NFC, newlines as LF, no control characters, no lone surrogates; for text of several lines."""
-    if "\r" in text or not text.isascii():
+    if "\r" in text or "\u2028" in text or "\u2029" in text:
         text = _BREAKS.sub("\n", text)
     text = _DROPPED.sub("", text)
     return text if text.isascii() else unicodedata.normalize("NFC", text)

@@ -27,7 +27,8 @@ _REFERENCES = 20
 _LINE = 76
 
 _UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff\ufffe\uffff]"
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+    "\ufeff\ud800-\udfff\ufffe\uffff]"
 )
 _BREAKS = re.compile("[\t\n\r\x0b\x0c\x85\u2028\u2029]+")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
@@ -45,8 +46,8 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 def compose(outgoing: Outgoing, hostname: str) -> bytes:
     """The mail as bytes with CRLF newlines, 7-bit throughout.
 
-    `hostname` names us in a Message-ID made up when the given one is unusable. Raises `RejectedError`
-    when an address cannot be written (RFC 6531 addresses need an extension that few relays have).
+    `hostname` names us in a Message-ID made up when the given one is unusable. Raises
+    `RejectedError` when an address cannot be written (RFC 6531 needs what few relays have).
     """
     message_id = _one_id(outgoing.message_id) or _made_up_id(outgoing, hostname)
     lines = [
@@ -129,7 +130,7 @@ def _subject(subject: str) -> str:
 
 
 def _fold(name: str, value: str, ending: str = "", *, encode: bool = False) -> str:
-    """A field folded at spaces to lines of at most 78 characters (RFC 5322 §2.1.1), encoded when need be."""
+    """A field folded at spaces to lines of 78 characters (RFC 5322 §2.1.1), encoded if need be."""
     if (
         encode
         or not value.isascii()
@@ -152,7 +153,7 @@ def _fold(name: str, value: str, ending: str = "", *, encode: bool = False) -> s
 
 
 def _encoded_words(text: str, taken: int) -> list[str]:
-    """`text` as encoded words of at most 75 characters (RFC 2047 §2), never split inside a character."""
+    """`text` as encoded words of at most 75 characters (RFC 2047 §2), no character split."""
     data = text.encode("utf-8")
     q = sum(1 if b in _Q_SAFE or b == 32 else 3 for b in data) <= len(data) * 4 // 3 + 8
     words: list[str] = []
@@ -205,7 +206,8 @@ def _one_id(value: str) -> str:
 
 
 def _made_up_id(outgoing: Outgoing, hostname: str) -> str:
-    seed = f"{outgoing.message_id}\n{outgoing.created_at.isoformat()}\n{outgoing.to.value}\n{outgoing.text}"
+    created = outgoing.created_at.astimezone(UTC).isoformat()
+    seed = "\n".join((outgoing.message_id, created, outgoing.to.value, outgoing.text))
     host = re.sub(r"[^A-Za-z0-9.-]", "", hostname) or "localhost"
     return f"<{hashlib.sha256(seed.encode('utf-8', 'replace')).hexdigest()[:32]}@{host}>"
 
@@ -223,13 +225,14 @@ def _text_part(text: str) -> bytes:
         text = unicodedata.normalize("NFC", text)
     text = text.rstrip("\n") + "\n"
     if text.isascii() and not _needs_encoding(text):
-        head = 'Content-Type: text/plain; charset="us-ascii"\r\nContent-Transfer-Encoding: 7bit\r\n\r\n'
-        return head.encode("ascii") + text.replace("\n", "\r\n").encode("ascii")
+        return _TEXT_HEAD % (b"us-ascii", b"7bit") + text.replace("\n", "\r\n").encode("ascii")
     encoded = binascii.b2a_qp(text.encode("utf-8"), istext=True)
     # «From » at the start of a line is changed by some mail stores.
     encoded = (b"\n" + encoded).replace(b"\nFrom ", b"\n=46rom ")[1:]
-    head = 'Content-Type: text/plain; charset="utf-8"\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n'
-    return head.encode("ascii") + encoded.replace(b"\n", b"\r\n")
+    return _TEXT_HEAD % (b"utf-8", b"quoted-printable") + encoded.replace(b"\n", b"\r\n")
+
+
+_TEXT_HEAD = b'Content-Type: text/plain; charset="%s"\r\nContent-Transfer-Encoding: %s\r\n\r\n'
 
 
 def _needs_encoding(text: str) -> bool:
@@ -246,7 +249,7 @@ def _attachment_part(attachment: Attachment) -> bytes:
     content = attachment.content
     as_is = False
     if content_type.startswith("message/"):
-        # RFC 2046 §5.2.1: a message inside must not be encoded; one that would need it goes as a file.
+        # RFC 2046 §5.2.1: a message inside must not be encoded; where it must, it goes as a file.
         as_is = _is_7bit(content)
         content_type = content_type if as_is else "application/octet-stream"
     disposition = "inline" if attachment.inline else "attachment"
@@ -276,7 +279,7 @@ def _base64_lines(content: bytes) -> bytes:
 
 
 def _name_parameter(name: str) -> str:
-    """`name` of the content type, for readers that do not know RFC 2231; encoded words are what they know."""
+    """`name` of the content type, in encoded words for readers that do not know RFC 2231."""
     if name.isascii() and "=?" not in name:
         return re.sub(r'["\\]', "_", name)
     return "\r\n ".join(_encoded_words(name, 8))

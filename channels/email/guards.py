@@ -33,17 +33,20 @@ _SILENT_LOCAL = re.compile(
     r"|(?:[a-z0-9.]+[-_.])?(?:no|not|do[-_.]?not|ikke)[-_.]?(?:reply|svar)(?:[-_.+].*)?"
     r"|bounces?(?:[-_+.=].*)?|.*-bounces?(?:[-_+.=].*)?|owner-.*|.*-(?:request|owner))"
 )
-# With a colon or alone: «Autosvar på telefonen virker ikke» and «Fraværsmelding 3B» are from people.
+# With a colon or alone: «Autosvar på telefonen virker ikke» and «Fravær i 3B» are from people.
 _AUTO_SUBJECT = re.compile(
-    r"(?:automatisk svar|automatiskt svar|autosvar|auto-svar|frånvaromeddelande|fraværsassistent"
-    r"|automatic reply|auto[- ]?reply|auto ?response|auto|out of (?:the )?office(?: reply)?|vacation reply"
-    r"|ikke på kontoret|ikkje på kontoret|automatische antwort|réponse automatique)\s*(?::|\Z)",
+    r"(?:automatiske? svar|automatiskt svar|autosvar|auto-svar|frånvaromeddelande"
+    r"|fraværsassistent|automatic reply|auto[- ]?reply|auto ?response|auto"
+    r"|out of (?:the )?office(?: reply)?|vacation reply|ikke på kontoret|ikkje på kontoret"
+    r"|automatische antwort|réponse automatique)"
+    r"\s*(?::|\Z)",
     re.IGNORECASE,
 )
 _BOUNCE_SUBJECT = re.compile(
     r"undeliver|delivery (?:status notification|failure|has failed|failed|problem)|returned mail"
-    r"|mail delivery (?:failed|system|failure|subsystem)|failure notice|non[- ]?delivery|could not be delivered"
-    r"|kan ikke leveres|kunne ikke leveres|ikke levert|ikkje levert|kunne ikkje leverast|ikke leverbar"
+    r"|mail delivery (?:failed|system|failure|subsystem)|failure notice|non[- ]?delivery"
+    r"|could not be delivered|kan ikke leveres|kunne ikke leveres|ikke levert|ikkje levert"
+    r"|kunne ikkje leverast|ikke leverbar"
     r"|uleverbar|ulevert|feil ved levering|kan inte levereras|kunne ikke afleveres|unzustellbar"
     r"|rejected|mail system error|warning: (?:message|could not)|delayed",
     re.IGNORECASE,

@@ -1,4 +1,4 @@
-"""Header fields of a mail, read tolerantly: unfolding, encoded words, parameters, addresses, ids, dates.
+"""Header fields of a mail, read tolerantly: folding, encoded words, parameters, addresses, dates.
 
 The standard library's parsers raise on, or take quadratic time over, headers that anyone can send;
 everything here is linear and takes any bytes.
@@ -27,7 +27,7 @@ _MAX_IDS = 200
 
 
 class Headers:
-    """The fields of one header block, in order. Names are lower case; values stay bytes until asked for."""
+    """The fields of one header block, in order. Names in lower case, values as bytes."""
 
     __slots__ = ("_first", "defects", "fields", "hint")
 
@@ -62,7 +62,7 @@ class Headers:
         return decode_words(value, self.hint) if value else ""
 
     def token(self, name: bytes) -> str:
-        """The first field of that name, ASCII lower case without comments: for fields of fixed words."""
+        """The first field of that name in lower case, no comments: for fields of fixed words."""
         if name not in self._first:
             return ""
         value = self.raw(name).decode("ascii", "replace").partition("(")[0]
@@ -120,7 +120,7 @@ def read_headers(data: bytes, start: int, end: int) -> tuple[Headers, int]:
 
 
 def decode_words(value: bytes, hint: str = "") -> str:
-    """A header value as one clean line of text, with encoded words (RFC 2047) decoded, broken ones too."""
+    """A header value as one clean line, encoded words (RFC 2047) decoded, broken ones too."""
     text = _raw_text(value, hint)
     return clean_line(_decode_words(text) if "=?" in text else text)
 
@@ -176,7 +176,7 @@ def _decode_words(text: str) -> str:
 
 
 def _word_at(text: str, start: int, closed: bool) -> tuple[str, str, str, int, bool] | None:
-    """Charset, encoding, content and end of the encoded word at `start`; None when it is not one."""
+    """Charset, encoding, content and end of the encoded word at `start`, if it is one."""
     first = text.find("?", start + 2, start + 80)
     if first < 0 or text[first + 2 : first + 3] != "?" or text[first + 1] not in "bBqQ":
         return None
@@ -255,9 +255,9 @@ _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
 
 def parameters(value: bytes, hint: str = "") -> tuple[str, dict[str, str]]:
-    """The leading word of a structured field, lower case, and its parameters (RFC 2045, 2231), decoded.
+    """The leading word of a field, lower case, and its parameters (RFC 2045, 2231), decoded.
 
-    Sections may be missing or out of order; encoded words inside quotes are decoded though forbidden.
+    Sections may be missing or out of order; encoded words in quotes are decoded though forbidden.
     """
     head, _, _ = value.partition(b";")
     word = clean_line(head.partition(b"(")[0].decode("ascii", "replace")).lower()
@@ -318,41 +318,41 @@ _PHRASE_LIMIT = 300
 
 
 def parse_addresses(value: bytes, hint: str = "") -> list[tuple[str, str]]:
-    """(display name, address) pairs (RFC 5322 §3.4); groups are flattened, what is no address is left out.
+    """(display name, address) pairs (RFC 5322 §3.4); groups are flattened, the rest is left out.
 
-    Structure is read before encoded words are decoded, so that a decoded name cannot pose as an address.
+    Structure is read before encoded words are decoded: a decoded name cannot pose as an address.
     """
     found: list[tuple[str, str]] = []
     words: list[str] = []
     comment: list[str] = []
     angle = ""
     depth = 0
-    for token in [*_ADDRESS_TOKEN.findall(_raw_text(value, hint)), ","]:
-        if depth and token != ",":
-            depth += {"(": 1, ")": -1}.get(token, 0)
+    for piece in [*_ADDRESS_TOKEN.findall(_raw_text(value, hint)), ","]:
+        if depth and piece != ",":
+            depth += {"(": 1, ")": -1}.get(piece, 0)
             if depth:
-                comment.append(token)
-        elif token == "(":
+                comment.append(piece)
+        elif piece == "(":
             depth = 1
-        elif token in (",", ";"):
+        elif piece in (",", ";"):
             pair = _mailbox("".join(words), angle, "".join(comment))
             if pair:
                 found.append(pair)
                 if len(found) >= _MAX_ADDRESSES:
                     break
-            if pair or token == ";" or sum(map(len, words)) > _PHRASE_LIMIT:
+            if pair or piece == ";" or sum(map(len, words)) > _PHRASE_LIMIT:
                 words.clear()
             elif words:
                 words.append(", ")  # «Nordmann, Kari <…>» without quotes
             comment.clear()
             angle, depth = "", 0
-        elif token == ":" and not angle:
+        elif piece == ":" and not angle:
             if not any("@" in word for word in words[-3:]):
                 words.clear()  # name of a group
-        elif token.startswith("<"):
-            angle = angle or token.strip("<>").strip().removeprefix("mailto:").rpartition(":")[2]
+        elif piece.startswith("<"):
+            angle = angle or piece.strip("<>").strip().removeprefix("mailto:").rpartition(":")[2]
         elif not angle:
-            words.append(token)
+            words.append(piece)
     return found
 
 
@@ -392,7 +392,7 @@ _ID = re.compile(r"<[^<>\s]{1,996}>")
 
 
 def message_ids(value: bytes) -> tuple[str, ...]:
-    """The Message-IDs in a field, with angle brackets and in order; those without brackets get them."""
+    """The Message-IDs in a field, in order and with angle brackets, given to those without."""
     text = clean_line(value.decode("utf-8", "replace").replace("\ufffd", ""))
     ids = _ID.findall(text)[:_MAX_IDS]
     if not ids and "@" in text:
@@ -401,7 +401,8 @@ def message_ids(value: bytes) -> tuple[str, ...]:
 
 
 _DATE = re.compile(
-    r"(\d{1,2})[ .\-/]+([a-z]{3})[a-z]*[ .,\-/]+(\d{2,4})[ ,]+(?:kl\.? *)?(\d{1,2})[:.](\d{2})(?:[:.](\d{2}))?"
+    r"(\d{1,2})[ .\-/]+([a-z]{3})[a-z]*[ .,\-/]+(\d{2,4})[ ,]+"
+    r"(?:kl\.? *)?(\d{1,2})[:.](\d{2})(?:[:.](\d{2}))?"
     r"(?:[.,]\d+)? *([ap]m)? *([+-]\d{4}|[a-z]{1,5})?",
     re.IGNORECASE,
 )
@@ -450,14 +451,14 @@ def parse_date(value: bytes) -> datetime | None:
             if half:
                 hours = hours % 12 + (12 if half.lower() == "pm" else 0)
             when = datetime(
-                years, _MONTHS[month.lower()], int(day), hours, int(minute), min(int(second or 0), 59),
+                years, _MONTHS[month.lower()], int(day),
+                hours, int(minute), min(int(second or 0), 59),
                 tzinfo=timezone(_offset(zone)),
             )  # fmt: skip
         elif match := _ISO_DATE.search(text):
-            numbers = [int(group or 0) for group in match.groups()[:6]]
-            numbers[5] = min(numbers[5], 59)
-            zone = (match[7] or "").replace(":", "")
-            when = datetime(*numbers[:6], tzinfo=timezone(_offset(zone)))  # type: ignore[arg-type,misc]
+            years, months, day_, hours, minutes, seconds = (int(g or 0) for g in match.groups()[:6])
+            zone = timezone(_offset((match[7] or "").replace(":", "")))
+            when = datetime(years, months, day_, hours, minutes, min(seconds, 59), tzinfo=zone)
         else:
             return None
         return when.astimezone(UTC)

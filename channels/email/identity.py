@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _AUTHORED = frozenset((b"from", b"to", b"cc", b"subject", b"date", b"message-id"))
 _HEADER_LIMIT = 256 * 1024
+_ENDING = 1024
 _FIRST_LETTERS = frozenset(bytes([letter]) for letter in b"FfTtCcSsDdMm")
 _FOLD = frozenset((b" ", b"\t"))
 
@@ -57,6 +58,7 @@ def _digest(raw: bytes) -> hashlib._Hash:
     lines = sorted(b" ".join(b" ".join(field).split()) for field in fields)
     digest = hashlib.sha256(b"\n".join(lines))
     # RFC 6376 §3.4.3: trailing empty lines come and go.
-    end = max(len(raw.rstrip(b"\r\n")), head)
+    ending = raw[-_ENDING:]
+    end = max(len(raw) - len(ending) + len(ending.rstrip(b"\r\n")), head)
     digest.update(memoryview(raw)[head:end])
     return digest

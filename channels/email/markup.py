@@ -26,8 +26,8 @@ _SKIPPED = frozenset({
     "select",
 })  # fmt: skip
 _BLOCKS = frozenset({
-    "address", "article", "aside", "blockquote", "body", "center", "dd", "details", "div", "dl", "dt",
-    "fieldset", "figcaption", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6",
+    "address", "article", "aside", "blockquote", "body", "center", "dd", "details", "div", "dl",
+    "dt", "fieldset", "figcaption", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6",
     "header", "hr", "html", "li", "main", "nav", "ol", "p", "pre", "section", "summary", "table",
     "tbody", "tfoot", "thead", "tr", "ul",
 })  # fmt: skip
@@ -94,7 +94,7 @@ def _cleaner(images: bool) -> Any:
 
 
 def _too_deep(html: str) -> bool:
-    if html.count("<") <= _NESTING_LIMIT:
+    if html.count("<") - html.count("</") <= _NESTING_LIMIT:
         return False
     depth = 0
     for closing, name in _TAG.findall(html):

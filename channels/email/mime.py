@@ -157,7 +157,7 @@ def _read_children(part: Part, depth: int, structure: Structure) -> None:
 
 
 def _split(data: bytes, start: int, end: int, boundary: bytes) -> list[tuple[int, int]]:
-    """Where the parts between the boundary lines lie (RFC 2046 §5.1.1). A missing end is forgiven."""
+    """Where the parts between the boundaries lie (RFC 2046 §5.1.1); a missing end is forgiven."""
     slices: list[tuple[int, int]] = []
     mark = b"--" + boundary
     opened = -1

@@ -105,6 +105,7 @@ def _parse(raw: bytes, envelope: Envelope, own: OwnAddresses) -> Incoming:
     )
     if not text and delivery_status:
         text = clean(decode(delivery_status))
+    text = text or _text_of_attached_message(body.files)
     reply_to = _sender(headers.addresses(b"reply-to")[:1], "")
     return Incoming(
         channel="email",
@@ -166,6 +167,7 @@ def _gather(part: Part, body: _Body, *, is_root: bool = False) -> None:
         body.files.append(part)
 
 
+_MESSAGES = frozenset(("message/rfc822", "message/global"))
 _HTML = frozenset(("text/html", "text/xhtml"))
 _READABLE = _HTML | {
     "text/plain",
@@ -241,8 +243,7 @@ def _html(body: _Body, defects: list[str]) -> str:
                 defects.append("HTML not shown")
             pieces.append(clean(piece))
         if not block.html:
-            for part in block.plain:
-                pieces.append(_as_html(_plain(part, [], [])))
+            pieces.extend(_as_html(_plain(part, [], [])) for part in block.plain)
     return "\n".join(filter(None, pieces))
 
 
@@ -251,11 +252,21 @@ def _as_html(text: str) -> str:
     return "<p>" + escaped.replace("\n", "<br>") + "</p>"
 
 
+def _text_of_attached_message(files: list[Part]) -> str:
+    """A mail that is nothing but a forwarded message says what that message says."""
+    for part in files:
+        if part.content_type in _MESSAGES:
+            inner = _Body()
+            _gather(read_structure(part.body()).root, inner, is_root=True)
+            return _text(inner, [], [])
+    return ""
+
+
 def _attachment(part: Part, number: int) -> Attachment:
     content = part.body()
     content_type = part.content_type
     name = part.filename
-    if content_type in ("message/rfc822", "message/global"):
+    if content_type in _MESSAGES:
         inner = read_structure(content[:_RESCUE_LIMIT]).root.headers if not name else None
         name = name or (
             inner.text(b"subject")[:100].replace("/", "-") + ".eml"

@@ -1,7 +1,7 @@
-"""Where the new text of a mail ends and the quoted history begins. For the view only: nothing is deleted.
+"""Where the new text of a mail ends and the quoted history begins. For the view only.
 
-Line-based and linear; for bokmål, nynorsk, Danish, Swedish and English, and what Outlook, Apple Mail,
-Gmail, Thunderbird and phones put between.
+Nothing is deleted. Line-based and linear; for bokmål, nynorsk, Danish, Swedish and English, and
+what Outlook, Apple Mail, Gmail, Thunderbird and phones put between.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ _MAX_LINE = 300
 
 _SEPARATOR = re.compile(
     r"\s*[-_*=]{2,}\s*"
-    r"(?:opprinnelig(?:e)? (?:melding|e-post)|opphavle[gj] melding|opprinneleg melding|original ?message"
-    r"|oprindelig (?:meddelelse|besked)|ursprungligt meddelande|originalmeddelande|reply message|svarmelding"
+    r"(?:opprinnelige? (?:melding|e-post)|opphavle[gj] melding|opprinneleg melding"
+    r"|original ?message|oprindelig (?:meddelelse|besked)|ursprungligt meddelande"
+    r"|originalmeddelande|reply message"
     r"|(?:videresendt|vidaresend|vidaresendt) (?:melding|e-post)|videresendt (?:meddelelse|besked)"
     r"|vidarebefordrat (?:meddelande|mejl)|forwarded message|forwarded by .{1,80})"
     r"\s*[-_*=]{2,}\s*",
@@ -27,13 +28,15 @@ _BEGIN_FORWARDED = re.compile(
 )
 _VERB = re.compile(r"\b(?:skrev|skreiv|skrive|skriver|wrote|writes|schrieb)\b", re.IGNORECASE)
 _FIRST_PERSON = re.compile(
-    r"\b(?:skrev|skreiv|skriver|wrote)\s+(?:jeg|eg|vi|me|jag|I|we|du|dere|de|dykk|dokker|you|han|hun|ho|they)\b"
+    r"\b(?:skrev|skreiv|skriver|wrote)\s+"
+    r"(?:jeg|eg|vi|me|jag|I|we|du|dere|de|dykk|dokker|you|han|hun|ho|they)\b"
     r"|\b(?:jeg|eg|vi|jag|I|we|du|dere|you|they|som)\s+(?:skrev|skreiv|skriver|wrote)\b",
     re.IGNORECASE,
 )
 _OPENING = re.compile(
     r"\s*(?:den|på|on|am|d\.)?\s*(?:\w{2,9}[.,]{0,2}\s+){0,2}(?:den\s+)?\d{1,4}[./\-\s]"
-    r"|\s*(?:den|på|on)\s+\w{2,9}[.,]{0,2}\s+(?:\w{2,9}\.?\s+)?\d{1,4}\b|.{1,100}\b(?:skrev|skreiv)\b",
+    r"|\s*(?:den|på|on)\s+\w{2,9}[.,]{0,2}\s+(?:\w{2,9}\.?\s+)?\d{1,4}\b"
+    r"|.{1,100}\b(?:skrev|skreiv)\b",
     re.IGNORECASE,
 )
 _WHEN = re.compile(r"\d{1,2}[:.]\d{2}\b")
@@ -44,7 +47,8 @@ _DATED = re.compile(
     re.IGNORECASE,
 )
 _OLD_GMAIL = re.compile(
-    r"\s*\d{4}-\d{2}-\d{2} \d{1,2}:\d{2}(?: (?:GMT|UTC)[+-]\d{1,2}(?::\d{2})?)? .{1,150}<[^<>\s]+@[^<>\s]+>:\s*"
+    r"\s*\d{4}-\d{2}-\d{2} \d{1,2}:\d{2}(?: (?:GMT|UTC)[+-]\d{1,2}(?::\d{2})?)? "
+    r".{1,150}<[^<>\s]+@[^<>\s]+>:\s*"
 )
 
 _FIELD = re.compile(
@@ -66,18 +70,18 @@ _RULE_LINE = re.compile(r"\s*[_\-—–]{5,}\s*")
 _PHONE_SIGNATURE = re.compile(
     r"\s*(?:sendt (?:fra|frå|via)|sende frå|sent (?:from|via)|skickat från|skickades från|envoyé de"
     r"|hent outlook|last ned outlook|få outlook|hämta outlook|get outlook|skaff outlook)"
-    r"\s(?:.{0,30}\b(?:iphone|ipad|ipod|android|samsung|galaxy|huawei|nokia|sony|xperia|mobil\w*|telefon\w*"
-    r"|smarttelefon\w*|smartphone|nettbrett\w*|phone|tablet|outlook|yahoo\w*|mail|gmail|e-post|proton\w*|blackberry"
-    r"|windows|ios|mac|oneplus|pixel|xiaomi|redmi|motorola)\b.{0,150})",
+    r"\s.{0,30}\b(?:iphone|ipad|ipod|android|samsung|galaxy|huawei|nokia|sony|xperia|mobil\w*"
+    r"|telefon\w*|smarttelefon\w*|smartphone|nettbrett\w*|phone|tablet|outlook|yahoo\w*|mail|gmail"
+    r"|e-post|proton\w*|blackberry|windows|ios|mac|oneplus|pixel|xiaomi|redmi|motorola)\b.{0,150}",
     re.IGNORECASE,
 )
 _BARE_LINK = re.compile(r"\s*<?https?://\S{1,200}>?\s*")
 
 
 def fold(text: str) -> tuple[str, str]:
-    """(new text, quoted history). Every line of `text` is in one of the two; the history may be empty.
+    """(new text, quoted history). Every line of `text` is in one of the two.
 
-    When nothing new would be left to see, all of it is the new text.
+    The history may be empty: when nothing new would be left to see, all of it is the new text.
     """
     lines = text.split("\n")
     begin = _history_begin(lines)
@@ -85,13 +89,12 @@ def fold(text: str) -> tuple[str, str]:
     if after is None:  # answered between the quoted lines: folding would hide the answers
         begin = _trailing_quote(lines)
         visible, history, after = lines[:begin], lines[begin:], []
-    if not any(line.strip() for line in (*visible, *after)):
+    signature = len(visible) if after else _signature_begin(visible)
+    history = visible[signature:] + history
+    visible = visible[:signature] + after
+    if not any(line.strip() for line in visible):
         return text, ""
-    signature = _signature_begin(visible) if not after else len(visible)
-    if any(line.strip() for line in visible[:signature]):
-        history = visible[signature:] + history
-        visible = visible[:signature]
-    return "\n".join(visible + after).rstrip(), "\n".join(history).strip("\n")
+    return "\n".join(visible).rstrip(), "\n".join(history).strip("\n")
 
 
 def _history_begin(lines: list[str]) -> int:
@@ -102,7 +105,7 @@ def _history_begin(lines: list[str]) -> int:
         if _SEPARATOR.fullmatch(line) or _BEGIN_FORWARDED.fullmatch(line):
             return index
         if _is_attribution(lines, index) or _is_header_block(lines, index):
-            return _with_rule(lines, index)
+            return _with_quotes(lines, _with_rule(lines, index))
     return _trailing_quote(lines)
 
 
@@ -185,6 +188,13 @@ def _with_rule(lines: list[str], index: int) -> int:
     while above >= 0 and not lines[above].strip() and index - above < 3:
         above -= 1
     return above if above >= 0 and _RULE_LINE.fullmatch(lines[above]) else index
+
+
+def _with_quotes(lines: list[str], index: int) -> int:
+    """Include the `>` lines above, when what was found is itself quoted."""
+    while index and lines[index].startswith(">") and lines[index - 1].startswith(">"):
+        index -= 1
+    return index
 
 
 def _trailing_quote(lines: list[str]) -> int:

@@ -54,7 +54,7 @@ class SmarthostSettings:
     password: str = field(default="", repr=False)
     timeout: float = 30.0
     content_timeout: float = 600.0
-    """For the answer to the content: RFC 5321 §4.5.3.2.6 asks ten minutes, else mail comes twice."""
+    """For the answer to the content: ten minutes (RFC 5321 §4.5.3.2.6), else mail comes twice."""
     ca_file: str = ""
     """Certificates to trust beside those of the system."""
     idle: float = 45.0
@@ -201,7 +201,7 @@ class Smarthost:
             raise _refusal("recipient", reply.code, reply.message)
 
     async def _content(self, client: aiosmtplib.SMTP, content: bytes) -> Receipt:
-        """DATA. The lone dot goes by itself: before it nobody can have taken the mail, after it they may."""
+        """DATA. The lone dot goes by itself: before it nobody can have taken the mail."""
         try:
             reply = await client.execute_command(b"DATA")
             if reply.code != 354:
@@ -240,7 +240,7 @@ class Smarthost:
         return None
 
     async def _reset(self, client: aiosmtplib.SMTP) -> None:
-        """Make the connection ready for the next mail after a refusal, and keep it if it answers."""
+        """Make the connection ready for the next mail after a refusal; keep it if it answers."""
         try:
             if client.is_connected:
                 await client.rset()

@@ -1,4 +1,4 @@
-"""Accepts mail over SMTP: checks the recipient, reads the content, hands it over, and only then says 250.
+"""Accepts mail over SMTP: checks recipients, reads the content, hands it over, then says 250.
 
 Built on aiosmtpd 1.4.6 with an own DATA reader. Only recipient, size and bare-newline problems are
 permanent (5xx); whatever goes wrong on our side is temporary, so that the sender keeps the mail.
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from aiosmtpd.smtp import MISSING, SMTP
 from aiosmtpd.smtp import Envelope as SmtpEnvelope
@@ -54,7 +54,7 @@ _COMMAND_LIMITS = {
 }
 
 logger = logging.getLogger(__name__)
-# Below ERROR the library prints addresses, command lines and, after a refused DATA, the mail itself.
+# Below ERROR the library prints addresses, command lines and, after a refused DATA, the mail.
 logging.getLogger("mail.log").setLevel(logging.ERROR)
 
 
@@ -132,7 +132,7 @@ class EmailServer:
         return int(self._listener.sockets[0].getsockname()[1])
 
     async def stop(self, grace: float = 8.0) -> None:
-        """Stop listening, say 421 to idle sessions, let mail under way be taken for `grace` seconds."""
+        """Stop listening, say 421 to the idle, give mail under way `grace` seconds to be taken."""
         listener, self._listener = self._listener, None
         if listener is None:
             return
@@ -140,16 +140,15 @@ class EmailServer:
         listener.close()
         for session in tuple(self._sessions):
             session.close_if_idle()
-        deadline = asyncio.get_running_loop().time() + grace
-        while self._sessions and asyncio.get_running_loop().time() < deadline:
-            await asyncio.wait(
-                [session.gone for session in self._sessions],
-                timeout=deadline - asyncio.get_running_loop().time(),
-            )
+        now = asyncio.get_running_loop().time
+        deadline = now() + grace
+        while self._sessions and now() < deadline:
+            gone = [session.gone for session in self._sessions]
+            await asyncio.wait(gone, timeout=deadline - now())
         for session in tuple(self._sessions):
             session.abort()
         if self._commits:
-            await asyncio.wait(self._commits, timeout=grace)
+            await asyncio.wait(self._commits, timeout=max(deadline - now(), 1.5))
         await listener.wait_closed()
 
     def opened(self, session: _Session) -> str:
@@ -254,8 +253,8 @@ class _Session(SMTP):
     """One SMTP connection."""
 
     # From the first moment to the last these are there.
-    session: SmtpSession  # type: ignore[assignment]
-    envelope: SmtpEnvelope  # type: ignore[assignment]
+    session: SmtpSession
+    envelope: SmtpEnvelope
     line_length_limit = 1 << 17
     command_size_limit = 2048
 
@@ -310,8 +309,8 @@ class _Session(SMTP):
 
     def abort(self) -> None:
         """Cut the connection."""
-        if isinstance(self.transport, asyncio.WriteTransport):
-            self.transport.abort()
+        if self.transport is not None:
+            cast("asyncio.WriteTransport", self.transport).abort()
 
     def _close(self) -> None:
         if self.transport is not None:
@@ -337,7 +336,7 @@ class _Session(SMTP):
         return _temporary("failed", error)
 
     def _getaddr(self, arg: str) -> tuple[str | None, str | None]:
-        """The address and what follows it. The library's own raises on odd input, which would be our 451."""
+        """The address and what follows it. The library's raises on odd input: a 451 of ours."""
         match = _PATH.fullmatch(arg)
         if match:
             address, rest = match[1].strip(), match[2]
@@ -434,7 +433,7 @@ class _Session(SMTP):
     async def _read_content(self, chunks: list[bytes]) -> str:
         """Read up to the lone dot into `chunks`; returns a refusal, or empty.
 
-        What is refused is still read to its end, so that the session stays in step (RFC 5321 §4.2.5).
+        What is refused is still read to its end: the session stays in step (RFC 5321 §4.2.5).
         """
         limits = self.owner.settings
         deadline = self.loop.time() + limits.data_timeout
@@ -506,13 +505,31 @@ _COMMANDS = [name for name in dir(_Session) if name.startswith("smtp_")]
 
 
 def _finish(chunks: list[bytes], recipients: list[str]) -> tuple[bytes, bool, str]:
-    """Undo the dot-stuffing (RFC 5321 §4.5.2), look for bare newlines, compute the key."""
-    content = b"".join(chunks)[:-3]
-    if content.startswith(b"."):
-        content = content[1:]
-    content = content.replace(b"\r\n.", b"\r\n")
-    pairs = content.count(b"\r\n")
-    bare = content.count(b"\n") != pairs or content.count(b"\r") != pairs
+    """Undo the dot-stuffing (RFC 5321 §4.5.2), look for bare newlines, compute the key.
+
+    Chunk by chunk: one call on a large content would hold the interpreter, and the loop, too long.
+    """
+    excess = 3  # the lone dot
+    while excess:
+        last = chunks.pop()
+        if len(last) > excess:
+            chunks.append(last[:-excess])
+        excess = max(excess - len(last), 0)
+    pieces: list[bytes] = []
+    bare = False
+    held_back = b"\r\n"  # the first line may begin with a dot too
+    for chunk in chunks:
+        data = held_back + chunk
+        end = len(data) - (2 if data.endswith(b"\r\n") else data.endswith(b"\r"))
+        piece, held_back = data[:end].replace(b"\r\n.", b"\r\n"), data[end:]
+        pairs = piece.count(b"\r\n")
+        bare = bare or piece.count(b"\n") != pairs or piece.count(b"\r") != pairs
+        pieces.append(piece)
+    if pieces:
+        pieces[0] = pieces[0].removeprefix(b"\r\n")
+        pieces.append(held_back)
+        bare = bare or held_back == b"\r"
+    content = b"".join(pieces)
     return content, bare, delivery_key(content, recipients)
 
 

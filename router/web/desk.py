@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 router = APIRouter(prefix="/desk", include_in_schema=False)
 
 PAGE = 50
-TEXT_LIMIT = 100_000
+TEXT_LIMIT = 500_000
+"""Characters of one form field. Tighter limits stand where a refusal can keep the text."""
+
 _REF = re.compile(r"S-\d{4}-\d{6,9}")
 _SHOWN_AS = re.compile(r"application/pdf|image/(png|jpeg|gif|webp)|text/plain")
 _QUIET = {
@@ -45,7 +47,6 @@ _QUIET = {
 }
 
 Text = Annotated[str, Form(max_length=TEXT_LIMIT)]
-ShortText = Annotated[str, Form(max_length=5000)]
 Version = Annotated[int | None, Form()]
 
 
@@ -192,7 +193,7 @@ def transfer(
     ref: str,
     department: Annotated[str, Form(max_length=200)] = "",
     chosen: Annotated[str, Form(max_length=200)] = "",
-    note: ShortText = "",
+    note: Text = "",
 ) -> Response:
     """Send an inquiry to another department; the first letters of its name are enough."""
     hall = hall_of(request)
@@ -221,7 +222,7 @@ def transfer(
 
 
 @router.post("/inquiries/{ref}/return")
-def hand_back(request: Request, actor: DeskActor, ref: str, reason: ShortText = "") -> Response:
+def hand_back(request: Request, actor: DeskActor, ref: str, reason: Text = "") -> Response:
     """Return an inquiry to the switchboard, with the reason."""
     now = hall_of(request).clock()
     return _change(
@@ -439,6 +440,7 @@ def _inquiry(
             department.name.get(actor.language) if department else thread.inquiry.department
         ),
         external=bool(department and department.external),
+        switchboard=queue.SWITCHBOARD,
         told=_told(thread),
         department_names=department_names(hall, actor),
         show=(lambda text: text) if revealed else mask_text,

@@ -100,6 +100,7 @@ def list_context(
         "after": after,
         "wanted": wanted,
         "open_counts": open_counts,
+        "overdue_counts": overdue_counts,
         "open_total": _total(open_counts, actor, wanted.department),
         "overdue_total": _total(overdue_counts, actor, wanted.department),
         "rows_url": wanted.address("/desk/queue/rows", after=after),

@@ -157,9 +157,7 @@ def test_the_keyboard_reaches_everything_on_a_page_and_leaves_it_again(visitors,
 def test_single_letters_can_be_switched_off(visitors, service, desk):
     ref = desk.open(write_in(service))["ref"]
     page = visitors.staff(path="/desk/account")
-    choice = page.get_by_role("checkbox", name="hurtigtaster").or_(
-        page.get_by_role("checkbox", name="snarveier")
-    )
+    choice = page.get_by_role("checkbox", name="Bruk snarveier med enkeltbokstaver")
     expect(choice).to_be_checked()
     tab_to(page, choice)
     page.keyboard.press("Space")

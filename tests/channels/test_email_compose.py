@@ -275,7 +275,8 @@ def test_attachments_come_back() -> None:
     assert found.defects == ()
     assert [a.content for a in found.attachments] == [a.content for a in files]
     assert [a.filename for a in found.attachments] == [
-        "Søknad om plass.pdf", "tom.txt", "hus.png", "brev.eml", "rart.eml", "å" * 100 + ".pdf", "sitat__;.pdf",
+        "Søknad om plass.pdf", "tom.txt", "hus.png", "brev.eml", "rart.eml", "å" * 100 + ".pdf",
+        "sitat__;.pdf",
     ]  # fmt: skip
     assert [a.content_type for a in found.attachments] == [
         "application/pdf", "text/plain", "image/png", "message/rfc822", "application/octet-stream",

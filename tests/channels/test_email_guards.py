@@ -1,4 +1,4 @@
-"""Automatic mail: its kind, and why no receipt may answer it (RFC 3834). One row, one sort of mail."""
+"""Automatic mail: its kind, and why no receipt may answer it (RFC 3834)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Whole mails into `Incoming`."""
 
+# ruff: noqa: E501 - one row, one case
 from __future__ import annotations
 
 import base64
@@ -198,6 +199,13 @@ def test_attachments() -> None:
         ("vedlegg-4.jpg", "image/jpeg", b"xyz"),
     ]
     assert not any(attachment.inline for attachment in incoming.attachments)
+
+
+def test_a_mail_that_only_carries_another_shows_its_text() -> None:
+    eml = "Content-Type: message/rfc822\n\nFrom: a@b.no\nSubject: x\n\nInni\n"
+    incoming = read(multipart("mixed", eml))
+    assert incoming.text == "Inni"
+    assert [a.filename for a in incoming.attachments] == ["x.eml"]
 
 
 def test_many_attachments_are_all_kept() -> None:

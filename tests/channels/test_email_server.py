@@ -6,7 +6,7 @@ import asyncio
 import logging
 import smtplib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_network
@@ -72,11 +72,11 @@ class Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
 
-    async def read(self, timeout: float = 5) -> str:
+    async def read(self, within: float = 5) -> str:
         """One reply, all of its lines."""
         lines = []
         while True:
-            line = (await asyncio.wait_for(self.reader.readline(), timeout)).decode()
+            line = (await asyncio.wait_for(self.reader.readline(), within)).decode()
             lines.append(line)
             if line[3:4] != "-":
                 return "".join(lines).strip()
@@ -103,8 +103,8 @@ class Client:
         await self.begin(*recipients)
         return await self.say(content + b".")
 
-    async def at_end(self, timeout: float = 5) -> bool:
-        return await asyncio.wait_for(self.reader.read(1), timeout) == b""
+    async def at_end(self, within: float = 5) -> bool:
+        return await asyncio.wait_for(self.reader.read(1), within) == b""
 
 
 @asynccontextmanager
@@ -114,10 +114,8 @@ async def connect(door: Door) -> AsyncIterator[Client]:
         yield Client(reader, writer)
     finally:
         writer.close()
-        try:
+        with suppress(ConnectionError):
             await writer.wait_closed()
-        except ConnectionError:
-            pass
 
 
 async def test_mail_from_an_ordinary_client_arrives_as_it_was_sent() -> None:
@@ -179,7 +177,8 @@ async def test_content_in_small_pieces(piece: int) -> None:
 
 
 async def test_pipelined_mails_in_one_write() -> None:
-    one = b"MAIL FROM:<a@b.no>\r\nRCPT TO:<post@sorum.example>\r\nDATA\r\nSubject: %d\r\n\r\nHei\r\n.\r\n"
+    start = b"MAIL FROM:<a@b.no>\r\nRCPT TO:<post@sorum.example>\r\nDATA\r\n"
+    one = start + b"Subject: %d\r\n\r\nHei\r\n.\r\n"
     async with open_door() as door, connect(door) as client:
         await client.greet()
         client.writer.write(b"".join(one % n for n in range(20)) + b"NOOP\r\nQUIT\r\n")
@@ -287,7 +286,8 @@ async def test_content_over_the_limit_is_read_to_its_end_and_refused() -> None:
 
 @pytest.mark.parametrize(
     "ending",
-    [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r", b"\r\n\x00.\r\n\n", b"\r\n.\x00\n", b"\r\n.\r\r\n", b"\n.\r", b"\r.\n"],
+    [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r",
+     b"\r\n\x00.\r\n\n", b"\r\n.\x00\n", b"\r\n.\r\r\n", b"\n.\r", b"\r.\n"],
 )  # fmt: skip
 async def test_smuggled_endings_never_make_a_second_mail(ending: bytes) -> None:
     smuggled = (
@@ -437,13 +437,13 @@ async def test_mail_cut_off_in_the_middle_is_not_taken() -> None:
 
 
 async def test_a_steady_trickle_outlives_the_idle_time() -> None:
-    async with open_door(idle_timeout=0.3) as door, connect(door) as client:
+    async with open_door(idle_timeout=0.5) as door, connect(door) as client:
         await client.greet()
         await client.begin()
-        for _ in range(8):
+        for _ in range(9):
             client.writer.write(b"x\r\n")
             with pytest.raises(TimeoutError):
-                await client.read(timeout=0.08)
+                await client.read(within=0.08)
         assert (await client.say(b".")).startswith("250")
 
 
@@ -455,7 +455,7 @@ async def test_an_endless_trickle_is_ended() -> None:
         for _ in range(40):
             client.writer.write(b"x\r\n")
             try:
-                reply = await client.read(timeout=0.05)
+                reply = await client.read(within=0.05)
                 break
             except TimeoutError:
                 continue
@@ -471,26 +471,33 @@ async def test_an_idle_client_is_told_goodbye() -> None:
 
 
 async def test_too_many_connections_from_one_peer() -> None:
-    async with open_door(max_connections_per_peer=2) as door:
-        async with connect(door) as one, connect(door) as two, connect(door) as three:
-            assert (await one.read()).startswith("220")
-            assert (await two.read()).startswith("220")
-            assert (await three.read()).startswith("421 4.7.0")
-            assert await three.at_end()
-            await one.say("QUIT")
-            assert await one.at_end()
-            async with connect(door) as four:
-                assert (await four.read()).startswith("220")
+    async with (
+        open_door(max_connections_per_peer=2) as door,
+        connect(door) as one,
+        connect(door) as two,
+        connect(door) as three,
+    ):
+        assert (await one.read()).startswith("220")
+        assert (await two.read()).startswith("220")
+        assert (await three.read()).startswith("421 4.7.0")
+        assert await three.at_end()
+        await one.say("QUIT")
+        assert await one.at_end()
+        async with connect(door) as four:
+            assert (await four.read()).startswith("220")
 
 
 async def test_a_trusted_relay_may_have_many_connections_but_not_any_number() -> None:
-    async with open_door(
-        max_connections_per_peer=1, max_connections=2, trusted_peers=TRUSTED
-    ) as door:
-        async with connect(door) as one, connect(door) as two, connect(door) as three:
-            assert (await one.read()).startswith("220")
-            assert (await two.read()).startswith("220")
-            assert (await three.read()).startswith("421")
+    limits = {"max_connections_per_peer": 1, "max_connections": 2, "trusted_peers": TRUSTED}
+    async with (
+        open_door(**limits) as door,
+        connect(door) as one,
+        connect(door) as two,
+        connect(door) as three,
+    ):
+        assert (await one.read()).startswith("220")
+        assert (await two.read()).startswith("220")
+        assert (await three.read()).startswith("421")
 
 
 async def test_endless_commands_are_ended() -> None:
@@ -530,7 +537,7 @@ async def test_contents_under_way_are_limited_together() -> None:
         await one.begin()
         await two.begin()
         one.writer.write(b"x" * 150_000)
-        while door.server.memory_held < 150_000:
+        while door.server.memory_held < 150_000:  # noqa: ASYNC110
             await asyncio.sleep(0)
         assert (await two.say(b"y" * 150_000 + b"\r\n.")).startswith("452 4.3.1")
         assert (await two.say("MAIL FROM:<a@b.no>")).startswith("451 4.3.2")
@@ -602,8 +609,8 @@ async def test_senders(command: bytes, sender: str) -> None:
     [
         b"MAIL", b"MAIL FROM:", b"MAIL FROM:<", b"MAIL FROM:>", b"MAIL FROM:<a@b.no",
         b"MAIL FROM:<a@b.no> FOO=BAR", b"MAIL FROM:<a@b.no> SIZE=", b"MAIL FROM:<a@b.no> SIZE=x",
-        b"MAIL TO:<a@b.no>", b"MAIL FROM:<a@b.no> BODY=9BIT", b"\xff\xfe", b"", b" ", b"DATA x", b"QUIT x",
-        b"HELO", b"EHLO", b"RCPT TO:<", b"x" * 3000, b"x" * 200_000, b"GET / HTTP/1.1",
+        b"MAIL TO:<a@b.no>", b"MAIL FROM:<a@b.no> BODY=9BIT", b"\xff\xfe", b"", b" ", b"DATA x",
+        b"QUIT x", b"HELO", b"EHLO", b"RCPT TO:<", b"x" * 3000, b"x" * 200_000, b"GET / HTTP/1.1",
     ],
 )  # fmt: skip
 async def test_malformed_commands_are_the_clients_fault(command: bytes) -> None:

@@ -43,7 +43,7 @@ class Report:
     unanswered: list[str] = field(default_factory=list)
     answered_twice: list[str] = field(default_factory=list)
     receipts_repeated: int = 0
-    """Receipts that came twice with the same Message-ID and the same bytes; SMTP can do no better."""
+    """Receipts that came twice, byte for byte the same; SMTP can do no better."""
 
     @property
     def faults(self) -> list[str]:
@@ -64,7 +64,7 @@ class _Sender(threading.Thread):
         self.acknowledged: dict[str, str] = {}
         self.again = 0
         self.finish = threading.Event()
-        self.errors: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
+        self.errors: queue.SimpleQueue[Exception] = queue.SimpleQueue()
         self._service = service
         self._idle = threading.Event()
 
@@ -78,7 +78,7 @@ class _Sender(threading.Thread):
                 while not self.deliver(sender, letter):
                     self._idle.wait(0.02)
                 self.acknowledged[subject] = sender
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - told to whoever counts
             self.errors.put(error)
         finally:
             self.close()

@@ -101,9 +101,7 @@ def test_danger_to_life_is_answered_at_once_and_stands_first(service, desk, smar
     assert False in first
 
 
-def test_an_emergency_is_answered_however_many_receipts_the_sender_had(
-    service, desk, smarthost
-):
+def test_an_emergency_is_answered_however_many_receipts_the_sender_had(service, desk, smarthost):
     sender = somebody()
     for _ in range(11):
         service.deliver(mail(unique(), sender=sender), mail_from=sender)

@@ -1,4 +1,4 @@
-"""Bad input at the doors of the running service: refused clearly or kept, never lost, never fatal."""
+"""Bad input at the doors: refused clearly or kept, never lost, never fatal."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def head(subject: str, *lines: str, sender: str = "kari@eksempel.no") -> bytes:
 
 def test_nonsense_instead_of_smtp_disturbs_nobody(service):
     with socket.create_connection(("127.0.0.1", service.smtp_port), PATIENCE) as line:
-        line.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + os.urandom(4000).replace(b"\n", b"") + b"\r\n")
+        line.sendall(
+            b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + os.urandom(4000).replace(b"\n", b"") + b"\r\n"
+        )
         line.shutdown(socket.SHUT_WR)
         answer = b""
         while chunk := line.recv(4096):

@@ -41,8 +41,9 @@ def test_a_reply_whose_sending_was_cut_short_goes_out_once_more_unchanged(tmp_pa
         assert first["Message-ID"] == again["Message-ID"]
         desk.until(
             ref,
-            lambda inquiry: [m["delivery"] for m in inquiry["messages"] if m["kind"] == "reply"]
-            == ["sent"],
+            lambda inquiry: (
+                [m["delivery"] for m in inquiry["messages"] if m["kind"] == "reply"] == ["sent"]
+            ),
             "the delivery of the reply",
         )
 

@@ -30,7 +30,7 @@ def test_an_answer_without_the_reply_address_joins_by_our_message_id(service, de
 
 
 def test_an_answer_joins_when_only_references_name_our_mail(service, desk, answered):
-    ref, subject, sender, reply = answered
+    ref, _subject, sender, reply = answered
     chain = f"<gammel@eksempel.no> {reply['Message-ID']} <siste@eksempel.no>"
     service.deliver(mail("Helt nytt emne", "Fint!", sender=sender, References=chain))
     desk.until_messages(ref, 2)
@@ -39,7 +39,7 @@ def test_an_answer_joins_when_only_references_name_our_mail(service, desk, answe
 def test_a_stranger_who_quotes_our_message_id_opens_an_inquiry_of_their_own(
     service, desk, answered
 ):
-    ref, subject, _sender, reply = answered
+    ref, _subject, _sender, reply = answered
     own = unique("Fremmed")
     raw = mail(own, "Hva svarte dere?", sender="x@annen.no", In_Reply_To=reply["Message-ID"])
     service.deliver(raw, mail_from="x@annen.no")
@@ -99,7 +99,7 @@ def test_a_return_address_is_no_reply_address(service, desk, answered):
 
 
 def test_a_forwarded_mail_is_a_new_inquiry(service, desk, answered):
-    ref, subject, sender, reply = answered
+    ref, _subject, sender, reply = answered
     own = unique("VS: Gjelder")
     raw = mail(own, "Se under.", sender=sender, In_Reply_To=reply["Message-ID"])
     service.deliver(raw, mail_from=sender)

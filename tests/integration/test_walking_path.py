@@ -13,10 +13,9 @@ from tests.rules import oracle
 from tests.service import TOWN_HALL, incoming, kinds, mail, unique
 
 POTHOLE = "Det er et stort hull i veien ved nummer 12. Kan dere fikse det?"
-WEEKDAYS = "mandag tirsdag onsdag torsdag fredag lørdag søndag".split()
-MONTHS = (
-    "januar februar mars april mai juni juli august september oktober november desember".split()
-)
+WEEKDAYS = ("mandag", "tirsdag", "onsdag", "torsdag", "fredag", "lørdag", "søndag")
+MONTHS = ("januar", "februar", "mars", "april", "mai", "juni", "juli", "august", "september",
+          "oktober", "november", "desember")  # fmt: skip
 
 
 def in_words(at: datetime) -> str:
@@ -122,8 +121,9 @@ def test_a_reply_reaches_the_sender_and_their_answer_continues_the_inquiry(
     assert reply["Auto-Submitted"] == ""
     sent = desk.until(
         ref,
-        lambda inquiry: [m["delivery"] for m in inquiry["messages"] if m["kind"] == "reply"]
-        == ["sent"],
+        lambda inquiry: (
+            [m["delivery"] for m in inquiry["messages"] if m["kind"] == "reply"] == ["sent"]
+        ),
         "the delivery of the reply",
     )
     assert "delivered" in kinds(sent)

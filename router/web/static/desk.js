@@ -383,8 +383,9 @@ if (alarm) {
     showLink();
   });
   // «2 timer igjen» grows old by itself; and whoever comes back to the tab sees the latest.
-  setInterval(() => { if (!document.hidden) soon(); }, 60_000);
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) soon(); });
+  const lookAgain = () => { if (!document.hidden) { soon(); alarmSoon(); } };
+  setInterval(lookAgain, 60_000);
+  document.addEventListener("visibilitychange", lookAgain);
   showLink();
 }
 if (leaving) { setInterval(warnOfEnd, 15_000); warnOfEnd(); }

@@ -1,0 +1,193 @@
+"""A real store in a temporary directory and everything that writes to it, without doors and jobs.
+
+Time is given by the test; mail goes through journal, parser, rules and intake as in the service.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import text as sql
+from sqlmodel import Session, select
+
+from channels.base import RawArrival
+from channels.email.identity import delivery_key
+from router import intake, journal, replies, schema, staff
+from router.access import Actor
+from router.db import Database
+from router.models import Inquiry, Role
+from router.outbox import Letterhead, letterhead
+from router.preparing import Desk, Prepared, Work, prepare
+from router.routing import build_desk
+from router.settings import Settings, load_settings
+from router.store import sync_departments
+from router.tokens import Signer
+from tests.service import TOWN_HALL, mail, unique
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
+
+REPOSITORY = Path(__file__).parents[2]
+STORE = "sentralbord.db"
+MONDAY = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+
+
+@cache
+def _made_once() -> tuple[Settings, Desk, bytes]:
+    """Settings, rules and an empty store."""
+    folder = Path(tempfile.mkdtemp())
+    try:
+        settings = load_settings(REPOSITORY / "config.yaml", {"SENTRALBORD_DATA": str(folder)})
+        schema.migrate(settings.database_url)
+        db = Database(settings.database_url)
+        db.start()
+        db.write_sync(lambda session: sync_departments(session, settings))
+        db.stop()
+        return settings, build_desk(settings), (folder / STORE).read_bytes()
+    finally:
+        shutil.rmtree(folder)
+
+
+@dataclass
+class Clock:
+    now: datetime = MONDAY
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def move(self, **step: float) -> datetime:
+        self.now += timedelta(**step)
+        return self.now
+
+
+@dataclass
+class House:
+    """The store, and what the service does with it."""
+
+    settings: Settings
+    db: Database
+    desk: Desk
+    head: Letterhead
+    clock: Clock = field(default_factory=Clock)
+
+    def write(self, job: Callable[[Session], T]) -> T:
+        return self.db.write_sync(job)
+
+    def rows(self, query: str, **values: object) -> list[tuple[Any, ...]]:
+        with self.db.read() as session:
+            return [tuple(row) for row in session.connection().execute(sql(query), values)]
+
+    def count(self, query: str, **values: object) -> int:
+        return int(self.rows(query, **values)[0][0])
+
+    def journal(
+        self,
+        raw: bytes,
+        *recipients: str,
+        mail_from: str = "kari@eksempel.no",
+        at: datetime | None = None,
+    ) -> int:
+        """What the door does: the arrival's number."""
+        to = list(recipients or (TOWN_HALL,))
+        arrival = RawArrival(
+            "email",
+            delivery_key(raw, to),
+            at or self.clock(),
+            {"mail_from": mail_from, "recipients": to},
+            raw,
+        )
+        return self.write(lambda session: journal.insert(session, arrival))[1]
+
+    def prepared(self, *numbers: int) -> list[Prepared]:
+        """What the workshop does."""
+        with self.db.read() as session:
+            arrivals = [journal.get(session, number) for number in numbers]
+            return [
+                prepare(
+                    self.desk,
+                    Work(
+                        a.id or 0,
+                        a.channel,
+                        a.external_id,
+                        a.received_at,
+                        a.envelope,
+                        journal.raw_of(a, self.desk.blobs),
+                    ),
+                )
+                for a in arrivals
+            ]
+
+    def take_in(self, *batch: Prepared) -> list[intake.Taken]:
+        """What the reception does."""
+        return self.write(lambda session: intake.process(session, batch, self.head, self.clock()))
+
+    def deliver(self, raw: bytes, *recipients: str, **options: Any) -> intake.Taken:
+        """One mail on its whole way in."""
+        [taken] = self.take_in(*self.prepared(self.journal(raw, *recipients, **options)))
+        return taken
+
+    def ask(self, text: str = "Kan noen ringe meg?", **options: Any) -> str:
+        """A new inquiry about something nobody else asks; its reference."""
+        sender = options.pop("sender", "kari@eksempel.no")
+        subject = options.pop("subject", None) or unique()
+        return self.deliver(mail(subject, text, sender=sender), **options).ref
+
+    def person(
+        self, username: str = "olsen", role: Role = Role.OPERATOR, *departments: str
+    ) -> Actor:
+        """Somebody who works here."""
+
+        def job(session: Session) -> Actor:
+            person = staff.add_staff(
+                session, username, username.title(), role, departments, None, self.clock()
+            )
+            session.flush()
+            return staff.actor_of(session, person)
+
+        return self.write(job)
+
+    def reply(self, actor: Actor, ref: str, text: str = "Vi kommer.", **options: Any) -> Inquiry:
+        return self.write(
+            lambda session: replies.reply(
+                session, self.head, actor, ref, text, self.clock(), **options
+            )
+        )
+
+    def inquiry(self, ref: str) -> Inquiry:
+        with self.db.read() as session:
+            found: Inquiry = session.execute(select(Inquiry).where(Inquiry.ref == ref)).scalar_one()
+            return found
+
+    def events(self, ref: str) -> list[str]:
+        """Kinds of what happened to an inquiry, in order."""
+        query = (
+            "SELECT event.kind FROM event JOIN inquiry ON inquiry.id = event.inquiry_id"
+            " WHERE ref = :ref ORDER BY event.id"
+        )
+        return [row[0] for row in self.rows(query, ref=ref)]
+
+
+@contextmanager
+def house(folder: Path, **receipts: int) -> Iterator[House]:
+    """A fresh house. `receipts` are limits of `channels.email.receipts`."""
+    plain, desk, store = _made_once()
+    settings = plain.model_copy(update={"data": folder, "public_url": "https://post.sorum.example"})
+    settings.blobs.mkdir(exist_ok=True)
+    (folder / STORE).write_bytes(store)
+    db = Database(settings.database_url)
+    db.start()
+    head = letterhead(settings, Signer((b"test",)), ZoneInfo(settings.calendar.timezone))
+    try:
+        yield House(settings, db, replace(desk, blobs=settings.blobs), replace(head, **receipts))
+    finally:
+        db.stop()

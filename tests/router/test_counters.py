@@ -1,0 +1,201 @@
+"""The numbers that are kept always equal the numbers that are counted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from channels.base import PermanentError
+from channels.fake import FakeChannel
+from router import deadlines, queue
+from router.errors import ConflictError, InvalidError
+from router.models import Role
+from router.outbox import Outbox
+from tests.router.store_house import house
+from tests.service import mail
+
+DEPARTMENTS = ("servicetorg", "vei", "byggesak", "renovasjon")
+MAILBOXES = {slug: f"{slug}@sorum.kommune.no" for slug in DEPARTMENTS}
+
+positions = st.integers(min_value=0)
+departments = st.sampled_from(DEPARTMENTS)
+people = st.integers(min_value=0, max_value=1)
+
+
+class Desk(RuleBasedStateMachine):
+    """Everything that people, residents and time can do to inquiries, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.stack = contextlib.ExitStack()
+        self.home = self.stack.enter_context(house(self.folder))
+        self.people = [
+            self.home.person("olsen"),
+            self.home.person("hansen", Role.MEMBER, "vei", "byggesak"),
+        ]
+        self.refs: list[str] = []
+
+    def teardown(self) -> None:
+        self.stack.close()
+        shutil.rmtree(self.folder)
+
+    def act(self, verb, person: int, position: int, *arguments, **options) -> None:
+        """Do it, or be refused as a person would be."""
+        ref = self.refs[position % len(self.refs)]
+        actor, now = self.people[person], self.home.clock()
+        if self.home.inquiry(ref).department not in (actor.departments or DEPARTMENTS):
+            return
+        with contextlib.suppress(ConflictError, InvalidError):
+            self.home.write(lambda s: verb(s, actor, ref, *arguments, now, **options))
+
+    @initialize(department=departments)
+    def first(self, department: str) -> None:
+        self.mail(department)
+
+    @rule(department=departments)
+    def mail(self, department: str) -> None:
+        number = len(self.refs)
+        raw = mail(f"Sak {number}", sender=f"p{number}@eksempel.no")
+        self.refs.append(self.home.deliver(raw, MAILBOXES[department]).ref)
+
+    @rule(position=positions, kind=st.sampled_from(["question", "bounce", "holiday"]))
+    def answer(self, position: int, kind: str) -> None:
+        inquiry = self.home.inquiry(self.refs[position % len(self.refs)])
+        address = self.home.head.reply_address(inquiry.id)
+        sender, mail_from, extra = inquiry.sender_address, inquiry.sender_address, {}
+        if kind == "holiday":
+            mail_from, extra = "", {"Auto_Submitted": "auto-replied"}
+        if kind == "bounce":
+            replies = self.home.rows(
+                "SELECT id FROM message WHERE inquiry_id = :id AND kind = 'reply'", id=inquiry.id
+            )
+            if not replies:
+                return
+            address = self.home.head.return_path(replies[-1][0])
+            sender, mail_from = "MAILER-DAEMON@eksempel.no", ""
+        self.home.clock.move(seconds=1)
+        self.home.deliver(
+            mail("SV: x", "Hei", sender=sender, **extra), address, mail_from=mail_from
+        )
+
+    @rule(person=people, position=positions)
+    def claim(self, person: int, position: int) -> None:
+        self.act(queue.claim, person, position)
+
+    @rule(person=people, position=positions)
+    def release(self, person: int, position: int) -> None:
+        self.act(queue.release, person, position)
+
+    @rule(person=people, position=positions, department=departments)
+    def transfer(self, person: int, position: int, department: str) -> None:
+        self.act(queue.transfer, person, position, department, "")
+
+    @rule(person=people, position=positions)
+    def hand_back(self, person: int, position: int) -> None:
+        self.act(queue.hand_back, person, position, "Ikke vårt.")
+
+    @rule(person=people, position=positions)
+    def close(self, person: int, position: int) -> None:
+        self.act(queue.close, person, position)
+
+    @rule(person=people, position=positions)
+    def reopen(self, person: int, position: int) -> None:
+        self.act(queue.reopen, person, position)
+
+    @rule(person=people, position=positions, close=st.booleans())
+    def reply(self, person: int, position: int, close: bool) -> None:
+        ref = self.refs[position % len(self.refs)]
+        actor = self.people[person]
+        if self.home.inquiry(ref).department in (actor.departments or DEPARTMENTS):
+            with contextlib.suppress(ConflictError, InvalidError):
+                self.home.reply(actor, ref, close=close)
+
+    @rule(refused=st.booleans())
+    def send(self, refused: bool) -> None:
+        door = FakeChannel("email")
+        door.fail_always(PermanentError("Avvist.") if refused else None)
+        sender = Outbox(self.home.db, {"email": door}, self.home.desk.blobs, self.home.clock)
+        asyncio.run(sender.deliver_due())
+
+    @rule(days=st.integers(min_value=0, max_value=6))
+    def wait(self, days: int) -> None:
+        self.home.clock.move(days=days, seconds=1)
+        asyncio.run(deadlines.sweep(self.home.db, self.home.clock()))
+
+    @invariant()
+    def counters_equal_counts(self) -> None:
+        with self.home.db.read() as session:
+            kept = {name: queue.counts(session, f"{name}:") for name in ("open", "overdue")}
+        counted = {
+            "open": "SELECT department, count(*) FROM inquiry WHERE status = 'open' GROUP BY 1",
+            "overdue": "SELECT department, count(*) FROM inquiry WHERE status = 'open'"
+            " AND overdue_at IS NOT NULL AND answered_at IS NULL GROUP BY 1",
+        }
+        for name, query in counted.items():
+            assert kept[name] == dict(self.home.rows(query)), name
+
+    @invariant()
+    def every_open_inquiry_has_a_department_and_a_date(self) -> None:
+        astray = (
+            "SELECT ref FROM inquiry WHERE status = 'open'"
+            " AND (department = '' OR due_at IS NULL OR warn_at > due_at)"
+        )
+        assert self.home.rows(astray) == []
+
+    @invariant()
+    def every_change_of_department_is_explained(self) -> None:
+        unexplained = (
+            "SELECT ref FROM inquiry WHERE department != (SELECT department FROM decision"
+            " WHERE inquiry_id = inquiry.id ORDER BY id DESC LIMIT 1)"
+        )
+        assert self.home.rows(unexplained) == []
+
+    @invariant()
+    def nobody_holds_what_is_closed(self) -> None:
+        held = "SELECT ref FROM inquiry WHERE status = 'closed' AND assignee_id IS NOT NULL"
+        assert self.home.rows(held) == []
+
+    @invariant()
+    def an_answered_inquiry_says_so(self) -> None:
+        unclear = (
+            "SELECT ref, reply_state, answered_at FROM inquiry"
+            " WHERE (reply_state = 'answered') != (answered_at IS NOT NULL)"
+        )
+        assert self.home.rows(unclear) == []
+
+
+TestCounters = Desk.TestCase
+TestCounters.settings = settings(
+    max_examples=12,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+def test_counters_survive_a_batch_in_which_a_job_fails(tmp_path):
+    """The failing job's part is rolled back, and nobody else's."""
+    with house(tmp_path) as home:
+        actor, ref = home.person(), home.ask()
+
+        def spoilt(session):
+            queue.close(session, actor, ref, home.clock())
+            raise RuntimeError
+
+        good, bad = home.ask(), home.db.submit(spoilt)
+        assert isinstance(bad.exception(5), RuntimeError)
+        assert home.inquiry(ref).status == "open"
+        home.clock.now += timedelta(minutes=1)
+        home.write(lambda session: queue.close(session, actor, good, home.clock()))
+        assert home.rows("SELECT name, value FROM counter WHERE name LIKE 'open:%'") == [
+            ("open:servicetorg", 1)
+        ]

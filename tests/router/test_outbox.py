@@ -1,0 +1,267 @@
+"""Sending: never inside a transaction, never twice on purpose, never given up in silence."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import pairwise
+
+import pytest
+from sqlmodel import select
+
+from channels.base import (
+    MisconfiguredError,
+    PermanentError,
+    TemporaryError,
+    UncertainError,
+)
+from channels.email.compose import compose
+from channels.fake import FakeChannel
+from router import outbox
+from router.errors import NotFoundError
+from router.models import OutboxItem
+from router.outbox import CIRCUIT_PAUSE, GIVE_UP, LEASE, Outbox
+from tests.router.store_house import house
+from tests.service import soon
+
+
+@pytest.fixture
+def home(tmp_path):
+    with house(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def door():
+    return FakeChannel("email")
+
+
+def open_outbox(home, door) -> Outbox:
+    return Outbox(home.db, {"email": door}, home.desk.blobs, home.clock)
+
+
+def states(home) -> list[tuple[str, str, int]]:
+    return home.rows("SELECT kind, state, attempts FROM outbox ORDER BY id")
+
+
+@pytest.fixture
+def replied(home):
+    """An inquiry with its receipt sent and a reply that waits."""
+    actor, ref = home.person(), home.ask()
+    home.write(
+        lambda session: session.connection().exec_driver_sql(
+            "UPDATE outbox SET state = 'sent', attempts = 1"
+        )
+    )
+    home.clock.move(seconds=1)
+    home.reply(actor, ref)
+    return ref
+
+
+async def test_what_is_due_is_sent_once_and_told(home, door):
+    actor, ref = home.person(), home.ask()
+    home.reply(actor, ref)
+    sender = open_outbox(home, door)
+    assert await sender.deliver_due() == 2
+    assert await sender.deliver_due() == 0
+    assert [(o.kind, o.to.value) for o in door.sent] == [
+        ("receipt", "kari@eksempel.no"),
+        ("reply", "kari@eksempel.no"),
+    ]
+    assert states(home) == [("receipt", "sent", 1), ("reply", "sent", 1)]
+    assert home.rows("SELECT delivery FROM message WHERE kind = 'reply'") == [("sent",)]
+    assert home.events(ref).count("delivered") == 2
+
+
+async def test_a_second_attempt_sends_the_same_bytes(home, door, replied):
+    sent: list[bytes] = []
+
+    class Recorder(FakeChannel):
+        async def send(self, outgoing):
+            sent.append(compose(outgoing, "post.sorum.kommune.no"))
+            return await super().send(outgoing)
+
+    recorder = Recorder("email")
+    recorder.fail_next(TemporaryError("Prøv igjen."))
+    sender = open_outbox(home, recorder)
+    await sender.deliver_due()
+    home.clock.move(hours=1)
+    await sender.deliver_due()
+    assert len(sent) == 2
+    assert sent[0] == sent[1]
+
+
+async def test_attempts_grow_further_apart_and_end_after_three_days(home, door, replied):
+    door.fail_always(TemporaryError("Prøv igjen."))
+    sender = open_outbox(home, door)
+    began = home.clock()
+    attempts = []
+    while states(home)[1][1] == "queued":
+        due = next_attempt(home)
+        home.clock.now = due - timedelta(seconds=1)
+        assert await sender.deliver_due() == 0
+        home.clock.now = due
+        assert await sender.deliver_due() == 1
+        attempts.append(due - began)
+    gaps = [later - earlier for earlier, later in pairwise(attempts)]
+    minutes = [round(gap / timedelta(minutes=1)) for gap in gaps]
+    assert minutes[:5] == [1, 5, 15, 30, 60]
+    assert set(minutes[5:]) == {240}
+    assert attempts[-2] <= GIVE_UP < attempts[-1]
+    inquiry = home.inquiry(replied)
+    assert inquiry.reply_state == "not_delivered"
+    assert inquiry.answered_at is None
+    # After four hours, once, a person is told.
+    assert home.events(replied).count("stuck") == 1
+    assert home.events(replied).count("not_delivered") == 1
+
+
+def next_attempt(home) -> datetime:
+    with home.db.read() as session:
+        query = select(OutboxItem.next_at).where(OutboxItem.state == "queued")
+        return session.execute(query).scalar_one()
+
+
+async def test_a_permanent_refusal_opens_a_closed_inquiry_again(home, door):
+    actor, ref = home.person(), home.ask()
+    await open_outbox(home, door).deliver_due()
+    home.reply(actor, ref, close=True)
+    assert home.inquiry(ref).status == "closed"
+    door.fail_next(PermanentError("Ukjent mottaker."))
+    await open_outbox(home, door).deliver_due()
+    inquiry = home.inquiry(ref)
+    assert (inquiry.status, inquiry.reply_state) == ("open", "not_delivered")
+    assert home.rows("SELECT delivery_detail FROM message WHERE kind = 'reply'") == [
+        ("Ukjent mottaker.",)
+    ]
+    assert home.rows("SELECT name, value FROM counter WHERE name LIKE 'open:%'") == [
+        ("open:servicetorg", 1)
+    ]
+
+
+async def test_a_receipt_that_cannot_be_delivered_changes_nothing_about_the_inquiry(home, door):
+    ref = home.ask()
+    door.fail_next(PermanentError("Ukjent mottaker."))
+    await open_outbox(home, door).deliver_due()
+    assert home.inquiry(ref).reply_state == "unanswered"
+    assert "not_delivered" in home.events(ref)
+
+
+async def test_an_unknown_outcome_is_never_repeated_by_itself(home, door, replied):
+    door.fail_next(UncertainError("Brutt."))
+    sender = open_outbox(home, door)
+    await sender.deliver_due()
+    assert states(home)[1] == ("reply", "uncertain", 1)
+    home.clock.move(days=2)
+    assert await sender.deliver_due() == 0
+    assert "uncertain" in home.events(replied)
+    [number] = [row[0] for row in home.rows("SELECT id FROM outbox WHERE kind = 'reply'")]
+    home.write(lambda session: outbox.retry(session, number, home.clock()))
+    assert await sender.deliver_due() == 1
+    assert states(home)[1] == ("reply", "sent", 2)
+
+
+def test_what_was_sent_cannot_be_sent_again(home, replied):
+    with pytest.raises(NotFoundError):
+        home.write(lambda session: outbox.retry(session, 1, home.clock()))
+
+
+async def test_a_refusal_of_ourselves_costs_no_message_an_attempt(home, door):
+    for _ in range(6):
+        home.ask()
+    door.fail_always(MisconfiguredError("Avsenderen vår ble avvist."))
+    sender = open_outbox(home, door)
+    await sender.deliver_due()
+    # Two connections may have tried before the first refusal was known.
+    assert door.attempts <= 2
+    assert set(states(home)) == {("receipt", "queued", 0)}
+    assert sender.problem == "Avsenderen vår ble avvist."
+    await sender.deliver_due()
+    assert door.attempts <= 2
+    door.fail_always(None)
+    home.clock.now += CIRCUIT_PAUSE
+    await sender.deliver_due()
+    assert len(door.sent) == 6
+    assert sender.problem == ""
+
+
+async def test_one_message_that_cannot_be_written_keeps_nobody_waiting(home, door):
+    """A fault of ours, not foreseen anywhere."""
+    for _ in range(5):
+        home.ask()
+    door.fail_next(RuntimeError("uventet"))  # type: ignore[arg-type]
+    sender = open_outbox(home, door)
+    await sender.deliver_due()
+    assert len(door.sent) == 4
+    assert sorted(states(home)) == [("receipt", "queued", 1)] + [("receipt", "sent", 1)] * 4
+    home.clock.move(minutes=2)
+    await sender.deliver_due()
+    assert len(door.sent) == 5
+
+
+async def test_two_senders_never_take_the_same_message(home, door):
+    for number in range(30):
+        home.ask(sender=f"{number}@eksempel.no")
+    senders = [open_outbox(home, door) for _ in range(4)]
+    await asyncio.gather(*(sender.deliver_due() for sender in senders))
+    assert sorted(o.message_id for o in door.sent) == sorted(
+        row[0] for row in home.rows("SELECT message_id FROM outbox")
+    )
+    assert door.attempts == 30
+
+
+async def test_a_message_whose_sender_vanished_goes_out_when_its_lease_ends(home, door, replied):
+    home.write(partial(outbox._lease, now=home.clock(), paused=()))
+    sender = open_outbox(home, door)
+    home.clock.now += LEASE - timedelta(seconds=1)
+    assert await sender.deliver_due() == 0
+    home.clock.now += timedelta(seconds=2)
+    assert await sender.deliver_due() == 1
+    assert [o.kind for o in door.sent] == ["reply"]
+
+
+async def test_after_a_crash_the_next_service_waits_for_no_lease_of_the_dead_one(
+    home, door, replied
+):
+    home.write(partial(outbox._lease, now=home.clock(), paused=()))
+    sender = open_outbox(home, door)
+    sender.start()
+    await soon(lambda: len(door.sent) == 1)
+    await sender.stop()
+    assert states(home)[1] == ("reply", "sent", 1)
+
+
+async def test_stopping_finishes_what_is_being_sent_and_leaves_the_rest_as_it_was(home):
+    for _ in range(7):
+        home.ask()
+    entered, go = asyncio.Event(), asyncio.Event()
+
+    class Slow(FakeChannel):
+        async def send(self, outgoing):
+            entered.set()
+            await go.wait()
+            return await super().send(outgoing)
+
+    door = Slow("email")
+    sender = open_outbox(home, door)
+    sender.start()
+    await entered.wait()
+    stopping = asyncio.create_task(sender.stop())
+    await asyncio.sleep(0)
+    go.set()
+    await stopping
+    assert len(door.sent) == 2
+    assert [state for _, state, _ in states(home)].count("sent") == 2
+    assert home.count("SELECT count(*) FROM outbox WHERE lease_until IS NOT NULL") == 0
+    assert await open_outbox(home, door).deliver_due() == 5
+    assert len(door.sent) == 7
+
+
+async def test_waking_it_sends_at_once_from_any_thread(home, door):
+    sender = open_outbox(home, door)
+    sender.start()
+    home.ask()
+    await asyncio.to_thread(sender.wake)
+    await soon(lambda: door.sent)
+    await sender.stop()
