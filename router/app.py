@@ -22,12 +22,13 @@ from channels.email import EmailChannel
 from channels.email.send import Smarthost, SmarthostSettings
 from channels.email.server import EmailServer, ListenSettings
 from router.clock import utc_now
+from router.correspondence import letterhead
 from router.db import Database
 from router.errors import SettingsError
 from router.events import EventHub
 from router.hall import Hall
 from router.jobs import Beat
-from router.outbox import Outbox, letterhead
+from router.outbox import Outbox
 from router.preparing import Workshop
 from router.reception import Reception
 from router.routing import build_desk

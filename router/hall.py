@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from channels.base import Channel
+    from router.correspondence import Letterhead
     from router.db import Database
     from router.events import EventHub
     from router.jobs import Beat
-    from router.outbox import Letterhead, Outbox
+    from router.outbox import Outbox
     from router.reception import Reception
     from router.settings import Settings
     from router.tokens import Signer

@@ -10,15 +10,15 @@ number never joins a thread: it becomes a hint for the operator.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlmodel import Session, col
 
 from channels.base import MessageKind
-from router import events, outbox
+from router import correspondence, events
+from router.contacts import contacts_of
 from router.journal import DUPLICATE_WINDOW
 from router.models import (
     Arrival,
@@ -36,14 +36,14 @@ from router.models import (
     StoredAttachment,
 )
 from router.queue import add_to_counters, counted
+from router.threads import find_thread, takes_part
 from rules.order import Lane, lane_of, queue_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from channels.base import Address
-    from router.outbox import Letterhead
+    from router.correspondence import Letterhead
     from router.preparing import Prepared
 
 _ARRIVAL: Any = Arrival.__table__  # type: ignore[attr-defined]
@@ -56,8 +56,6 @@ _DECISION: Any = DecisionRecord.__table__  # type: ignore[attr-defined]
 _OUTBOX: Any = OutboxItem.__table__  # type: ignore[attr-defined]
 
 _THE_ARRIVAL = _ARRIVAL.c.id == bindparam("arrival")
-
-_REFERENCE = re.compile(r"\[?\b(S-\d{4}-\d{6,9})\b\]?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +96,7 @@ def process(
             taken.append(_add_addressees(session, item, seen[key], now))
         else:
             keys.add(key)
-            inquiry, hint = _find_thread(session, item, head)
+            inquiry, hint = find_thread(session, item, head)
             if inquiry is not None:
                 taken.append(_join(session, item, inquiry, head, now))
             else:
@@ -178,58 +176,6 @@ def _add_addressees(session: Session, item: Prepared, known: _Known, now: dateti
     return _taken(item, inquiry, "duplicate")
 
 
-def _find_thread(
-    session: Session, item: Prepared, head: Letterhead
-) -> tuple[Inquiry | None, int | None]:
-    """The inquiry a message belongs to, and the one it may belong to."""
-    incoming = item.incoming
-    if incoming.thread_token:
-        inquiry = _by_token(session, incoming.thread_token, head)
-        if inquiry is not None:
-            return inquiry, None
-    if incoming.forwarded:
-        return None, None
-    hint: int | None = None
-    for message_id in (incoming.in_reply_to, *reversed(incoming.references)):
-        number = head.inquiry_of(message_id) if message_id else None
-        inquiry = session.get(Inquiry, number) if number is not None else None
-        if inquiry is None:
-            continue
-        if _takes_part(session, inquiry, incoming.sender):
-            return inquiry, None
-        hint = hint or inquiry.id
-    for ref in _REFERENCE.findall(incoming.subject)[:3]:
-        inquiry = session.execute(select(Inquiry).where(col(Inquiry.ref) == ref)).scalar()
-        if inquiry is None:
-            continue
-        if inquiry.status is InquiryStatus.OPEN and _takes_part(session, inquiry, incoming.sender):
-            return inquiry, None
-        hint = hint or inquiry.id
-    return None, hint
-
-
-def _by_token(session: Session, token: str, head: Letterhead) -> Inquiry | None:
-    number = head.signer.verify("reply", token)
-    if number is not None:
-        return session.get(Inquiry, number)
-    number = head.signer.verify("return", token)
-    message = session.get(Message, number) if number is not None else None
-    return session.get(Inquiry, message.inquiry_id) if message is not None else None
-
-
-def _takes_part(session: Session, inquiry: Inquiry, sender: Address | None) -> bool:
-    if sender is None:
-        return False
-    if inquiry.sender_address == sender.value:
-        return True
-    query = select(func.count()).where(
-        _ADDRESS.c.contact_id == inquiry.contact_id,
-        _ADDRESS.c.channel == sender.channel,
-        _ADDRESS.c.value == sender.value,
-    )
-    return bool(session.connection().execute(query).scalar())
-
-
 def _join(
     session: Session, item: Prepared, inquiry: Inquiry, head: Letterhead, now: datetime
 ) -> Taken:
@@ -263,13 +209,13 @@ def _join(
         data={
             "ref": inquiry.ref,
             "kind": incoming.kind.value,
-            "other_sender": not _takes_part(session, inquiry, incoming.sender),
+            "other_sender": not takes_part(session, inquiry, incoming.sender),
         },
     )
     if item.decision.emergency and incoming.kind is MessageKind.CONTACT:
         _raise_alarm(session, inquiry.id or 0, inquiry.ref, inquiry.department, now)
         if _may_answer(item) and incoming.sender is not None:
-            row = outbox.receipt_row(head, item, inquiry.id or 0, inquiry.ref, None, now)
+            row = correspondence.receipt_row(head, item, inquiry.id or 0, inquiry.ref, None, now)
             session.connection().execute(insert(_OUTBOX), row)
     _finish(session, item, inquiry.id or 0, ArrivalState.PROCESSED, now)
     return _taken(item, inquiry, "joined")
@@ -348,7 +294,7 @@ def _open(
         return []
     connection = session.connection()
     items = [item for item, _ in fresh]
-    contacts = _contacts(session, items, now)
+    contacts = contacts_of(session, items, now)
     refs = _references(session, [item.received_at.astimezone(head.zone).year for item in items])
     inquiries = [
         _inquiry_row(item, ref, contacts, hint)
@@ -370,17 +316,17 @@ def _open(
     )
     log: list[dict[str, Any]] = []
     letters: list[dict[str, Any]] = []
-    brakes = outbox.Brakes(session, items, head, now)
+    brakes = correspondence.Brakes(session, items, head, now)
     for item, ref in zip(items, refs, strict=True):
         inquiry_id = ids[ref]
         department = item.decision.department
         log += _birth_events(item, inquiry_id, ref, now)
         receipt = _may_answer(item) and (item.decision.emergency or brakes.allow(item))
-        forwarded = outbox.is_forwarded(head, item)
+        forwarded = correspondence.is_forwarded(head, item)
         if receipt:
-            letters.append(outbox.receipt_row(head, item, inquiry_id, ref, forwarded, now))
+            letters.append(correspondence.receipt_row(head, item, inquiry_id, ref, forwarded, now))
         if forwarded:
-            letters.append(outbox.forward_row(head, item, inquiry_id, ref, now))
+            letters.append(correspondence.forward_row(head, item, inquiry_id, ref, now))
             log.append(_event_row("forwarded", inquiry_id, ref, department, now))
         if _may_answer(item) and not receipt:
             log.append(_event_row("receipt_withheld", inquiry_id, ref, department, now))
@@ -412,66 +358,6 @@ def _open(
         Taken(item.arrival_id, ids[ref], ref, item.decision.department, item.due.due_at, "new")
         for item, ref in zip(items, refs, strict=True)
     ]
-
-
-def _contacts(
-    session: Session, items: Sequence[Prepared], now: datetime
-) -> dict[tuple[str, str], int]:
-    """(channel, address) -> contact id, made where the address is new."""
-    connection = session.connection()
-    wanted: dict[tuple[str, str], tuple[Address, str]] = {}
-    for item in items:
-        for address in (item.incoming.sender, item.incoming.phone):
-            if address is not None:
-                wanted.setdefault(
-                    (address.channel, address.value), (address, item.incoming.language)
-                )
-    found = {
-        (channel, value): contact
-        for channel, value, contact in connection.execute(
-            select(_ADDRESS.c.channel, _ADDRESS.c.value, _ADDRESS.c.contact_id).where(
-                _ADDRESS.c.value.in_([value for _, value in wanted])
-            )
-        )
-    }
-    new_people: list[tuple[str, str]] = [
-        (item.incoming.sender.channel, item.incoming.sender.value)
-        for item in items
-        if item.incoming.sender is not None
-        and (item.incoming.sender.channel, item.incoming.sender.value) not in found
-    ]
-    new_people = list(dict.fromkeys(new_people))
-    if new_people:
-        made = connection.execute(
-            insert(_CONTACT).returning(_CONTACT.c.id, sort_by_parameter_order=True),
-            [
-                {"name": wanted[key][0].name, "language": wanted[key][1], "created_at": now}
-                for key in new_people
-            ],
-        ).scalars()
-        found |= dict(zip(new_people, made, strict=True))
-    rows = [(key, found[key]) for key in new_people]
-    for item in items:
-        # A second way to reach the person, given in the same breath, belongs to the same contact.
-        phone, sender = item.incoming.phone, item.incoming.sender
-        if phone is not None and sender is not None and (phone.channel, phone.value) not in found:
-            found[phone.channel, phone.value] = found[sender.channel, sender.value]
-            rows.append(((phone.channel, phone.value), found[sender.channel, sender.value]))
-    if rows:
-        connection.execute(
-            insert(_ADDRESS),
-            [
-                {
-                    "contact_id": contact,
-                    "channel": key[0],
-                    "value": key[1],
-                    "name": wanted[key][0].name,
-                    "created_at": now,
-                }
-                for key, contact in rows
-            ],
-        )
-    return found
 
 
 def _references(session: Session, years: Iterable[int]) -> list[str]:

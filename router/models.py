@@ -191,13 +191,20 @@ class Inquiry(SQLModel, table=True):
     __tablename__ = "inquiry"
     __table_args__ = (
         Index(
-            "ix_inquiry_queue", "lane", "sort_at", "id", sqlite_where=_OPEN, postgresql_where=_OPEN
+            "ix_inquiry_queue",
+            "lane",
+            "sort_at",
+            "received_at",
+            "id",
+            sqlite_where=_OPEN,
+            postgresql_where=_OPEN,
         ),
         Index(
             "ix_inquiry_department_queue",
             "department",
             "lane",
             "sort_at",
+            "received_at",
             "id",
             sqlite_where=_OPEN,
             postgresql_where=_OPEN,
@@ -207,6 +214,7 @@ class Inquiry(SQLModel, table=True):
             "assignee_id",
             "lane",
             "sort_at",
+            "received_at",
             "id",
             sqlite_where=_OPEN,
             postgresql_where=_OPEN,

@@ -42,6 +42,9 @@ SWITCHBOARD = "servicetorg"
 _I: Any = Inquiry.__table__  # type: ignore[attr-defined]
 _C: Any = Counter.__table__  # type: ignore[attr-defined]
 
+_QUEUE_KEY = (_I.c.lane, _I.c.sort_at, _I.c.received_at, _I.c.id)
+"""`rules.order.queue_key`, as the store sorts it."""
+
 # Written out, not bound: the planner then sees that the partial index of open inquiries fits.
 _IS_OPEN = text("inquiry.status = 'open'")
 
@@ -305,7 +308,7 @@ def unseen_emergencies(session: Session, actor: Actor) -> list[QueueRow]:
     query = _visible(actor, select(*_COLUMNS)).where(
         _IS_OPEN, _I.c.lane == int(Lane.CRISIS), _I.c.emergency_seen_at.is_(None)
     )
-    return _rows(session, query.order_by(_I.c.sort_at, _I.c.id), 20)
+    return _rows(session, query.order_by(*_QUEUE_KEY), 20)
 
 
 def require_holder(session: Session, actor: Actor, inquiry: Inquiry) -> None:
@@ -504,13 +507,11 @@ def _filtered(actor: Actor, wanted: Filter) -> Any:
 def _open_query(actor: Actor, wanted: Filter, position: list[Any] | None) -> Any:
     query = _filtered(actor, wanted).where(_IS_OPEN)
     if position is not None:
-        lane, sort_at, inquiry_id = position
+        lane, sort_at, received_at, inquiry_id = position
         # Spelled out for the planner: a row comparison with parameters reads the index from here
         # on.
-        query = query.where(
-            tuple_(_I.c.lane, _I.c.sort_at, _I.c.id) > tuple_(lane, sort_at, inquiry_id)
-        )
-    return query.order_by(_I.c.lane, _I.c.sort_at, _I.c.id)
+        query = query.where(tuple_(*_QUEUE_KEY) > tuple_(lane, sort_at, received_at, inquiry_id))
+    return query.order_by(*_QUEUE_KEY)
 
 
 def _closed_query(actor: Actor, wanted: Filter, position: list[Any] | None) -> Any:
@@ -537,7 +538,7 @@ def _rows(session: Session, query: Any, limit: int) -> list[QueueRow]:
 
 def _cursor(last: QueueRow) -> str:
     if last.status is InquiryStatus.OPEN:
-        parts: list[object] = ["open", last.lane, last.sort_at, last.id]
+        parts: list[object] = ["open", last.lane, last.sort_at, last.received_at, last.id]
     else:
         parts = ["closed", last.closed_at, last.id]
     return base64.urlsafe_b64encode(orjson.dumps(parts)).decode().rstrip("=")
@@ -550,8 +551,10 @@ def _read_cursor(cursor: str | None) -> tuple[str, list[Any] | None]:
         padded = cursor + "=" * (-len(cursor) % 4)
         parts = orjson.loads(base64.urlsafe_b64decode(padded.encode("ascii")))
         match parts:
-            case ["open", int(lane), str(sort_at), int(number)] if _small(lane, number):
-                return "open", [lane, _instant(sort_at), number]
+            case ["open", int(lane), str(sort_at), str(received_at), int(number)] if _small(
+                lane, number
+            ):
+                return "open", [lane, _instant(sort_at), _instant(received_at), number]
             case ["closed", str(closed_at), int(number)] if _small(number):
                 return "closed", [_instant(closed_at), number]
     except (ValueError, OverflowError):

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from router.correspondence import Letterhead
     from router.db import Database
-    from router.outbox import Letterhead, Outbox
+    from router.outbox import Outbox
 
 log = structlog.get_logger(__name__)
 

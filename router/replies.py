@@ -11,7 +11,7 @@ from sqlalchemy import insert, select
 from sqlmodel import Session, col
 
 from channels.base import Address, MessageKind, Outgoing, OutgoingKind
-from router import events, letters, outbox, queue
+from router import correspondence, events, letters, outbox, queue
 from router.errors import ConflictError, InvalidError
 from router.models import (
     ContactAddress,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from router.access import Actor
-    from router.outbox import Letterhead
+    from router.correspondence import Letterhead
 
 REPLY_LIMIT = 100_000
 """Characters of one reply."""
@@ -272,6 +272,35 @@ def reply(
         events.record(
             session,
             kind,
+            at=now,
+            inquiry_id=inquiry.id,
+            department=inquiry.department,
+            staff_id=actor.staff_id,
+            data={"ref": inquiry.ref},
+        )
+    return inquiry
+
+
+def transfer(
+    session: Session,
+    head: Letterhead,
+    actor: Actor,
+    ref: str,
+    department: str,
+    note: str,
+    now: datetime,
+) -> Inquiry:
+    """`queue.transfer`; to an external body the contact is forwarded, and the resident told.
+
+    Raises what `queue.transfer` raises.
+    """
+    inquiry = queue.transfer(session, actor, ref, department, note, now)
+    rows = correspondence.handover_rows(session, head, inquiry, now)
+    if rows:
+        session.connection().execute(insert(OutboxItem.__table__), rows)  # type: ignore[attr-defined]
+        events.record(
+            session,
+            "forwarded",
             at=now,
             inquiry_id=inquiry.id,
             department=inquiry.department,

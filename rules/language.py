@@ -18,14 +18,14 @@ MINIMUM_WORDS = 3
 _MARKERS = {
     "nb": "jeg ikke hva hvordan hvorfor hvem hvilken hvilke hvor når en et noen noe fra mer dere "
     "være også bare hun de han selv uke vei hjem skole nå vi å og kan på for til med har "
-    "har det er som om mitt min vår gjør gjøre hjelp takk trenger ønsker søke "
+    "har det er som om i mitt min vår gjør gjøre hjelp takk trenger ønsker søke "
     "barnehageplass hilsen hei",
     "nn": "eg ikkje kva korleis kvifor kven kva kvar når ein eit nokon noko frå meir dykk vere "
     "vera òg berre ho dei han sjølv veke veg heim skule no me å og kan på for til med har "
-    "det er som om mitt min vår gjer gjere hjelp takk treng ynskjer ønskjer søkje "
+    "det er som om i mitt min vår gjer gjere hjelp takk treng ynskjer ønskjer søkje "
     "barnehageplass helsing hei dykkar hennar fekk blei vart kjem kome heiter korleis desse "
     "mykje",
-    "en": "the and is are was i you we they my your our not what how why who which where when a "
+    "en": "the and is are was you we they my your our not what how why who which where when a "
     "an some from more be also only she he have has can could would please thank thanks "
     "help need to of in it this that with hello hi dear regards do does for on at",
     "se": "mun don son mii dii sii lea leat ii in it eai ja dahje muhto go gii gos mo manne ahte "

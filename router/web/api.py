@@ -383,10 +383,13 @@ def release(request: Request, actor: ApiActor, ref: Ref) -> Item:
 @router.post("/inquiries/{ref}/transfer", tags=["actions"], responses=_ACT)
 def transfer(request: Request, actor: ApiActor, ref: Ref, body: Transfer) -> Item:
     """Send it to another department; it keeps its age and its due date."""
-    now = hall_of(request).clock()
+    hall = hall_of(request)
+    now, head = hall.clock(), hall.reply_context
     return _act(
         request,
-        lambda session: queue.transfer(session, actor, ref, body.department, body.note, now),
+        lambda session: replies.transfer(
+            session, head, actor, ref, body.department, body.note, now
+        ),
     )
 
 
@@ -402,7 +405,7 @@ def reply(request: Request, actor: ApiActor, ref: Ref, body: Reply) -> Item:
     """Answer the resident by the channel they used; the thread shows how delivery goes."""
     hall = hall_of(request)
     now = hall.clock()
-    item = _act(
+    return _act(
         request,
         lambda session: replies.reply(
             session,
@@ -415,8 +418,6 @@ def reply(request: Request, actor: ApiActor, ref: Ref, body: Reply) -> Item:
             version=body.version,
         ),
     )
-    hall.outbox.wake()
-    return item
 
 
 @router.post("/inquiries/{ref}/note", tags=["actions"], responses=_ACT)
@@ -514,7 +515,9 @@ def _act(request: Request, change: Callable[[Session], Inquiry]) -> Item:
         session.flush()
         return queue.row(session, _ANYONE, inquiry.ref)
 
-    return _item(hall.db.write_sync(job), hall.clock())
+    row = hall.db.write_sync(job)
+    hall.outbox.wake()  # a change may have written letters
+    return _item(row, hall.clock())
 
 
 def _item(row: queue.QueueRow, now: datetime) -> Item:

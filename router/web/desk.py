@@ -216,7 +216,9 @@ def transfer(
         actor,
         ref,
         "transferred",
-        lambda session: queue.transfer(session, actor, ref, slugs[0], note, now),
+        lambda session: replies.transfer(
+            session, hall.reply_context, actor, ref, slugs[0], note, now
+        ),
         typed,
     )
 
@@ -261,7 +263,7 @@ def reply(
     """Answer the resident."""
     hall = hall_of(request)
     now = hall.clock()
-    response = _change(
+    return _change(
         request,
         actor,
         ref,
@@ -278,8 +280,6 @@ def reply(
         ),
         {"reply": text},
     )
-    hall.outbox.wake()
-    return response
 
 
 @router.post("/inquiries/{ref}/close")
@@ -481,6 +481,7 @@ def _change(
         inquiry = hall_of(request).db.write_sync(job)
     except (ConflictError, InvalidError) as error:
         return _inquiry(request, actor, ref, refused=Refused(error, typed or {}))
+    hall_of(request).outbox.wake()  # a change may have written letters
     leaves = done in {"transferred", "returned", "closed", "replied_closed"}
     if leaves or not actor.sees(inquiry.department):
         return RedirectResponse(f"/desk/queue?done={done}&ref={quote(ref)}", 303)

@@ -1,4 +1,5 @@
-"""Runs every benchmark and prints one table: `make bench`, or `python -m tests.benchmarks NAME …`."""
+"""Runs every benchmark and prints one table: `make bench`, or `python -m tests.benchmarks NAME
+…`."""
 
 from __future__ import annotations
 
@@ -39,7 +40,12 @@ def intake() -> list[Row]:
         routed = number / (time.time() - started - _spawn_seconds())
     return [
         ("mails accepted durably", f"{accepted:,.0f} /s", "", f"{accepted / stock:.2f} x stock"),
-        ("mails accepted → routed → in the queue", f"{routed:,.0f} /s", "≥ 1,000 /s", f"{routed / stock:.2f} x stock"),
+        (
+            "mails accepted → routed → in the queue",
+            f"{routed:,.0f} /s",
+            "≥ 1,000 /s",
+            f"{routed / stock:.2f} x stock",
+        ),
         ("stock aiosmtpd, keeps nothing (baseline)", f"{stock:,.0f} /s", "", "1"),
     ]
 
@@ -68,7 +74,12 @@ def visibility() -> list[Row]:
     return [
         ("from 250 to visible, p50", f"{_share(delays, 50):.0f} ms", "", ""),
         ("from 250 to visible, p99", f"{_share(delays, 99):.0f} ms", "< 1,000 ms", ""),
-        ("from dot to 250, p99", f"{_share([x * 1000 for x in sent.latencies], 99):.0f} ms", "", ""),
+        (
+            "from dot to 250, p99",
+            f"{_share([x * 1000 for x in sent.latencies], 99):.0f} ms",
+            "",
+            "",
+        ),
     ]
 
 
@@ -92,9 +103,7 @@ def page() -> list[Row]:
                 running.close()
         p99[number] = _share(times, 99)
         against = f"{p99[number] / p99[10_000]:.2f} x 10,000" if number > 10_000 else "1"
-        rows.append(
-            (f"queue page at {number:,}, p99", f"{p99[number]:.1f} ms", "≤ 10 ms", against)
-        )
+        rows.append((f"queue page at {number:,}, p99", f"{p99[number]:.1f} ms", "≤ 10 ms", against))
     return rows
 
 
@@ -135,14 +144,18 @@ def start() -> list[Row]:
 
 def kills() -> list[Row]:
     """kill -9 at twenty random moments under a stream of mails."""
-    from tests.integration.kill_under_load import kill_under_load  # noqa: PLC0415
+    from tests.integration.crash import SETTINGS, crash
 
-    with tempfile.TemporaryDirectory() as folder:
-        result = kill_under_load(Path(folder), kills=20)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        sink() as smarthost,
+        service(Path(folder), smarthost.port, **SETTINGS) as running,
+    ):
+        report = crash(running, smarthost, kills=20)
     return [
-        ("mails acknowledged over 20 kill -9", f"{result.acknowledged:,}", "", ""),
-        ("of them lost", f"{result.lost}", "0", ""),
-        ("of them doubled", f"{result.doubled}", "0", ""),
+        ("mails acknowledged over 20 kill -9", f"{report.acknowledged:,}", "", ""),
+        ("of them lost", f"{len(report.lost)}", "0", ""),
+        ("of them doubled", f"{len(report.doubled)}", "0", ""),
     ]
 
 
@@ -193,10 +206,10 @@ def _running() -> _Running:
 
 def _settle(running: Service, number: int) -> None:
     """Wait until so many inquiries are in the store."""
-    from sqlalchemy import func, select  # noqa: PLC0415
+    from sqlalchemy import func, select
 
-    from router.db import reader_engine  # noqa: PLC0415
-    from router.models import Inquiry  # noqa: PLC0415
+    from router.db import reader_engine
+    from router.models import Inquiry
 
     engine = reader_engine(running.database_url)
     with engine.connect() as connection:

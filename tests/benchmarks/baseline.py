@@ -1,4 +1,5 @@
-"""The yardstick of the intake figures: aiosmtpd as it comes, accepting the same mails and keeping nothing."""
+"""The yardstick of the intake figures: aiosmtpd as it comes, accepting the same mails and keeping
+nothing."""
 
 from __future__ import annotations
 

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 SENDERS = 2_000
 TOPICS = (
-    ("Hull i veien", "Det er et stort hull i veien utenfor huset vårt, og det blir verre hver dag."),
+    (
+        "Hull i veien",
+        "Det er et stort hull i veien utenfor huset vårt, og det blir verre hver dag.",
+    ),
     ("Barnehageplass", "Vi lurer på når svaret på søknaden om barnehageplass kommer."),
     ("Byggesøknad", "Jeg vil bygge en garasje på tomta og trenger å vite hva jeg må sende inn."),
     ("Vannlekkasje", "Det renner vann ut av bakken ved kummen nederst i bakken."),
@@ -42,12 +45,13 @@ def mails(number: int, start: int = 0, size: int = 10_000) -> list[tuple[str, st
     for index in range(start, start + number):
         subject, text = TOPICS[index % len(TOPICS)]
         sender = f"innbygger{index % SENDERS}@example.org"
-        message_id = f"<bench-{index}-{random.getrandbits(48):x}@example.org>"  # noqa: S311
+        message_id = f"<bench-{index}-{random.getrandbits(48):x}@example.org>"
         message = EmailMessage()
         for hop in range(6):
             message["Received"] = (
-                f"from mx{hop}.example.org (mx{hop}.example.org [192.0.2.{hop}]) by relay{hop}.example"
-                f" with ESMTPS id {index:08x}{hop} for <postmottak@sorum.kommune.no>"
+                f"from mx{hop}.example.org (mx{hop}.example.org [192.0.2.{hop}])"
+                f" by relay{hop}.example with ESMTPS id {index:08x}{hop}"
+                " for <postmottak@sorum.kommune.no>"
             )
         message["Authentication-Results"] = "relay.example; spf=pass; dkim=pass; dmarc=pass"
         message["From"] = f"Innbygger {index % SENDERS} <{sender}>"

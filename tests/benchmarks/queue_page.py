@@ -1,4 +1,5 @@
-"""The queue page with a million open inquiries in the store, over HTTP from a signed-in browser session."""
+"""The queue page with a million open inquiries in the store, over HTTP from a signed-in browser
+session."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ def seed(database: Path, number: int, departments: list[str]) -> None:
     connection = sqlite_module().connect(str(database))
     connection.execute("PRAGMA synchronous=OFF")
     now = utc_now()
-    chance = random.Random(7)  # noqa: S311
+    chance = random.Random(7)
 
     def text(moment: object) -> str:
         return f"{moment:%Y-%m-%d %H:%M:%S.%f}"
@@ -70,9 +71,10 @@ def seed(database: Path, number: int, departments: list[str]) -> None:
 def page_milliseconds(
     web: tuple[str, int], cookie: str, departments: list[str], rounds: int = 300
 ) -> list[float]:
-    """Client-side milliseconds for the queue page: first page, department pages and pages deep in the list."""
+    """Client-side milliseconds for the queue page: first page, department pages and pages deep in
+    the list."""
     connection = http.client.HTTPConnection(*web, timeout=30)
-    chance = random.Random(3)  # noqa: S311
+    chance = random.Random(3)
     times = []
     after = ""
     for index in range(rounds):

@@ -97,9 +97,11 @@ def employ(
     username = unique("u")[2:]
     hashed = staff.hash_password(password) if password else None
     number = service.write(
-        lambda session: staff.add_staff(
-            session, username, name, Role(role), departments, hashed, datetime.now(UTC)
-        ).id
+        lambda session: (
+            staff.add_staff(
+                session, username, name, Role(role), departments, hashed, datetime.now(UTC)
+            ).id
+        )
     )
     return Person(number or 0, name, username)
 

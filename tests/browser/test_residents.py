@@ -54,7 +54,7 @@ def test_a_resident_sends_the_form_and_follows_what_happens(visitors, service, d
     expect(main).to_contain_text(inquiry["ref"])
     # A date, not a number of days.
     expect(main).to_contain_text(
-        re.compile(r"Du får svar senest\s+(man|tirs|ons|tors|fre)dag \d+\. [a-z]+")
+        re.compile(r"Du får svar senest\s*(man|tirs|ons|tors|fre)dag \d+\. [a-z]+")
     )
     expect(main).to_contain_text("Venter på tur")
     link = page.get_by_role("status").get_by_role("link").get_attribute("href")
@@ -73,7 +73,7 @@ def test_a_resident_sends_the_form_and_follows_what_happens(visitors, service, d
     expect(main).not_to_contain_text("Hemmelig notat.")
 
 
-def test_the_same_form_sent_twice_is_one_message(visitors, desk):
+def test_a_double_click_is_one_message(visitors, desk):
     subject = unique("Gatelys")
     page = visitors.resident()
     page.goto("/")
@@ -83,37 +83,56 @@ def test_the_same_form_sent_twice_is_one_message(visitors, desk):
     send = page.get_by_role("button", name="Send")
     send.evaluate("button => { button.click(); button.click(); }")
     expect(page.get_by_role("status")).to_contain_text("Takk.")
-    page.go_back()
-    page.go_back() if "/status/" in page.url else None
-    send.click()
-    expect(page.get_by_role("status")).to_contain_text("Takk.")
     [inquiry] = desk.find(subject)
     assert [m["direction"] for m in desk.read(inquiry["ref"])["messages"]].count("in") == 1
 
 
 @pytest.mark.parametrize(
-    ("locale", "question", "thanks", "by"),
+    ("locale", "language", "question", "text", "thanks", "by"),
     [
-        ("nn-NO", "Kva gjeld det?", "Takk.", "Du får svar seinast"),
-        ("en-GB", "What is it about?", "Thank you.", "You will have an answer by"),
-        ("de-DE", "Hva gjelder det?", "Takk.", "Du får svar senest"),
+        (
+            "nn-NO",
+            "nn",
+            "Kva gjeld det?",
+            "Det er eit hol i vegen.",
+            "Takk.",
+            "Du får svar seinast",
+        ),
+        (
+            "en-GB",
+            "en",
+            "What is it about?",
+            "There is a pothole in the road.",
+            "Thank you.",
+            "You will have an answer by",
+        ),
+        # What we do not speak gets bokmål.
+        (
+            "de-DE",
+            "nb",
+            "Hva gjelder det?",
+            "Det er et hull i veien.",
+            "Takk.",
+            "Du får svar senest",
+        ),
     ],
+    ids=["nynorsk", "English", "German"],
 )
-def test_the_pages_speak_the_browser_s_language(visitors, desk, locale, question, thanks, by):
+def test_the_pages_speak_the_language_of_the_browser(
+    visitors, desk, locale, language, question, text, thanks, by
+):
     page = visitors.resident(locale=locale)
     page.goto("/")
-    language = {"nn-NO": "nn", "en-GB": "en"}.get(locale, "nb")
-    assert page.locator("html").get_attribute("lang") == language
-    subject = unique("Street light")
-    page.get_by_label(question).fill("Street light out at number 5.")
-    page.get_by_role("textbox", name=re.compile("^(Emne|Subject)")).fill(subject)
-    page.get_by_role("textbox", name=re.compile("^(E-post|E-mail)")).fill(
-        f"{unique('x')[2:]}@eksempel.no"
-    )
+    html = page.locator("html")
+    expect(html).to_have_attribute("lang", language)
+    subject = unique("Hull")
+    page.get_by_label(question).fill(text)
+    page.get_by_label(re.compile("^(Emne|Subject)")).fill(subject)
+    page.get_by_label(re.compile("^E-(post|mail)")).fill(f"{unique('x')[2:]}@eksempel.no")
     page.get_by_role("button", name=re.compile("^Send")).click()
     expect(page.get_by_role("status")).to_contain_text(thanks)
     expect(page.get_by_role("main")).to_contain_text(by)
-    assert page.locator("html").get_attribute("lang") == language
+    expect(html).to_have_attribute("lang", language)
     desk.open(subject)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -41,9 +43,7 @@ def test_of_two_who_take_an_inquiry_one_has_it_and_the_other_is_told_who(open_tw
         take(page).evaluate("button => setTimeout(() => button.click(), 300)")
     for page in pages:
         expect(take(page)).to_have_count(0)
-        expect(page.get_by_text("Du har tatt").or_(page.get_by_role("alert"))).not_to_have_count(0)
-    told = [page.get_by_role("alert").filter(has_text="har tatt denne") for page in pages]
-    expect(told[0].or_(told[0])).to_have_count(told[0].count())
+        expect(page.get_by_text(re.compile("Du har tatt|har tatt denne")).first).to_be_visible()
     [(winner, holder)] = [
         (page, name)
         for page, name in zip(pages, (SIV, OLAV), strict=True)
@@ -174,7 +174,7 @@ def test_what_is_transferred_moves_from_one_department_s_list_to_the_other_s(
     expect(row(petter, subject)).to_be_visible()
     petter.get_by_role("link", name=subject).click()
     expect(petter.get_by_role("article", name="Notat")).to_contain_text("stien i parken")
-    petter.get_by_text("Send tilbake til sentralbordet").click()
+    petter.get_by_text("Send tilbake til sentralbordet", exact=True).click()
     petter.get_by_role("textbox", name="Hvorfor").fill("Stien er privat.")
     petter.get_by_role("button", name="Send tilbake").click()
     announced(petter, "sendt tilbake til sentralbordet")

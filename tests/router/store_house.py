@@ -22,9 +22,9 @@ from channels.base import RawArrival
 from channels.email.identity import delivery_key
 from router import intake, journal, replies, schema, staff
 from router.access import Actor
+from router.correspondence import Letterhead, letterhead
 from router.db import Database
 from router.models import Inquiry, Role
-from router.outbox import Letterhead, letterhead
 from router.preparing import Desk, Prepared, Work, prepare
 from router.routing import build_desk
 from router.settings import Settings, load_settings

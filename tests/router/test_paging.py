@@ -64,7 +64,7 @@ def pages(home, actor: Actor, wanted: Filter, limit: int) -> list[queue.QueueRow
 
 def place(row: queue.QueueRow):
     """The place of an open inquiry by the rules' own comparator."""
-    lane, at, _ = key = queue_key(
+    lane, at, *_ = key = queue_key(
         lane_of(crisis=row.emergency, live=False),
         received_at=row.received_at,
         id=row.id,
@@ -142,11 +142,33 @@ def test_a_row_that_leaves_between_two_pages_hides_no_other(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "cursor", ["x", "!", "W10", "bnVsbA", "eyJhIjoxfQ", "WyJvcGVuIiwiMSIsMiwzXQ", "é"]
+    "cursor",
+    [
+        "x",
+        "!",
+        "W10",
+        "bnVsbA",
+        "eyJhIjoxfQ",
+        "WyJvcGVuIiwiMSIsMiwzXQ",
+        "WyJvcGVuIiwyLCJ4IiwieSIsMV0",
+        "é",
+    ],
 )
 def test_a_cursor_that_is_not_ours_is_refused(home, cursor):
     with home.db.read() as session, pytest.raises(InvalidError, match="after"):
         queue.page(session, EVERYONE, Filter(), cursor)
+
+
+def test_what_was_taken_in_late_keeps_its_place(tmp_path):
+    """Same date, earlier arrival: first, although it was processed last."""
+    with house(tmp_path) as home:
+        waiting = home.journal(mail("Sak den første"))
+        home.clock.move(hours=1)
+        second = home.ask()
+        [first] = home.take_in(*home.prepared(waiting))
+        rows = pages(home, EVERYONE, Filter(status="open"), 1)
+        assert [row.ref for row in rows] == [first.ref, second]
+        assert rows[0].due_at == rows[1].due_at
 
 
 def test_what_is_not_yours_to_see_does_not_exist(home):
@@ -165,7 +187,9 @@ def test_every_list_of_open_inquiries_is_read_from_its_index(home):
         (EVERYONE, Filter(status="open")),
         (EVERYONE, Filter(status="open", department="vei")),
     ):
-        query = queue._open_query(actor, wanted, [int(Lane.DEFERRABLE), MONDAY, 1]).limit(50)
+        query = queue._open_query(actor, wanted, [int(Lane.DEFERRABLE), MONDAY, MONDAY, 1]).limit(
+            50
+        )
         with home.db.read() as session:
             connection = session.connection()
             text = str(query.compile(connection, compile_kwargs={"literal_binds": True}))

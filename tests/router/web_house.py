@@ -19,11 +19,12 @@ import uvicorn
 from argon2 import PasswordHasher
 
 from router import schema, staff
+from router.correspondence import letterhead
 from router.db import Database
 from router.events import EventHub
 from router.hall import Hall
 from router.models import CredentialKind, Role
-from router.outbox import Outbox, letterhead
+from router.outbox import Outbox
 from router.preparing import Workshop
 from router.reception import Reception
 from router.routing import build_desk

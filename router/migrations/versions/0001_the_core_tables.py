@@ -136,12 +136,12 @@ def upgrade() -> None:
     sa.UniqueConstraint('ref')
     )
     with op.batch_alter_table('inquiry', schema=None) as batch_op:
-        batch_op.create_index('ix_inquiry_assignee', ['assignee_id', 'lane', 'sort_at', 'id'], unique=False, sqlite_where=sa.text("status = 'open'"), postgresql_where=sa.text("status = 'open'"))
+        batch_op.create_index('ix_inquiry_assignee', ['assignee_id', 'lane', 'sort_at', 'received_at', 'id'], unique=False, sqlite_where=sa.text("status = 'open'"), postgresql_where=sa.text("status = 'open'"))
         batch_op.create_index('ix_inquiry_closed', ['closed_at', 'id'], unique=False)
         batch_op.create_index('ix_inquiry_contact', ['contact_id', 'id'], unique=False)
-        batch_op.create_index('ix_inquiry_department_queue', ['department', 'lane', 'sort_at', 'id'], unique=False, sqlite_where=sa.text("status = 'open'"), postgresql_where=sa.text("status = 'open'"))
+        batch_op.create_index('ix_inquiry_department_queue', ['department', 'lane', 'sort_at', 'received_at', 'id'], unique=False, sqlite_where=sa.text("status = 'open'"), postgresql_where=sa.text("status = 'open'"))
         batch_op.create_index('ix_inquiry_overdue', ['due_at', 'id'], unique=False, sqlite_where=sa.text("status = 'open' AND answered_at IS NULL AND overdue_at IS NULL"), postgresql_where=sa.text("status = 'open' AND answered_at IS NULL AND overdue_at IS NULL"))
-        batch_op.create_index('ix_inquiry_queue', ['lane', 'sort_at', 'id'], unique=False, sqlite_where=sa.text("status = 'open'"), postgresql_where=sa.text("status = 'open'"))
+        batch_op.create_index('ix_inquiry_queue', ['lane', 'sort_at', 'received_at', 'id'], unique=False, sqlite_where=sa.text("status = 'open'"), postgresql_where=sa.text("status = 'open'"))
         batch_op.create_index('ix_inquiry_warn', ['warn_at', 'id'], unique=False, sqlite_where=sa.text("status = 'open' AND answered_at IS NULL AND warned_at IS NULL"), postgresql_where=sa.text("status = 'open' AND answered_at IS NULL AND warned_at IS NULL"))
 
     op.create_table('membership',

@@ -93,14 +93,16 @@ function openStream(onEvent, onLink) {
 function followStream(onEvent, onLink) {
   if (!navigator.locks || !window.BroadcastChannel) return openStream(onEvent, onLink);
   const wire = new BroadcastChannel("sentralbord-desk");
-  wire.onmessage = ({ data }) => ("up" in data ? onLink(data.up) : onEvent(data.type, data.text));
+  wire.onmessage = ({ data }) => ("up" in data ? onLink(data.up, data.anew) : onEvent(data.type, data.text));
   // Whoever holds the lock reads the stream for all tabs; when it closes, the next one takes over.
   const others = setTimeout(() => onLink(true), 500);
   return navigator.locks.request("sentralbord-stream", () => new Promise(() => {
     clearTimeout(others);
+    // What happened between the old stream and this one reached no tab.
+    let anew = true;
     openStream(
       (type, text) => { onEvent(type, text); wire.postMessage({ type, text }); },
-      (up) => { onLink(up); wire.postMessage({ up }); },
+      (up) => { onLink(up, anew); wire.postMessage({ up, anew }); anew &&= !up; },
     );
   }));
 }
@@ -376,9 +378,9 @@ if (alarm) {
     const event = JSON.parse(text);
     if (type === "reload" || live || event.ref === inquiry?.dataset.ref) soon();
     if (alarming.has(event.kind)) alarmSoon();
-  }, (up) => {
+  }, (up, anew = false) => {
     streamUp = up;
-    if (up && wasLost) { soon(); alarmSoon(); }
+    if (up && (wasLost || anew)) { soon(); alarmSoon(); }
     wasLost = !up;
     showLink();
   });

@@ -1,0 +1,392 @@
+"""What we write by ourselves, as outbox rows, and the brakes on it."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select
+from sqlmodel import Session, col
+
+from channels.base import Address, Outgoing, OutgoingKind
+from router import letters
+from router.letters import phone_in_words
+from router.models import Direction, Inquiry, Message, OutboxItem, StoredAttachment
+from router.outbox import row
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from zoneinfo import ZoneInfo
+
+    from router.preparing import Prepared
+    from router.settings import Department, Settings
+    from router.tokens import Signer
+
+_TABLE: Any = OutboxItem.__table__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Letterhead:
+    """What every letter carries: who we are, how to reach us, and the signer of reply addresses."""
+
+    municipality: str
+    phone: str
+    sender: str
+    domain: str
+    public_url: str
+    zone: ZoneInfo
+    signer: Signer
+    departments: Mapping[str, Department]
+    per_sender_per_day: int
+    per_domain_per_hour: int
+
+    def reply_address(self, inquiry_id: int) -> str:
+        """Where an answer to our letter finds its inquiry."""
+        return f"svar+{self.signer.sign('reply', inquiry_id)}@{self.domain}"
+
+    def return_path(self, message_id: int) -> str:
+        """Where a bounce of this message finds it (VERP)."""
+        return f"retur+{self.signer.sign('return', message_id)}@{self.domain}"
+
+    def new_message_id(self, inquiry_id: int) -> str:
+        """A Message-ID that later proves which inquiry it belongs to."""
+        token = self.signer.sign("message-id", inquiry_id)
+        return f"<{token}.{secrets.token_hex(8)}@{self.domain}>"
+
+    def inquiry_of(self, message_id: str) -> int | None:
+        """The inquiry a Message-ID of ours was issued for; None for everybody else's."""
+        local, _, domain = message_id.strip().strip("<>").rpartition("@")
+        if domain.lower() != self.domain:
+            return None
+        return self.signer.verify("message-id", local.partition(".")[0])
+
+    def status_url(self, inquiry_id: int) -> str:
+        """The resident's own page of an inquiry."""
+        return f"{self.public_url}/status/{self.signer.sign('status', inquiry_id)}"
+
+
+def letterhead(settings: Settings, signer: Signer, zone: ZoneInfo) -> Letterhead:
+    """The letterhead of an installation."""
+    email = settings.channels.email
+    return Letterhead(
+        municipality=settings.municipality.name,
+        phone=phone_in_words(settings.municipality.phone),
+        sender=email.sender,
+        domain=email.domain.lower(),
+        public_url=settings.public_url,
+        zone=zone,
+        signer=signer,
+        departments=settings.departments,
+        per_sender_per_day=email.receipts.per_sender_per_day,
+        per_domain_per_hour=email.receipts.per_domain_per_hour,
+    )
+
+
+class Brakes:
+    """Limits on automatic receipts, per sender and per domain: a robot that changes its sender
+    runs dry too."""
+
+    def __init__(
+        self, session: Session, items: Sequence[Prepared], head: Letterhead, now: datetime
+    ) -> None:
+        self._head = head
+        senders = {i.incoming.sender.value for i in items if i.incoming.sender is not None}
+        rows = session.connection().execute(
+            select(_TABLE.c.recipient, func.count())
+            .where(
+                _TABLE.c.recipient.in_(senders),
+                _TABLE.c.kind == OutgoingKind.RECEIPT.value,
+                _TABLE.c.created_at > now - timedelta(days=1),
+            )
+            .group_by(_TABLE.c.recipient)
+        )
+        self._sent: dict[str, int] = dict(rows.all())
+        self._domains: dict[str, int] = {}
+        self._session = session
+        self._now = now
+
+    def allow(self, item: Prepared) -> bool:
+        """Whether this sender may have another receipt; counts it when so."""
+        if item.incoming.sender is None:
+            return False
+        address = item.incoming.sender.value
+        domain = address.rpartition("@")[2]
+        if domain not in self._domains:
+            self._domains[domain] = self._sent_to_domain(domain)
+        if (
+            self._sent.get(address, 0) >= self._head.per_sender_per_day
+            or self._domains[domain] >= self._head.per_domain_per_hour
+        ):
+            return False
+        self._sent[address] = self._sent.get(address, 0) + 1
+        self._domains[domain] += 1
+        return True
+
+    def _sent_to_domain(self, domain: str) -> int:
+        query = select(func.count()).where(
+            _TABLE.c.recipient_domain == domain,
+            _TABLE.c.kind == OutgoingKind.RECEIPT.value,
+            _TABLE.c.created_at > self._now - timedelta(hours=1),
+        )
+        return self._session.connection().execute(query).scalar_one()
+
+
+def is_forwarded(head: Letterhead, item: Prepared) -> bool:
+    """Whether a contact goes on to an external body by itself: not when sensitive, urgent or from
+    a robot."""
+    department = head.departments[item.decision.department]
+    return bool(
+        department.external
+        and department.forward_to
+        and not item.decision.sensitivity
+        and not item.decision.emergency
+        and item.incoming.kind == "contact"
+    )
+
+
+def receipt_row(
+    head: Letterhead,
+    item: Prepared,
+    inquiry_id: int,
+    ref: str,
+    forwarded: bool | None,
+    now: datetime,
+) -> dict[str, Any]:
+    """The automatic receipt; headed by the emergency numbers when the contact sounds like an
+    emergency.
+
+    `forwarded` is None for a later message of a thread, which has its receipt already.
+    """
+    incoming, decision = item.incoming, item.decision
+    language = letters.letter_language(incoming.language)
+    department = head.departments[decision.department]
+    name = "receipt"
+    if department.external:
+        name = "receipt_external" if forwarded else "referred_external"
+    text = letters.write(
+        language,
+        name,
+        ref=ref,
+        department=department.name.get(language),
+        due=item.due_in_words,
+        status_url=head.status_url(inquiry_id),
+        municipality=head.municipality,
+        phone=head.phone,
+        website=department.website,
+    )
+    kind = OutgoingKind.RECEIPT
+    subject = f"{letters.TEXTS[language]['receipt_subject']} [{ref}]"
+    if decision.emergency:
+        kind = OutgoingKind.EMERGENCY
+        subject = f"{letters.TEXTS[language]['emergency_subject']} [{ref}]"
+        text = letters.TEXTS[language]["emergency"] + text
+    sender = incoming.sender or Address("email", "")
+    return row(
+        Outgoing(
+            channel="email",
+            kind=kind,
+            message_id=head.new_message_id(inquiry_id),
+            created_at=now,
+            to=sender,
+            sender=Address("email", head.sender, head.municipality),
+            subject=subject,
+            text=text,
+            reply_to=head.reply_address(inquiry_id),
+            in_reply_to=incoming.message_id,
+            references=_references(incoming.references, incoming.message_id),
+            language=language,
+            automatic=True,
+        ),
+        inquiry_id,
+        None,
+        now,
+        arrival_id=item.arrival_id,
+    )
+
+
+def forward_row(
+    head: Letterhead, item: Prepared, inquiry_id: int, ref: str, now: datetime
+) -> dict[str, Any]:
+    """The contact on its way to the external body that the rules chose."""
+    return _forward_row(
+        head,
+        head.departments[item.decision.department],
+        Forwarded(
+            inquiry_id,
+            ref,
+            item.incoming.subject,
+            item.incoming.sender or Address("email", ""),
+            item.received_in_words,
+            item.incoming.text,
+            item.incoming.language,
+        ),
+        now,
+        arrival_id=item.arrival_id,
+        files=[asdict(file) for file in item.files],
+    )
+
+
+def handover_rows(
+    session: Session, head: Letterhead, inquiry: Inquiry, now: datetime
+) -> list[dict[str, Any]]:
+    """The letters of a transfer to an external body by hand: to the body, and to the resident.
+
+    None when the body takes no forwarded mail.
+    """
+    department = head.departments[inquiry.department]
+    if not department.external or not department.forward_to:
+        return []
+    language = letters.letter_language(inquiry.language)
+    incoming = list(
+        session.execute(
+            select(Message)
+            .where(col(Message.inquiry_id) == inquiry.id, col(Message.direction) == Direction.IN)
+            .order_by(col(Message.id))
+        ).scalars()
+    )
+    files = session.execute(
+        select(StoredAttachment).where(
+            col(StoredAttachment.message_id).in_([message.id for message in incoming])
+        )
+    ).scalars()
+    resident = Address("email", inquiry.sender_address, inquiry.sender_name)
+    forwarded = Forwarded(
+        inquiry.id or 0,
+        inquiry.ref,
+        inquiry.subject,
+        resident,
+        letters.moment_in_words(inquiry.received_at, head.zone, language),
+        "\n\n---\n\n".join(message.text for message in incoming),
+        language,
+    )
+    rows = [
+        _forward_row(
+            head,
+            department,
+            forwarded,
+            now,
+            files=[
+                {
+                    "filename": file.filename,
+                    "content_type": file.content_type,
+                    "sha256": file.sha256,
+                    "content_id": file.content_id,
+                    "inline": file.inline,
+                }
+                for file in files
+            ],
+        )
+    ]
+    if "@" in resident.value:
+        chain = tuple(message.message_id for message in incoming if message.message_id)
+        rows.append(_notice_row(head, department, forwarded, chain, now))
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """What an external body gets to see of an inquiry."""
+
+    inquiry_id: int
+    ref: str
+    subject: str
+    resident: Address
+    received: str
+    text: str
+    language: str
+
+
+def _forward_row(
+    head: Letterhead,
+    department: Department,
+    inquiry: Forwarded,
+    now: datetime,
+    *,
+    arrival_id: int | None = None,
+    files: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """A letter to an external body (forvaltningsloven § 11)."""
+    language = letters.letter_language(inquiry.language)
+    resident = inquiry.resident
+    who = f"{resident.name} <{resident.value}>" if resident.name else resident.value
+    return row(
+        Outgoing(
+            channel="email",
+            kind=OutgoingKind.FORWARD,
+            message_id=head.new_message_id(inquiry.inquiry_id),
+            created_at=now,
+            to=Address("email", str(department.forward_to), department.name.nb),
+            sender=Address("email", head.sender, head.municipality),
+            subject=letters.write(
+                language,
+                "forward_subject",
+                municipality=head.municipality,
+                subject=inquiry.subject or letters.TEXTS[language]["no_subject"],
+            ),
+            text=letters.write(
+                language,
+                "forward",
+                department=department.name.get(language),
+                ref=inquiry.ref,
+                sender=who,
+                received=inquiry.received,
+                text=inquiry.text,
+                municipality=head.municipality,
+                phone=head.phone,
+            ),
+            reply_to=head.reply_address(inquiry.inquiry_id),
+            language=language,
+        ),
+        inquiry.inquiry_id,
+        None,
+        now,
+        arrival_id=arrival_id,
+        files=files,
+    )
+
+
+def _notice_row(
+    head: Letterhead,
+    department: Department,
+    inquiry: Forwarded,
+    chain: tuple[str, ...],
+    now: datetime,
+) -> dict[str, Any]:
+    """Tells the resident who answers now (forvaltningsloven § 11)."""
+    language = letters.letter_language(inquiry.language)
+    return row(
+        Outgoing(
+            channel="email",
+            kind=OutgoingKind.RECEIPT,
+            message_id=head.new_message_id(inquiry.inquiry_id),
+            created_at=now,
+            to=inquiry.resident,
+            sender=Address("email", head.sender, head.municipality),
+            subject=letters.tagged_subject(inquiry.subject, inquiry.ref, language),
+            text=letters.write(
+                language,
+                "receipt_external",
+                ref=inquiry.ref,
+                department=department.name.get(language),
+                website=department.website,
+                status_url=head.status_url(inquiry.inquiry_id),
+                municipality=head.municipality,
+                phone=head.phone,
+            ),
+            reply_to=head.reply_address(inquiry.inquiry_id),
+            in_reply_to=chain[-1] if chain else "",
+            references=chain,
+            language=language,
+            automatic=True,
+        ),
+        inquiry.inquiry_id,
+        None,
+        now,
+    )
+
+
+def _references(references: Sequence[str], message_id: str) -> tuple[str, ...]:
+    """The chain so far plus the message we answer (RFC 5322 §3.6.4)."""
+    return (*references, message_id) if message_id else tuple(references)
