@@ -31,7 +31,7 @@ from router.jobs import Beat
 from router.outbox import Outbox
 from router.preparing import Workshop
 from router.reception import Reception
-from router.routing import build_desk
+from router.routing import build_workbench
 from router.store import (
     freeze_rules,
     prepare_data,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from channels.base import Channel
-    from router.preparing import Desk
+    from router.preparing import Workbench
     from router.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -65,32 +65,32 @@ async def open_hall(
         stack.enter_context(_only_one(settings.data))
         require_schema(settings)
         settings = freeze_rules(settings)
-        desk = build_desk(settings)
+        workbench = build_workbench(settings)
         signer = load_signer(settings.data, settings.signing_key.get_secret_value())
         db = Database(settings.database_url)
         db.start()
         stack.callback(db.stop)
         await db.write(lambda session: sync_departments(session, settings))
-        await db.write(lambda session: remember_ruleset(session, desk, clock()))
+        await db.write(lambda session: remember_ruleset(session, workbench.ruleset, clock()))
         hub = EventHub(db)
         await hub.start()
         stack.push_async_callback(hub.stop)
-        head = letterhead(settings, signer, ZoneInfo(desk.calendar.timezone))
+        head = letterhead(settings, signer, ZoneInfo(workbench.calendar.timezone))
         channels: dict[str, Channel] = {}
         outbox = Outbox(db, channels, settings.blobs, clock)
-        workshop = Workshop(partial(build_desk, settings))
+        workshop = Workshop(partial(build_workbench, settings))
         workshop.start()
         stack.callback(workshop.stop)
-        reception = Reception(db, desk, workshop, head, outbox, clock)
-        channels["email"] = _email_channel(settings, desk, reception, clock)
+        reception = Reception(db, workbench, workshop, head, outbox, clock)
+        channels["email"] = _email_channel(settings, workbench, reception, clock)
         hall = Hall(
             settings=settings,
             db=db,
             hub=hub,
             signer=signer,
             clock=clock,
-            ruleset=desk.ruleset,
-            calendar=desk.calendar,
+            ruleset=workbench.ruleset,
+            calendar=workbench.calendar,
             reception=reception,
             outbox=outbox,
             reply_context=head,
@@ -165,7 +165,7 @@ class _Server(uvicorn.Server):
 
 
 def _email_channel(
-    settings: Settings, desk: Desk, reception: Reception, clock: Callable[[], datetime]
+    settings: Settings, workbench: Workbench, reception: Reception, clock: Callable[[], datetime]
 ) -> EmailChannel:
     email = settings.channels.email
     listen = ListenSettings(
@@ -186,7 +186,7 @@ def _email_channel(
     )
     server = EmailServer(
         listen,
-        desk.own.verdict,
+        workbench.own.verdict,
         reception.receive,
         clock,
         free_space=partial(_free_space, settings.data),

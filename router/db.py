@@ -181,6 +181,8 @@ class Database:
         self._jobs: queue.SimpleQueue[_Queued | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stopping = False
+        # Held while a job is queued, so that none slips in behind the end.
+        self._gate = threading.Lock()
         self._listeners: list[Callable[[], None]] = []
 
     def start(self) -> None:
@@ -196,8 +198,9 @@ class Database:
     def stop(self) -> None:
         """Run what is queued, commit, checkpoint, close."""
         if self._thread is not None:
-            self._stopping = True
-            self._jobs.put(None)
+            with self._gate:
+                self._stopping = True
+                self._jobs.put(None)
             self._thread.join()
             self._thread = None
         self._reader_engine.dispose()
@@ -239,9 +242,10 @@ class Database:
         return await asyncio.shield(future)
 
     def _enqueue(self, queued: _Queued) -> None:
-        if self._stopping or not self.alive or self.backlog >= QUEUE_LIMIT:
-            raise StoreUnavailableError
-        self._jobs.put(queued)
+        with self._gate:
+            if self._stopping or not self.alive or self.backlog >= QUEUE_LIMIT:
+                raise StoreUnavailableError
+            self._jobs.put(queued)
 
     def write_sync(self, job: Job[T]) -> T:
         """`write` for threads that have no event loop."""
@@ -288,6 +292,9 @@ class Database:
         except Exception as error:  # noqa: BLE001 - the whole batch is answered with it
             self.stats.failed_commits += 1
             log.error("store.commit_failed", error=type(error).__name__, jobs=len(batch))
+            connection.rollback()
+            # A COMMIT that was refused leaves the transaction open, unknown to SQLAlchemy.
+            connection.connection.rollback()
             for queued in batch:
                 queued.error = StoreUnavailableError()
             _settle(batch)
@@ -301,20 +308,19 @@ class Database:
 
     @staticmethod
     def _attempt(connection: Connection, queued: _Queued) -> None:
-        connection.exec_driver_sql("SAVEPOINT job")
         session = Session(
             bind=connection,
-            join_transaction_mode="rollback_only",
+            # The session's transaction is a savepoint: a flush that fails ends no more than that.
+            join_transaction_mode="create_savepoint",
             autoflush=False,
             expire_on_commit=False,
         )
         try:
             queued.result = queued.job(session)
-            session.flush()
+            session.commit()
         except Exception as error:  # noqa: BLE001 - handed to whoever asked for the write
             queued.error = error
-            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT job")
-        connection.exec_driver_sql("RELEASE SAVEPOINT job")
+            session.rollback()
         session.expunge_all()
 
     def _checkpoint(self, connection: Connection) -> None:

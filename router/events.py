@@ -185,7 +185,8 @@ class EventHub:
             if after is not None:
                 missed = await asyncio.to_thread(self._read_after, after)
                 if len(missed) >= CLIENT_BUFFER:
-                    yield LiveEvent(self.last_id, RELOAD, _EPOCH, None, "", None, {})
+                    after = self.last_id
+                    yield LiveEvent(after, RELOAD, _EPOCH, None, "", None, {})
                 else:
                     for item in missed:
                         if visible(item):
@@ -199,7 +200,9 @@ class EventHub:
                     continue
                 if client.overflowed:
                     client.overflowed = False
-                    yield LiveEvent(self.last_id, RELOAD, _EPOCH, None, "", None, {})
+                    # What still waits is older than what the client is about to read.
+                    after = self.last_id
+                    yield LiveEvent(after, RELOAD, _EPOCH, None, "", None, {})
                 elif after is None or item.id > after:
                     yield item
         finally:

@@ -98,7 +98,7 @@ class Unreadable:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class Workbench:
     """What preparing needs to know: our addresses, the ruleset, the calendar."""
 
     own: OwnAddresses
@@ -108,25 +108,25 @@ class Desk:
     blobs: Path
 
 
-class DeskFactory(Protocol):
-    """Builds the `Desk` inside a worker; it must be importable there."""
+class WorkbenchFactory(Protocol):
+    """Builds the `Workbench` inside a worker; it must be importable there."""
 
-    def __call__(self) -> Desk:
+    def __call__(self) -> Workbench:
         """Load ruleset and calendar."""
 
 
-def prepare(desk: Desk, work: Work) -> Prepared:
+def prepare(workbench: Workbench, work: Work) -> Prepared:
     """Parse, decide and date one arrival. Attachments are written to the blob folder."""
     if work.channel == "email":
-        incoming = parse_email(work.raw, work.envelope, desk.own)
+        incoming = parse_email(work.raw, work.envelope, workbench.own)
     elif work.channel == web.CHANNEL:
         incoming = web.parse(work.raw, work.envelope, work.external_id)
     else:
         raise UnreadableError(f"No door is called «{work.channel}».")
-    decision = decide(desk.ruleset, facts_of(incoming, work.received_at))
-    due = reply_due(work.received_at, desk.targets[decision.target], desk.calendar)
+    decision = decide(workbench.ruleset, facts_of(incoming, work.received_at))
+    due = reply_due(work.received_at, workbench.targets[decision.target], workbench.calendar)
     language = incoming.language or decision.language
-    zone = ZoneInfo(desk.calendar.timezone)
+    zone = ZoneInfo(workbench.calendar.timezone)
     return Prepared(
         arrival_id=work.arrival_id,
         received_at=work.received_at,
@@ -136,7 +136,7 @@ def prepare(desk: Desk, work: Work) -> Prepared:
                 filename=file.filename,
                 content_type=file.content_type,
                 size=len(file.content),
-                sha256=put_blob(desk.blobs, file.content),
+                sha256=put_blob(workbench.blobs, file.content),
                 content_id=file.content_id,
                 inline=file.inline,
             )
@@ -162,22 +162,22 @@ def facts_of(incoming: Incoming, now: datetime) -> Facts:
     )
 
 
-_desk: Desk | None = None
+_workbench: Workbench | None = None
 
 
-def _start_worker(factory: DeskFactory) -> None:
-    global _desk
+def _start_worker(factory: WorkbenchFactory) -> None:
+    global _workbench
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
-    _desk = factory()
+    _workbench = factory()
 
 
 def _prepare_batch(batch: Sequence[Work]) -> list[Prepared | Unreadable]:
-    if _desk is None:
-        raise RuntimeError("the worker has no desk")
+    if _workbench is None:
+        raise RuntimeError("the worker has no workbench")
     results: list[Prepared | Unreadable] = []
     for work in batch:
         try:
-            results.append(prepare(_desk, work))
+            results.append(prepare(_workbench, work))
         except OSError:
             raise  # disk full and its kin: ours, not the arrival's; tried again later
         except Exception as error:  # noqa: BLE001 - one arrival must not take its neighbours along
@@ -188,7 +188,7 @@ def _prepare_batch(batch: Sequence[Work]) -> list[Prepared | Unreadable]:
 class Workshop:
     """The worker processes. Killed and replaced when work takes too long."""
 
-    def __init__(self, factory: DeskFactory, workers: int = 1) -> None:
+    def __init__(self, factory: WorkbenchFactory, workers: int = 1) -> None:
         self._factory = factory
         self._workers = workers
         self._pool: ProcessPool | None = None

@@ -20,7 +20,7 @@ from channels.base import Disposition, RawArrival, TemporaryError
 from router import intake, journal, metrics
 from router.errors import InvalidError, StoreUnavailableError
 from router.models import Arrival, ArrivalState, Inquiry
-from router.preparing import Desk, Prepared, Unreadable, Work, Workshop, prepare
+from router.preparing import Prepared, Unreadable, Work, Workbench, Workshop, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -66,14 +66,14 @@ class Reception:
     def __init__(
         self,
         db: Database,
-        desk: Desk,
+        workbench: Workbench,
         workshop: Workshop,
         head: Letterhead,
         outbox: Outbox,
         clock: Callable[[], datetime],
     ) -> None:
         self._db = db
-        self._desk = desk
+        self._workbench = workbench
         self._workshop = workshop
         self._head = head
         self._outbox = outbox
@@ -106,7 +106,7 @@ class Reception:
 
     async def receive(self, arrival: RawArrival) -> Disposition:
         """What the doors are handed: returns after the commit. Raises `TemporaryError`."""
-        disposition, number = await journal.append(self._db, self._desk.blobs, arrival)
+        disposition, number = await journal.append(self._db, self._workbench.blobs, arrival)
         metrics.ARRIVALS.labels(arrival.channel, disposition.value).inc()
         log.info(
             "arrival.journaled", arrival=number, channel=arrival.channel, size=len(arrival.raw)
@@ -129,13 +129,13 @@ class Reception:
         recipient = self._head.sender
         arrival = web.arrival(form, recipient, self._clock())
         try:
-            disposition, number = await journal.append(self._db, self._desk.blobs, arrival)
+            disposition, number = await journal.append(self._db, self._workbench.blobs, arrival)
         except TemporaryError as error:
             raise StoreUnavailableError from error
         metrics.ARRIVALS.labels(arrival.channel, disposition.value).inc()
         if disposition is Disposition.DUPLICATE:
             return await self._earlier(number, arrival)
-        prepared = await asyncio.to_thread(prepare, self._desk, _work(number, arrival))
+        prepared = await asyncio.to_thread(prepare, self._workbench, _work(number, arrival))
         taken = await self._take_in([prepared])
         if not taken:
             return await self._earlier(number, arrival)
@@ -257,7 +257,7 @@ class Reception:
             with self._db.read() as session:
                 first = journal.get(session, number)
                 inquiry = session.get(Inquiry, first.inquiry_id) if first.inquiry_id else None
-                return first, inquiry, journal.raw_of(first, self._desk.blobs)
+                return first, inquiry, journal.raw_of(first, self._workbench.blobs)
 
         _first, inquiry, raw = await asyncio.to_thread(read)
         if raw != arrival.raw:
@@ -275,7 +275,7 @@ class Reception:
                 if arrival is None or arrival.state is not ArrivalState.NEW:
                     continue
                 try:
-                    raw = journal.raw_of(arrival, self._desk.blobs)
+                    raw = journal.raw_of(arrival, self._workbench.blobs)
                 except FileNotFoundError:
                     works[number] = Unreadable(number, "its content is missing from the store")
                     continue

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from channels.email.addresses import OwnAddresses
-from router.preparing import Desk
+from router.preparing import Workbench
 from rules.decide import Decision, decide
 from rules.facts import Facts
 from rules.ruleset import Ruleset, load
@@ -53,9 +53,9 @@ def own_addresses(settings: Settings) -> OwnAddresses:
     )
 
 
-def build_desk(settings: Settings) -> Desk:
+def build_workbench(settings: Settings) -> Workbench:
     """Everything that preparing an arrival needs; built once per process."""
-    return Desk(
+    return Workbench(
         own=own_addresses(settings),
         ruleset=load_ruleset(settings),
         calendar=settings.calendar.build(),

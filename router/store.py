@@ -16,8 +16,8 @@ from router.models import Department, RulesetVersion
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from router.preparing import Desk
     from router.settings import Settings
+    from rules.ruleset import Ruleset
 
 
 def prepare_data(settings: Settings) -> None:
@@ -81,10 +81,8 @@ def sync_departments(session: Session, settings: Settings) -> None:
         session.add(row)
 
 
-def remember_ruleset(session: Session, desk: Desk, now: datetime) -> None:
+def remember_ruleset(session: Session, ruleset: Ruleset, now: datetime) -> None:
     """Keep the ruleset by its hash, so that every decision can be reproduced."""
-    query = select(col(RulesetVersion.hash)).where(col(RulesetVersion.hash) == desk.ruleset.hash)
+    query = select(col(RulesetVersion.hash)).where(col(RulesetVersion.hash) == ruleset.hash)
     if session.execute(query).scalar() is None:
-        session.add(
-            RulesetVersion(hash=desk.ruleset.hash, content=desk.ruleset.content, loaded_at=now)
-        )
+        session.add(RulesetVersion(hash=ruleset.hash, content=ruleset.content, loaded_at=now))

@@ -25,8 +25,8 @@ from router.access import Actor
 from router.correspondence import Letterhead, letterhead
 from router.db import Database
 from router.models import Inquiry, Role
-from router.preparing import Desk, Prepared, Work, prepare
-from router.routing import build_desk
+from router.preparing import Prepared, Work, Workbench, prepare
+from router.routing import build_workbench
 from router.settings import Settings, load_settings
 from router.store import sync_departments
 from router.tokens import Signer
@@ -43,7 +43,7 @@ MONDAY = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 
 
 @cache
-def _made_once() -> tuple[Settings, Desk, bytes]:
+def _made_once() -> tuple[Settings, Workbench, bytes]:
     """Settings, rules and an empty store."""
     folder = Path(tempfile.mkdtemp())
     try:
@@ -53,7 +53,7 @@ def _made_once() -> tuple[Settings, Desk, bytes]:
         db.start()
         db.write_sync(lambda session: sync_departments(session, settings))
         db.stop()
-        return settings, build_desk(settings), (folder / STORE).read_bytes()
+        return settings, build_workbench(settings), (folder / STORE).read_bytes()
     finally:
         shutil.rmtree(folder)
 
@@ -76,7 +76,7 @@ class House:
 
     settings: Settings
     db: Database
-    desk: Desk
+    workbench: Workbench
     head: Letterhead
     clock: Clock = field(default_factory=Clock)
 
@@ -114,14 +114,14 @@ class House:
             arrivals = [journal.get(session, number) for number in numbers]
             return [
                 prepare(
-                    self.desk,
+                    self.workbench,
                     Work(
                         a.id or 0,
                         a.channel,
                         a.external_id,
                         a.received_at,
                         a.envelope,
-                        journal.raw_of(a, self.desk.blobs),
+                        journal.raw_of(a, self.workbench.blobs),
                     ),
                 )
                 for a in arrivals
@@ -180,7 +180,7 @@ class House:
 @contextmanager
 def house(folder: Path, **receipts: int) -> Iterator[House]:
     """A fresh house. `receipts` are limits of `channels.email.receipts`."""
-    plain, desk, store = _made_once()
+    plain, workbench, store = _made_once()
     settings = plain.model_copy(update={"data": folder, "public_url": "https://post.sorum.example"})
     settings.blobs.mkdir(exist_ok=True)
     (folder / STORE).write_bytes(store)
@@ -188,6 +188,8 @@ def house(folder: Path, **receipts: int) -> Iterator[House]:
     db.start()
     head = letterhead(settings, Signer((b"test",)), ZoneInfo(settings.calendar.timezone))
     try:
-        yield House(settings, db, replace(desk, blobs=settings.blobs), replace(head, **receipts))
+        yield House(
+            settings, db, replace(workbench, blobs=settings.blobs), replace(head, **receipts)
+        )
     finally:
         db.stop()

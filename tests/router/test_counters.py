@@ -123,7 +123,7 @@ class Desk(RuleBasedStateMachine):
     def send(self, refused: bool) -> None:
         door = FakeChannel("email")
         door.fail_always(PermanentError("Avvist.") if refused else None)
-        sender = Outbox(self.home.db, {"email": door}, self.home.desk.blobs, self.home.clock)
+        sender = Outbox(self.home.db, {"email": door}, self.home.workbench.blobs, self.home.clock)
         asyncio.run(sender.deliver_due())
 
     @rule(days=st.integers(min_value=0, max_value=6))

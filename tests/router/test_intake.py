@@ -190,7 +190,7 @@ def test_a_large_mail_lies_beside_the_store_and_is_read_the_same(home):
     raw = mail(unique(), "x" * 70 + "\r\n" * 200_000)
     number = home.journal(raw)
     with home.db.read() as session:
-        assert journal.raw_of(journal.get(session, number), home.desk.blobs) == raw
+        assert journal.raw_of(journal.get(session, number), home.workbench.blobs) == raw
 
 
 def test_an_outbox_row_is_read_back_as_it_was_written(home):
@@ -200,7 +200,7 @@ def test_an_outbox_row_is_read_back_as_it_was_written(home):
         items = session.execute(select(OutboxItem)).scalars().all()
     assert len(items) == 2
     for item in items:
-        letter = outbox.outgoing_of(item, home.desk.blobs)
+        letter = outbox.outgoing_of(item, home.workbench.blobs)
         again = outbox.row(letter, item.inquiry_id, item.thread_message_id, item.created_at)
         assert orjson.loads(orjson.dumps(again["payload"])) == item.payload
         assert letter.created_at == home.clock()

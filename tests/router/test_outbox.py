@@ -38,7 +38,7 @@ def door():
 
 
 def open_outbox(home, door) -> Outbox:
-    return Outbox(home.db, {"email": door}, home.desk.blobs, home.clock)
+    return Outbox(home.db, {"email": door}, home.workbench.blobs, home.clock)
 
 
 def states(home) -> list[tuple[str, str, int]]:

@@ -27,7 +27,7 @@ from router.models import CredentialKind, Role
 from router.outbox import Outbox
 from router.preparing import Workshop
 from router.reception import Reception
-from router.routing import build_desk
+from router.routing import build_workbench
 from router.settings import load_settings
 from router.store import sync_departments
 from router.tokens import load_signer
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-    from router.preparing import Desk
+    from router.preparing import Workbench
     from router.settings import Settings
 
 REPOSITORY = Path(__file__).parents[2]
@@ -76,7 +76,7 @@ route:
 
 
 @cache
-def _prepared() -> tuple[Settings, Desk, bytes]:
+def _prepared() -> tuple[Settings, Workbench, bytes]:
     """Settings, rules and an empty store, made once."""
     folder = Path(tempfile.mkdtemp())
     try:
@@ -90,7 +90,7 @@ def _prepared() -> tuple[Settings, Desk, bytes]:
         db.start()
         db.write_sync(lambda session: sync_departments(session, settings))
         db.stop()
-        return settings, build_desk(settings), (folder / STORE).read_bytes()
+        return settings, build_workbench(settings), (folder / STORE).read_bytes()
     finally:
         shutil.rmtree(folder)
 
@@ -180,7 +180,7 @@ class House:
 
 @asynccontextmanager
 async def house(folder: Path, public_url: str = ADDRESS) -> AsyncIterator[House]:
-    plain, desk, store = _prepared()
+    plain, workbench, store = _prepared()
     settings = plain.model_copy(update={"data": folder, "public_url": public_url})
     settings.blobs.mkdir(exist_ok=True)
     (folder / STORE).write_bytes(store)
@@ -190,7 +190,7 @@ async def house(folder: Path, public_url: str = ADDRESS) -> AsyncIterator[House]
     try:
         await hub.start()
         clock = Clock()
-        hall = _hall(settings, replace(desk, blobs=settings.blobs), db, hub, clock)
+        hall = _hall(settings, replace(workbench, blobs=settings.blobs), db, hub, clock)
         app = _app(hall, public_url)
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url=ADDRESS) as client:
@@ -211,20 +211,22 @@ def _app(hall: Hall, public_url: str) -> FastAPI:
     return app
 
 
-def _hall(settings: Settings, desk: Desk, db: Database, hub: EventHub, clock: Clock) -> Hall:
+def _hall(
+    settings: Settings, workbench: Workbench, db: Database, hub: EventHub, clock: Clock
+) -> Hall:
     signer = load_signer(settings.data)
     head = letterhead(settings, signer, ZoneInfo(settings.calendar.timezone))
     outbox = Outbox(db, {}, settings.blobs, clock)
-    workshop = Workshop(partial(build_desk, settings))
+    workshop = Workshop(partial(build_workbench, settings))
     return Hall(
         settings=settings,
         db=db,
         hub=hub,
         signer=signer,
         clock=clock,
-        ruleset=desk.ruleset,
-        calendar=desk.calendar,
-        reception=Reception(db, desk, workshop, head, outbox, clock),
+        ruleset=workbench.ruleset,
+        calendar=workbench.calendar,
+        reception=Reception(db, workbench, workshop, head, outbox, clock),
         outbox=outbox,
         reply_context=head,
     )
