@@ -27,6 +27,7 @@ import orjson
 import structlog
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 from sqlmodel import Session
 
@@ -285,17 +286,18 @@ class Database:
             os._exit(70)
 
     def _commit(self, connection: Connection, batch: list[_Queued]) -> None:
+        todo = batch
         try:
-            with connection.begin():
-                for queued in batch:
-                    self._attempt(connection, queued)
+            while (spoilt := self._carry_out(connection, todo)) is not None:
+                # The others are carried out anew, without it.
+                todo = [queued for queued in todo if queued is not spoilt]
         except Exception as error:  # noqa: BLE001 - the whole batch is answered with it
             self.stats.failed_commits += 1
-            log.error("store.commit_failed", error=type(error).__name__, jobs=len(batch))
+            log.error("store.commit_failed", error=type(error).__name__, jobs=len(todo))
             connection.rollback()
             # A COMMIT that was refused leaves the transaction open, unknown to SQLAlchemy.
             connection.connection.rollback()
-            for queued in batch:
+            for queued in todo:
                 queued.error = StoreUnavailableError()
             _settle(batch)
             return
@@ -306,22 +308,42 @@ class Database:
         for listener in self._listeners:
             listener()
 
+    def _carry_out(self, connection: Connection, batch: list[_Queued]) -> _Queued | None:
+        """Run jobs in one transaction; returns the one that ended it before its time, if any did.
+
+        A flush that fails rolls everything back, as does SQLite when the disk is full. Savepoints
+        that the session knows of would hold that up, but cost every job as much as its work.
+        """
+        with connection.begin() as transaction:
+            for queued in batch:
+                if not self._attempt(connection, queued):
+                    if transaction.is_active:
+                        transaction.rollback()
+                    return queued
+        return None
+
     @staticmethod
-    def _attempt(connection: Connection, queued: _Queued) -> None:
+    def _attempt(connection: Connection, queued: _Queued) -> bool:
+        connection.exec_driver_sql("SAVEPOINT job")
         session = Session(
             bind=connection,
-            # The session's transaction is a savepoint: a flush that fails ends no more than that.
-            join_transaction_mode="create_savepoint",
+            join_transaction_mode="rollback_only",
             autoflush=False,
             expire_on_commit=False,
         )
         try:
+            queued.error = None
             queued.result = queued.job(session)
-            session.commit()
+            session.flush()
         except Exception as error:  # noqa: BLE001 - handed to whoever asked for the write
             queued.error = error
-            session.rollback()
+            try:
+                connection.exec_driver_sql("ROLLBACK TO SAVEPOINT job")
+            except SQLAlchemyError:
+                return False
+        connection.exec_driver_sql("RELEASE SAVEPOINT job")
         session.expunge_all()
+        return True
 
     def _checkpoint(self, connection: Connection) -> None:
         if connection.dialect.name == "sqlite":

@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from datetime import date
 
-_CANDIDATE = re.compile(r"(?<![\d.])(\d{6})([ \-  ]?)(\d{5})(?![\d])")
+# Mail programs write other blanks and dashes than people type.
+_CANDIDATE = re.compile(r"(?<![\d.])(\d{6})([ \u00a0\u2009\u202f\u2010-\u2013-]{0,3})(\d{5})(?!\d)")
 _FIRST = (3, 7, 6, 1, 8, 9, 4, 5, 2, 1)
 _SECOND = (5, 4, 3, 2, 7, 6, 5, 4, 3, 2, 1)
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -27,11 +28,21 @@ from pydantic import (
 
 from router.errors import SettingsError
 from rules.calendar import Season, WorkingCalendar
-from rules.document import DocumentError, Problem, problems_of, read_document
+from rules.document import (
+    Document,
+    DocumentError,
+    Problem,
+    fault,
+    problems_of,
+    read_document,
+    suggest,
+)
 
 PREFIX = "SENTRALBORD_"
 PACKAGED = Path(__file__).resolve().parent / "config.default.yaml"
 """The configuration inside the wheel, used where there is no config.yaml."""
+OTHER_VARIABLES = frozenset({"SENTRALBORD_CONFIG", "SENTRALBORD_TEST_DATA"})
+"""Variables that name no setting, but are ours."""
 Language = Literal["nb", "nn", "en"]
 
 
@@ -43,11 +54,22 @@ def _email(value: str) -> str:
     value = value.strip().lower()
     local, _, domain = value.rpartition("@")
     if not local or "." not in domain or any(c.isspace() for c in value):
-        raise ValueError("not an e-mail address")
+        raise fault("er ikke en e-postadresse", "is not an e-mail address")
     return value
 
 
+def _network(value: object) -> object:
+    try:
+        return ip_network(str(value))
+    except ValueError:
+        raise fault(
+            f"«{value}» er ikke et nett, som 10.1.0.0/24",
+            f"“{value}” is no network like 10.1.0.0/24",
+        ) from None
+
+
 Email = Annotated[str, AfterValidator(_email)]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 
 
 class Municipality(_Section):
@@ -63,7 +85,7 @@ class Web(_Section):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    trusted_proxies: tuple[Network, ...] = ()
     session_hours: int = Field(default=10, ge=1, le=24)
 
 
@@ -75,7 +97,7 @@ class Listen(_Section):
     port: int = Field(default=2525, ge=0, le=65535)
     hostname: str = "localhost"
     max_size: int = Field(default=36 * 1024 * 1024, ge=1024)
-    trusted_peers: tuple[IPv4Network | IPv6Network, ...] = ()
+    trusted_peers: tuple[Network, ...] = ()
 
 
 class Smarthost(_Section):
@@ -167,7 +189,9 @@ class ReplyTarget(_Section):
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.working_days is None) == (self.months is None):
-            raise ValueError("give either working_days or months")
+            raise fault(
+                "oppgi enten working_days eller months", "give either working_days or months"
+            )
         return self
 
 
@@ -216,28 +240,10 @@ class Settings(_Section):
     @classmethod
     def _url(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):
-            raise ValueError("must begin with http:// or https://")
-        return value.rstrip("/")
-
-    @model_validator(mode="after")
-    def _names_exist(self) -> Self:
-        if self.municipality.default_department not in self.departments:
-            raise ValueError(
-                f"municipality.default_department: no department "
-                f"«{self.municipality.default_department}»"
+            raise fault(
+                "skal begynne med http:// eller https://", "must begin with http:// or https://"
             )
-        if "service" not in self.reply_targets:
-            raise ValueError("reply_targets: the target «service» is missing")
-        owners: dict[str, str] = {}
-        for slug, department in self.departments.items():
-            for address in department.addresses:
-                if address in owners:
-                    raise ValueError(
-                        f"departments.{slug}.addresses: {address} already belongs to "
-                        f"{owners[address]}"
-                    )
-                owners[address] = slug
-        return self
+        return value.rstrip("/")
 
     @property
     def database_url(self) -> str:
@@ -290,6 +296,9 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> S
         raise DocumentError(
             _name_origins(problems_of(error, document, Settings), origins)
         ) from None
+    problems = [*_secrets_in(document), *_contradictions(settings, document)]
+    if problems:
+        raise DocumentError(_name_origins(problems, origins))
     packaged = path.resolve() == PACKAGED
     base = path.resolve().parent
     rules_base, data_base = (base.parent, Path.cwd()) if packaged else (base, base)
@@ -316,8 +325,7 @@ def unknown_variables(environment: Mapping[str, str] | None = None) -> list[str]
     return sorted(
         name
         for name in environment
-        if name.startswith(PREFIX)
-        and not _names_setting(tuple(name.removeprefix(PREFIX).lower().split("__")))
+        if name.startswith(PREFIX) and name not in OTHER_VARIABLES and not _keys_of(name)[0]
     )
 
 
@@ -340,17 +348,75 @@ def setting(settings: Settings, key: str) -> object:
 def _overrides(environment: Mapping[str, str]) -> list[tuple[str, tuple[str, ...], object]]:
     found: list[tuple[str, tuple[str, ...], object]] = []
     for name, value in sorted(environment.items()):
-        if not name.startswith(PREFIX):
+        keys, in_file = _keys_of(name)
+        if not keys:
             continue
-        keys = tuple(name.removeprefix(PREFIX).lower().split("__"))
-        if keys[-1].endswith("_file") and not _names_setting(keys):
-            keys = (*keys[:-1], keys[-1].removesuffix("_file"))
-            if _names_setting(keys):
+        if in_file:
+            try:
                 found.append((name, keys, Path(value).read_text(encoding="utf-8").strip()))
-        elif _names_setting(keys):
+            except (OSError, UnicodeError) as error:
+                reason = getattr(error, "strerror", None) or "not a text"
+                raise SettingsError(f"{name}: {value} cannot be read: {reason}.") from None
+        else:
             is_list = _names_setting((*keys, "0"))
             found.append((name, keys, [v.strip() for v in value.split(",")] if is_list else value))
     return found
+
+
+def _keys_of(name: str) -> tuple[tuple[str, ...], bool]:
+    """The setting that a variable sets, empty for none; and whether it names a file instead."""
+    if not name.startswith(PREFIX):
+        return (), False
+    keys = tuple(name.removeprefix(PREFIX).lower().split("__"))
+    if _names_setting(keys):
+        return keys, False
+    keys = (*keys[:-1], keys[-1].removesuffix("_file"))
+    return (keys, True) if name.endswith("_FILE") and _names_setting(keys) else ((), False)
+
+
+def _secrets_in(document: Document) -> list[Problem]:
+    """Secrets that stand in the file, where everybody reads them."""
+    return [
+        document.problem(
+            keys,
+            f"hører ikke hjemme i filen; bruk {PREFIX}{'__'.join(keys).upper()}",
+            f"does not belong in the file; use {PREFIX}{'__'.join(keys).upper()}",
+        )
+        for keys in (("signing_key",), ("channels", "email", "smarthost", "password"))
+        if document.find(keys) == keys
+    ]
+
+
+def _contradictions(settings: Settings, document: Document) -> list[Problem]:
+    """What is right by itself but does not fit together."""
+    problems = []
+    default = settings.municipality.default_department
+    if default not in settings.departments:
+        nb, en = suggest(default, settings.departments)
+        problems.append(
+            document.problem(
+                ("municipality", "default_department"),
+                f"ukjent avdeling «{default}»{nb}",
+                f"unknown department “{default}”{en}",
+            )
+        )
+    if "service" not in settings.reply_targets:
+        problems.append(
+            document.problem(("reply_targets",), "målet «service» mangler", "no target “service”")
+        )
+    owners: dict[str, str] = {}
+    for slug, department in settings.departments.items():
+        for position, address in enumerate(department.addresses):
+            if address in owners:
+                problems.append(
+                    document.problem(
+                        ("departments", slug, "addresses", position),
+                        f"{address} tilhører allerede {owners[address]}",
+                        f"{address} already belongs to {owners[address]}",
+                    )
+                )
+            owners.setdefault(address, slug)
+    return problems
 
 
 def _names_setting(keys: tuple[str, ...]) -> bool:

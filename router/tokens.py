@@ -56,10 +56,15 @@ def load_signer(data: Path, extra_key: str = "") -> Signer:
     environment) comes first.
     """
     path = data / "signing.key"
-    if not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    if not path.exists() or not path.stat().st_size:
+        scratch = path.with_suffix(".new")  # a key that is half there would be a wrong one
+        scratch.unlink(missing_ok=True)
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(secrets.token_hex(32) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.rename(path)
     keys = [line.strip() for line in path.read_text(encoding="ascii").splitlines() if line.strip()]
     if extra_key:
         keys.insert(0, extra_key)

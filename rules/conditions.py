@@ -121,6 +121,10 @@ class When(Entries):
     not_: Entries | None = Field(default=None, alias="not")
 
 
+Hits: TypeAlias = "tuple[dict[str, Hit] | None, ...]"
+"""Keywords found in the subject, in the body, in both; None where there is no such text."""
+
+
 @dataclass(slots=True)
 class View:
     """What the closures of one decision look at."""
@@ -128,7 +132,7 @@ class View:
     facts: Facts
     values: dict[str, Sequence[str]]
     """By the name of the condition; empty when there are none."""
-    hits: tuple[dict[str, Hit] | None, ...]
+    hits: Hits
     """Keywords found in the subject, in the body, in both; None where there is no text at all."""
     asked: dict[str, bool]
     """Departments whose opening a rule asked for: frozen into the trace."""

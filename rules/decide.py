@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rules import reasons
-from rules.conditions import BODY, BOTH, EMERGENCY_TAG, SUBJECT, View
+from rules.conditions import BODY, BOTH, EMERGENCY_TAG, SUBJECT, Hits, View
 from rules.facts import TEXT_LIMIT, Facts
 from rules.language import detect_tokens
 from rules.ruleset import ENGINE, Rule, Ruleset
+from rules.signature import without_signature
 from rules.words import Hit, Text, spans, tokenize
 
 if TYPE_CHECKING:
@@ -52,9 +53,16 @@ def decide(ruleset: Ruleset, facts: Facts) -> Decision:
     """Classify and route one contact. Pure; raises nothing for any facts."""
     subject, body, cut = _texts(facts)
     tags: list[str] = []
-    view = _view(ruleset, facts, subject, body, tags)
+    everything = _hits(ruleset, subject, body)
+    letter = without_signature(facts.body)
+    unsigned = everything
+    if letter != facts.body:
+        unsigned = _hits(ruleset, subject, tokenize(_shorten(letter, TEXT_LIMIT)))
+    language = detect_tokens((subject.distinct, body.distinct), ruleset.languages)
+    view = _view(facts, unsigned, language, tags)
 
-    emergency = _emergency(ruleset, view, subject, body)
+    # A cry for help after the greeting is one too, so the guard reads the signature as well.
+    emergency = _emergency(ruleset, everything, subject, body)
     if emergency:
         tags.append(EMERGENCY_TAG)
 
@@ -102,6 +110,7 @@ def decide(ruleset: Ruleset, facts: Facts) -> Decision:
             "version": ENGINE,
             "ruleset": ruleset.hash,
             "text_cut": cut,
+            "signature_left_out": letter != facts.body,
             "emergency": emergency.as_dict() if emergency else None,
             "classify": classified,
             "warnings": warnings,
@@ -128,10 +137,17 @@ def _shorten(text: str, limit: int) -> str:
     return text[:end]
 
 
-def _view(ruleset: Ruleset, facts: Facts, subject: Text, body: Text, tags: list[str]) -> View:
+def _hits(ruleset: Ruleset, subject: Text, body: Text) -> Hits:
     in_subject = ruleset.lexicon.scan(subject, "subject")
     in_body = ruleset.lexicon.scan(body, "body")
-    language = detect_tokens((subject.distinct, body.distinct), ruleset.languages)
+    return (
+        in_subject if subject.tokens else None,
+        in_body if body.tokens else None,
+        in_body | in_subject if subject.tokens or body.tokens else None,
+    )
+
+
+def _view(facts: Facts, hits: Hits, language: str, tags: list[str]) -> View:
     return View(
         facts=facts,
         values={
@@ -143,23 +159,19 @@ def _view(ruleset: Ruleset, facts: Facts, subject: Text, body: Text, tags: list[
             "language": (language,),
             "tags": tags,
         },
-        hits=(
-            in_subject if subject.tokens else None,
-            in_body if body.tokens else None,
-            in_body | in_subject if subject.tokens or body.tokens else None,
-        ),
+        hits=hits,
         asked={},
     )
 
 
-def _emergency(ruleset: Ruleset, view: View, subject: Text, body: Text) -> Hit | None:
+def _emergency(ruleset: Ruleset, found_words: Hits, subject: Text, body: Text) -> Hit | None:
     """The first emergency phrase that no `none` phrase covers where it stands.
 
     Rather a false alarm than a missed one: «øvelse» elsewhere in the text excuses nothing.
     """
-    if ruleset.emergency.isdisjoint(view.hits[BOTH] or ()):
+    if ruleset.emergency.isdisjoint(found_words[BOTH] or ()):
         return None
-    for text, hits in ((subject, view.hits[SUBJECT] or {}), (body, view.hits[BODY] or {})):
+    for text, hits in ((subject, found_words[SUBJECT] or {}), (body, found_words[BODY] or {})):
         found = [word for word in ruleset.emergency_words if word.text in hits]
         if found and ruleset.emergency_excuses:
             excused = spans(ruleset.emergency_excuses, text)

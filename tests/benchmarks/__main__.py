@@ -241,7 +241,7 @@ def _watch(running: Service, token: str, seen: dict[str, float], number: int) ->
             if line.startswith("data:"):
                 event = orjson.loads(line[5:])
                 ref = event.get("ref") or event.get("data", {}).get("ref")
-                if ref:
+                if ref and event.get("kind") == "received":
                     seen.setdefault(ref, time.time())
             if len(seen) > number:
                 return
