@@ -91,6 +91,7 @@ async def open_hall(
             clock=clock,
             ruleset=workbench.ruleset,
             calendar=workbench.calendar,
+            hours=workbench.hours,
             reception=reception,
             outbox=outbox,
             reply_context=head,

@@ -274,12 +274,15 @@ def rules_explain(
     """Say where a contact would go, and why."""
     from router.clock import utc_now
     from router.explanation import explanation, lines
-    from router.routing import explain, load_ruleset
+    from router.preparing import OpenAt
+    from router.routing import department_hours, explain, load_ruleset
 
     settings = _settings(config)
+    now = utc_now()
     decision = explain(
         load_ruleset(settings),
-        utc_now(),
+        now,
+        OpenAt(department_hours(settings), now),
         channel=channel,
         to=to,
         sender=sender,

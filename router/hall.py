@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from channels.base import Channel
@@ -33,6 +33,8 @@ class Hall:
     clock: Callable[[], datetime]
     ruleset: Ruleset
     calendar: WorkingCalendar
+    hours: Mapping[str, WorkingCalendar]
+    """Department slug -> when it is open."""
     reception: Reception
     outbox: Outbox
     reply_context: Letterhead

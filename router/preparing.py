@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import resource
+from collections.abc import Iterator, Mapping
 from concurrent.futures import TimeoutError as WorkTimeoutError
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -106,6 +107,25 @@ class Workbench:
     calendar: WorkingCalendar
     targets: dict[str, ReplyTarget]
     blobs: Path
+    hours: Mapping[str, WorkingCalendar]
+    """Department slug -> when it is open."""
+
+
+class OpenAt(Mapping[str, bool]):
+    """Department slug -> whether it is open at one moment; worked out only when a rule asks."""
+
+    def __init__(self, hours: Mapping[str, WorkingCalendar], now: datetime) -> None:
+        self._hours = hours
+        self._now = now
+
+    def __getitem__(self, department: str) -> bool:
+        return self._hours[department].is_open(self._now)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._hours)
+
+    def __len__(self) -> int:
+        return len(self._hours)
 
 
 class WorkbenchFactory(Protocol):
@@ -123,7 +143,8 @@ def prepare(workbench: Workbench, work: Work) -> Prepared:
         incoming = web.parse(work.raw, work.envelope, work.external_id)
     else:
         raise UnreadableError(f"No door is called «{work.channel}».")
-    decision = decide(workbench.ruleset, facts_of(incoming, work.received_at))
+    facts = facts_of(incoming, work.received_at, OpenAt(workbench.hours, work.received_at))
+    decision = decide(workbench.ruleset, facts)
     due = reply_due(work.received_at, workbench.targets[decision.target], workbench.calendar)
     language = incoming.language or decision.language
     zone = ZoneInfo(workbench.calendar.timezone)
@@ -149,7 +170,7 @@ def prepare(workbench: Workbench, work: Work) -> Prepared:
     )
 
 
-def facts_of(incoming: Incoming, now: datetime) -> Facts:
+def facts_of(incoming: Incoming, now: datetime, open_departments: Mapping[str, bool]) -> Facts:
     """What the rules may look at of one message."""
     return Facts(
         channel=incoming.channel,
@@ -159,6 +180,7 @@ def facts_of(incoming: Incoming, now: datetime) -> Facts:
         subject=incoming.subject,
         body=incoming.text,
         attachments=tuple(file.filename for file in incoming.attachments),
+        open=open_departments,
     )
 
 

@@ -3,7 +3,6 @@ decision."""
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from channels.email.addresses import OwnAddresses
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from datetime import date, datetime
 
     from router.settings import Settings
+    from rules.calendar import WorkingCalendar
 
 
 def load_ruleset(settings: Settings, today: date | None = None) -> Ruleset:
@@ -61,19 +61,29 @@ def build_workbench(settings: Settings) -> Workbench:
         calendar=settings.calendar.build(),
         targets=build_targets(settings),
         blobs=settings.blobs,
+        hours=department_hours(settings),
     )
+
+
+def department_hours(settings: Settings) -> dict[str, WorkingCalendar]:
+    """Department slug -> when it is open; the municipality's hours where it has none of its own."""
+    common = settings.calendar.build()
+    return {
+        slug: settings.calendar.build(department.hours) if department.hours else common
+        for slug, department in settings.departments.items()
+    }
 
 
 def explain(
     ruleset: Ruleset,
     now: datetime,
+    open_departments: Mapping[str, bool],
     *,
     channel: str,
     to: str = "",
     sender: str = "",
     subject: str = "",
     text: str = "",
-    open_departments: Mapping[str, bool] = MappingProxyType({}),
 ) -> Decision:
     """What the rules would decide about a contact. Stores nothing."""
     facts = Facts(

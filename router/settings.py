@@ -8,11 +8,12 @@ only.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -31,6 +32,7 @@ from rules.calendar import Season, WorkingCalendar
 from rules.document import (
     Document,
     DocumentError,
+    Loc,
     Problem,
     fault,
     problems_of,
@@ -44,6 +46,8 @@ PACKAGED = Path(__file__).resolve().parent / "config.default.yaml"
 OTHER_VARIABLES = frozenset({"SENTRALBORD_CONFIG", "SENTRALBORD_TEST_DATA"})
 """Variables that name no setting, but are ours."""
 Language = Literal["nb", "nn", "en"]
+_Fault: TypeAlias = "tuple[Loc, str, str]"
+"""A place, and what is wrong there in bokmål and in English."""
 
 
 class _Section(BaseModel):
@@ -285,7 +289,7 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> S
     if not path.is_file():
         raise SettingsError(f"There is no configuration file {path}.")
     document = read_document(path)
-    data = document.data if isinstance(document.data, dict) else {}
+    data = deepcopy(document.data) if isinstance(document.data, dict) else {}
     origins: dict[tuple[str, ...], str] = {}
     for name, keys, value in _overrides(environment):
         _set(data, keys, value)
@@ -293,12 +297,16 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> S
     try:
         settings = Settings.model_validate(data)
     except ValidationError as error:
+        locs = [details["loc"] for details in error.errors(include_url=False)]
+        problems = problems_of(error, document, Settings)
         raise DocumentError(
-            _name_origins(problems_of(error, document, Settings), origins)
+            _at_origin(problem, loc, origins) for problem, loc in zip(problems, locs, strict=True)
         ) from None
-    problems = [*_secrets_in(document), *_contradictions(settings, document)]
-    if problems:
-        raise DocumentError(_name_origins(problems, origins))
+    faults = [*_secrets_in(document), *_contradictions(settings)]
+    if faults:
+        raise DocumentError(
+            _at_origin(document.problem(loc, nb, en), loc, origins) for loc, nb, en in faults
+        )
     packaged = path.resolve() == PACKAGED
     base = path.resolve().parent
     rules_base, data_base = (base.parent, Path.cwd()) if packaged else (base, base)
@@ -308,7 +316,7 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> S
     if not folder.is_dir():
         loc = ("rules", "folder")
         nb, en = f"mappen {folder} finnes ikke", f"there is no folder {folder}"
-        raise DocumentError(_name_origins([document.problem(loc, nb, en)], origins))
+        raise DocumentError([_at_origin(document.problem(loc, nb, en), loc, origins)])
     return settings.model_copy(
         update={
             "data": _absolute(settings.data, data_base),
@@ -374,49 +382,31 @@ def _keys_of(name: str) -> tuple[tuple[str, ...], bool]:
     return (keys, True) if name.endswith("_FILE") and _names_setting(keys) else ((), False)
 
 
-def _secrets_in(document: Document) -> list[Problem]:
+def _secrets_in(document: Document) -> Iterator[_Fault]:
     """Secrets that stand in the file, where everybody reads them."""
-    return [
-        document.problem(
-            keys,
-            f"hører ikke hjemme i filen; bruk {PREFIX}{'__'.join(keys).upper()}",
-            f"does not belong in the file; use {PREFIX}{'__'.join(keys).upper()}",
-        )
-        for keys in (("signing_key",), ("channels", "email", "smarthost", "password"))
-        if document.find(keys) == keys
-    ]
+    for keys in (("signing_key",), ("channels", "email", "smarthost", "password")):
+        if document.find(keys) == keys:
+            name = f"{PREFIX}{'__'.join(keys).upper()}"
+            yield keys, f"hører ikke hjemme i filen; bruk {name}", f"does not go here; use {name}"
 
 
-def _contradictions(settings: Settings, document: Document) -> list[Problem]:
+def _contradictions(settings: Settings) -> Iterator[_Fault]:
     """What is right by itself but does not fit together."""
-    problems = []
     default = settings.municipality.default_department
     if default not in settings.departments:
         nb, en = suggest(default, settings.departments)
-        problems.append(
-            document.problem(
-                ("municipality", "default_department"),
-                f"ukjent avdeling «{default}»{nb}",
-                f"unknown department “{default}”{en}",
-            )
-        )
+        loc: Loc = ("municipality", "default_department")
+        yield loc, f"ukjent avdeling «{default}»{nb}", f"unknown department “{default}”{en}"
     if "service" not in settings.reply_targets:
-        problems.append(
-            document.problem(("reply_targets",), "målet «service» mangler", "no target “service”")
-        )
+        yield ("reply_targets",), "målet «service» mangler", "the target “service” is missing"
     owners: dict[str, str] = {}
     for slug, department in settings.departments.items():
         for position, address in enumerate(department.addresses):
-            if address in owners:
-                problems.append(
-                    document.problem(
-                        ("departments", slug, "addresses", position),
-                        f"{address} tilhører allerede {owners[address]}",
-                        f"{address} already belongs to {owners[address]}",
-                    )
-                )
-            owners.setdefault(address, slug)
-    return problems
+            owner = owners.setdefault(address, slug)
+            if owner != slug:
+                loc = ("departments", slug, "addresses", position)
+                nb = f"{address} tilhører allerede {owner}"
+                yield loc, nb, f"{address} already belongs to {owner}"
 
 
 def _names_setting(keys: tuple[str, ...]) -> bool:
@@ -460,13 +450,9 @@ def _absolute(path: Path, base: Path) -> Path:
     return path if path.is_absolute() else base / path
 
 
-def _name_origins(
-    problems: list[Problem], origins: Mapping[tuple[str, ...], str]
-) -> tuple[Problem, ...]:
-    """Point at the variable instead of the file where a value came from the environment."""
-    named = []
-    for problem in problems:
-        keys = tuple(problem.path.split("."))
-        name = next((n for path, n in origins.items() if keys[: len(path)] == path), "")
-        named.append(replace(problem, file=name, line=0) if name else problem)
-    return tuple(named)
+def _at_origin(problem: Problem, loc: Loc, origins: Mapping[tuple[str, ...], str]) -> Problem:
+    """Point at the variable instead of the file where the value came from the environment."""
+    for keys, name in origins.items():
+        if loc[: len(keys)] == keys:
+            return replace(problem, file=name, line=0, path=".".join(keys))
+    return problem

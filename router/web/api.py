@@ -32,6 +32,7 @@ from router import queue, replies, routing
 from router.access import Actor
 from router.errors import InvalidError, NotFoundError
 from router.models import Direction, Inquiry, InquiryStatus, ReplyState, Role
+from router.preparing import OpenAt
 from router.privacy import mask_text
 from router.web.auth import ApiActor, hall_of
 from router.web.problems import MEANINGS, responses
@@ -486,9 +487,11 @@ async def new_inquiry(
 def explain(request: Request, _actor: ApiActor, body: Question) -> Explanation:
     """Say where a contact would go and why. Nothing is stored."""
     hall = hall_of(request)
+    now = hall.clock()
     decision = routing.explain(
         hall.ruleset,
-        hall.clock(),
+        now,
+        OpenAt(hall.hours, now),
         channel=body.channel,
         to=body.to,
         sender=body.sender,

@@ -30,9 +30,7 @@ AXE = REPOSITORY / "node_modules/axe-core/axe.min.js"
 EVERYTHING = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 COLOURS = ["color-contrast", "link-in-text-block"]
 SCAN = """async (runOnly) => {
-  for (let still = 0; still < 2; still = document.getAnimations().length ? 0 : still + 1) {
-    await new Promise(requestAnimationFrame);
-  }
+  await new Promise(requestAnimationFrame);
   const { violations } = await axe.run({ runOnly, resultTypes: ["violations"] });
   return violations.flatMap((rule) => rule.nodes.map(
     (node) => `${rule.id}: ${node.target.join(" ")}: ${node.failureSummary}`));

@@ -246,6 +246,48 @@ def test_mail_taken_while_nothing_could_be_prepared_is_prepared_later(service, d
     assert [file["filename"] for file in message["attachments"]] == ["a.png"]
 
 
+def test_what_could_not_be_processed_is_shown_and_can_be_put_back_in_line(service, desk):
+    """Mail that came in by a door which this release does not know."""
+    subject = unique()
+    service.deliver(mail(subject))
+    desk.find(subject)
+    service.stop()
+    service.write(
+        lambda session: (
+            session.connection()
+            .exec_driver_sql(
+                "INSERT INTO arrival (channel, external_id, received_at, envelope, raw, blob, size,"
+                " state, attempts, error) SELECT 'telegraf', 'x', received_at, envelope,"
+                " CAST(replace(CAST(raw AS text), 'Message-ID: <', 'Message-ID: <x') AS blob), '',"
+                " size, 'new', 0, '' FROM arrival"
+            )
+            .rowcount
+        )
+    )
+    service.restart()
+    parked = "SELECT id FROM arrival WHERE state = 'parked'"
+    [[number]] = wait_until(lambda: service.read(parked), "the setting aside")
+    listed = service.run("parked", "list").stdout
+    assert "telegraf" in listed
+    assert subject in service.run("parked", "show", str(number)).stdout
+    browser = service.sign_in("admin")
+    assert "telegraf" in browser.get("/desk/parked").text
+    assert subject in browser.get(f"/desk/parked/{number}").text
+    assert len(desk.list(q=subject)) == 1
+
+    service.write(
+        lambda session: (
+            session.connection()
+            .exec_driver_sql("UPDATE arrival SET channel = 'email' WHERE state = 'parked'")
+            .rowcount
+        )
+    )
+    assert "1 put back in line" in service.run("parked", "retry", str(number)).stdout
+    first, second = desk.find(subject, 2)
+    assert first["due_at"] == second["due_at"]
+    assert "Nothing is parked." in service.run("parked", "list").stdout
+
+
 def test_an_arrival_whose_content_is_gone_is_set_aside_and_holds_nobody_up(service, desk):
     """A store brought back from a backup without its files."""
     early, late = unique(), unique()

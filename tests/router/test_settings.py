@@ -74,10 +74,10 @@ MISTAKES = {
         "departments.vei.addresses.0",
     ),
     "an address of two": (
-        "[vei@sorum.kommune.no]",
         "[park@sorum.kommune.no]",
+        "[vei@sorum.kommune.no]",
         0,
-        "park@sorum.kommune.no",
+        "departments.park.addresses.0: vei@sorum.kommune.no already belongs to vei",
     ),
     "a network that is none": ("_peers: []  ", "_peers: [10.1.0.0/240]  ", 0, "no network like"),
     "a default department that is none": (
@@ -143,9 +143,22 @@ def test_the_environment_wins_over_the_file():
     assert "hemmelig" not in str(setting(settings, "channels.email.smarthost.password"))
 
 
-def test_a_mistake_in_the_environment_names_the_variable():
-    [told] = problems(CONFIG, {"SENTRALBORD_WEB__PORT": "åtti"})
-    assert told == "SENTRALBORD_WEB__PORT: web.port: must be a whole number"
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("WEB__PORT", "åtti", "web.port: must be a whole number"),
+        # Neither of these stands in the file.
+        ("CHANNELS__EMAIL__SMARTHOST__TIMEOUT", "fem", "timeout: must be a number"),
+        ("DEPARTMENTS__VEI__FORWARD_TO", "vei", "departments.vei.forward_to"),
+        ("WEB__TRUSTED_PROXIES", "10.1.0.1, x", "“x” is no network like"),
+        ("MUNICIPALITY__DEFAULT_DEPARTMENT", "servicetorv", "did you mean “servicetorg”?"),
+        ("RULES__FOLDER", "/finnes/ikke", "there is no folder"),
+    ],
+)
+def test_a_mistake_in_the_environment_names_the_variable(name, value, told):
+    found = problems(CONFIG, {f"SENTRALBORD_{name}": value})
+    assert found[0].startswith(f"SENTRALBORD_{name}: "), found
+    assert any(told in line for line in found), found
 
 
 def test_a_secret_can_come_from_a_file(tmp_path):

@@ -226,6 +226,7 @@ def _hall(
         clock=clock,
         ruleset=workbench.ruleset,
         calendar=workbench.calendar,
+        hours=workbench.hours,
         reception=Reception(db, workbench, workshop, head, outbox, clock),
         outbox=outbox,
         reply_context=head,
