@@ -337,6 +337,8 @@ def _forward_row(
                 phone=head.phone,
             ),
             reply_to=head.reply_address(inquiry.inquiry_id),
+            # Not the null sender: the resident was told that it went on, so a bounce must be seen.
+            return_path=head.reply_address(inquiry.inquiry_id),
             language=language,
         ),
         inquiry.inquiry_id,

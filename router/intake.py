@@ -13,10 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlmodel import Session, col
 
-from channels.base import MessageKind
+from channels.base import MessageKind, OutgoingKind
 from router import correspondence, events
 from router.contacts import contacts_of
 from router.journal import DUPLICATE_WINDOW
@@ -259,14 +259,19 @@ def _await_answer(session: Session, item: Prepared, inquiry: Inquiry, now: datet
 def _mark_undelivered(
     session: Session, item: Prepared, inquiry: Inquiry, head: Letterhead, now: datetime
 ) -> None:
-    """A bounce of our reply: the resident has not had an answer, so the inquiry needs a person
-    again."""
+    """A bounce of our reply, or of what we forwarded: nobody has answered the resident, so the
+    inquiry needs a person again."""
     number = head.signer.verify("return", item.incoming.thread_token)
-    message = session.get(Message, number) if number is not None else None
-    if message is None or message.inquiry_id != inquiry.id:
+    if number is not None:
+        message = session.get(Message, number)
+        if message is None or message.inquiry_id != inquiry.id:
+            return
+        message.delivery = "failed"
+        message.delivery_detail = "Mottakerens e-posttjeneste sendte meldingen tilbake."
+    elif head.signer.verify("reply", item.incoming.thread_token) is None or not _was_forwarded(
+        session, inquiry
+    ):
         return
-    message.delivery = "failed"
-    message.delivery_detail = "Mottakerens e-posttjeneste sendte meldingen tilbake."
     with counted(session, inquiry):
         inquiry.status = InquiryStatus.OPEN
         inquiry.closed_at = None
@@ -281,6 +286,13 @@ def _mark_undelivered(
         department=inquiry.department,
         data={"ref": inquiry.ref},
     )
+
+
+def _was_forwarded(session: Session, inquiry: Inquiry) -> bool:
+    query = select(func.count()).where(
+        _OUTBOX.c.inquiry_id == inquiry.id, _OUTBOX.c.kind == OutgoingKind.FORWARD.value
+    )
+    return bool(session.connection().execute(query).scalar())
 
 
 def _open(

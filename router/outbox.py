@@ -59,6 +59,9 @@ CIRCUIT_PAUSE = timedelta(minutes=1)
 """Pause after the smarthost refused *us* (log-in, sender): no message is to blame, none loses an
 attempt."""
 
+_OWED = frozenset({OutgoingKind.REPLY.value, OutgoingKind.FORWARD.value})
+"""What leaves the contact without an answer when it cannot be delivered."""
+
 _TABLE: Any = OutboxItem.__table__  # type: ignore[attr-defined]
 
 # Written out, so that the planner uses the partial indexes.
@@ -350,12 +353,22 @@ def _record(session: Session, leased: OutboxItem, result: _Result, now: datetime
         message.delivery_detail = item.detail
     kinds = {"sent": "delivered", "failed": "not_delivered", "uncertain": "uncertain"}
     kind = kinds.get(item.state)
-    if kind == "not_delivered" and item.kind == OutgoingKind.REPLY.value:
+    if kind == "not_delivered" and item.kind in _OWED:
         with counted(session, inquiry):
             inquiry.status = InquiryStatus.OPEN
             inquiry.closed_at = None
             inquiry.answered_at = None
             inquiry.reply_state = ReplyState.NOT_DELIVERED
+            inquiry.version += 1
+    elif (
+        kind == "delivered"
+        and item.kind == OutgoingKind.REPLY.value
+        and inquiry.reply_state is ReplyState.NOT_DELIVERED
+    ):
+        # A person had it sent once more, and this time it was taken.
+        with counted(session, inquiry):
+            inquiry.answered_at = now
+            inquiry.reply_state = ReplyState.ANSWERED
             inquiry.version += 1
     session.flush()
     if kind is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re, time
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from tests.browser.people import (
     EMERGENCY,
     PASSWORD,
     Person,
+    Visitors,
     employ,
     row,
     tab_to,
@@ -151,6 +152,8 @@ def with_keys(page: Page) -> None:
 
 def with_news(page: Page) -> None:
     page.get_by_role("button", name="Frys lista").click()
+    page.request.post("/", form={"text": "Gatelyset er mørkt.", "phone": "900 00 000"})
+    expect(page.get_by_role("button", name="– vis")).to_be_visible()
 
 
 RESIDENT, SIV, VERA = "", "siv", "vera"
@@ -194,49 +197,58 @@ PAGES = {
 """What it shows -> who looks, where, and what they do there."""
 
 
-@pytest.fixture
-def open_page(visitors, house):
-    """Open one of `PAGES`."""
+@pytest.fixture(scope="module")
+def watchers(browser, service):
+    """Their browsers stay open from page to page: a fresh one for each takes twice the time."""
+    opened = Visitors(browser, service)
+    yield opened
+    opened.close()
 
-    def opened(name, **options):
+
+@pytest.fixture(scope="module")
+def screens(watchers, house):
+    """One page for each who looks."""
+    calm = {"reduced_motion": "reduce"}
+    return {
+        RESIDENT: watchers.resident(**calm),
+        SIV: watchers.staff(house.siv, **calm),
+        VERA: watchers.staff(house.vera, **calm),
+    }
+
+
+@pytest.fixture
+def open_page(watchers, screens, house):
+    """Open one of `PAGES`."""
+    watchers.expected.append("status of 403")
+
+    def opened(name):
         who, address, act = PAGES[name]
-        path = address.format(**house.places)
-        visitors.expected.append("status of 403")
-        if who:
-            page = visitors.staff(getattr(house, who), path, **options)
-        else:
-            page = visitors.resident(**options)
-            page.goto(path)
+        page = screens[who]
+        page.emulate_media(color_scheme="light", forced_colors="none")
+        page.set_viewport_size(WIDE)
+        page.goto(address.format(**house.places))
         if act:
             act(page)
         return page
 
-    return opened
+    yield opened
+    assert watchers.unexpected == []
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_axe_finds_nothing_and_nothing_sticks_out(open_page, name):
-    t=time.time()
-    page = open_page(name, reduced_motion="reduce")
-    print("open", time.time()-t)
-    t=time.time()
+    page = open_page(name)
     page.evaluate(AXE.read_text(encoding="utf-8"))
-    print("axe", time.time()-t)
     faults = []
     for size in (WIDE, NARROW):
         page.set_viewport_size(size)
         for scheme, rules in (("light", EVERYTHING), ("dark", COLOURS)):
             page.emulate_media(color_scheme=scheme)
-            t=time.time()
             found = page.evaluate(SCAN, rules)
-            print(size["width"], scheme, time.time()-t)
             faults += [f"{scheme}, {size['width']} px: {one}" for one in found]
     for size in (NARROW, ZOOMED):
         page.set_viewport_size(size)
         faults += [f"sticks out at {size['width']} px: {one}" for one in page.evaluate(TOO_WIDE)]
-    page.set_viewport_size(WIDE)
-    page.evaluate("document.documentElement.style.fontSize = '200%'")
-    faults += [f"sticks out with text at 200 %: {one}" for one in page.evaluate(TOO_WIDE)]
     assert faults == []
 
 
@@ -259,7 +271,8 @@ def test_the_measures_see_what_is_wrong(open_page):
 
 @pytest.mark.parametrize("name", ["queue", "inquiry", "contact"])
 def test_in_forced_colours_buttons_and_the_focus_can_be_seen(open_page, name):
-    page = open_page(name, forced_colors="active")
+    page = open_page(name)
+    page.emulate_media(forced_colors="active")
     button = page.get_by_role("main").get_by_role("button").first
     tab_to(page, button)
     style = button.evaluate(
@@ -274,7 +287,6 @@ def test_a_deadline_is_told_by_words_and_shape_not_by_colour_alone(open_page, se
     subject = write_in(service)
     page = open_page("queue")
     expect(row(page, subject)).to_contain_text("dager igjen")
-    page.get_by_role("link", name=subject)
     emergency = page.get_by_role("row").filter(has_text="Straks")
     assert emergency.locator("svg").first.inner_html() != (
         row(page, subject).locator("svg").first.inner_html()

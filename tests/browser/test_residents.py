@@ -188,3 +188,23 @@ def test_the_desk_works_without_script(visitors, service, desk, smarthost):
     expect(row(page, subject)).to_be_visible()
     page.get_by_role("button", name="Logg ut").click()
     expect(page.get_by_text("Du er logget ut.")).to_be_visible()
+
+
+def test_what_the_pages_may_not_do_is_stopped_and_heard_of(visitors):
+    """No script of a stranger runs; and this is how the other tests learn of such a thing."""
+    page = visitors.resident()
+    page.goto("/")
+    page.evaluate("""() => {
+      const script = document.createElement("script");
+      script.textContent = "window.intruder = true";
+      document.body.append(script);
+    }""")
+    assert not page.evaluate("window.intruder")
+    [complaint] = visitors.complaints
+    assert "Content Security Policy" in complaint
+    visitors.complaints.clear()
+    page.evaluate("console.error('x'); setTimeout(() => { throw new Error('y') }, 0)")
+    page.wait_for_function("window.intruder === undefined")
+    page.goto("/personvern")
+    assert len(visitors.unexpected) == 2
+    visitors.complaints.clear()

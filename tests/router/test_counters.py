@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from channels.base import PermanentError
 from channels.fake import FakeChannel
-from router import deadlines, queue
+from router import deadlines, outbox, queue
 from router.errors import ConflictError, InvalidError
 from router.models import Role
 from router.outbox import Outbox
@@ -125,6 +125,11 @@ class Desk(RuleBasedStateMachine):
         door.fail_always(PermanentError("Avvist.") if refused else None)
         sender = Outbox(self.home.db, {"email": door}, self.home.workbench.blobs, self.home.clock)
         asyncio.run(sender.deliver_due())
+
+    @rule()
+    def send_again(self) -> None:
+        for (number,) in self.home.rows("SELECT id FROM outbox WHERE state = 'failed'"):
+            self.home.write(lambda s, n=number: outbox.retry(s, n, self.home.clock()))
 
     @rule(days=st.integers(min_value=0, max_value=6))
     def wait(self, days: int) -> None:

@@ -23,7 +23,7 @@ from router.errors import NotFoundError
 from router.models import OutboxItem
 from router.outbox import CIRCUIT_PAUSE, GIVE_UP, LEASE, Outbox
 from tests.router.store_house import house
-from tests.service import soon
+from tests.service import mail, soon
 
 
 @pytest.fixture
@@ -146,6 +146,67 @@ async def test_a_receipt_that_cannot_be_delivered_changes_nothing_about_the_inqu
     await open_outbox(home, door).deliver_due()
     assert home.inquiry(ref).reply_state == "unanswered"
     assert "not_delivered" in home.events(ref)
+
+
+async def test_a_reply_that_goes_through_at_the_second_try_is_an_answer_after_all(home, door):
+    actor, ref = home.person(), home.ask()
+    home.reply(actor, ref)
+    sender = open_outbox(home, door)
+    door.fail_next(TemporaryError("Senere."), PermanentError("Ukjent mottaker."))
+    await sender.deliver_due()
+    assert home.inquiry(ref).reply_state == "not_delivered"
+    [(number,)] = home.rows("SELECT id FROM outbox WHERE kind = 'reply'")
+    home.write(lambda session: outbox.retry(session, number, home.clock()))
+    await sender.deliver_due()
+    inquiry = home.inquiry(ref)
+    assert inquiry.reply_state == "answered"
+    assert inquiry.answered_at == home.clock()
+    assert home.rows("SELECT delivery FROM message WHERE kind = 'reply'") == [("sent",)]
+
+
+async def test_a_new_question_is_not_answered_by_an_old_reply_sent_again(home, door):
+    actor, ref = home.person(), home.ask()
+    home.reply(actor, ref)
+    sender = open_outbox(home, door)
+    door.fail_next(TemporaryError("Senere."), PermanentError("Ukjent mottaker."))
+    await sender.deliver_due()
+    home.deliver(mail("SV: x", "Hallo?"), home.head.reply_address(home.inquiry(ref).id))
+    [(number,)] = home.rows("SELECT id FROM outbox WHERE kind = 'reply'")
+    home.write(lambda session: outbox.retry(session, number, home.clock()))
+    await sender.deliver_due()
+    assert home.inquiry(ref).reply_state == "unanswered"
+
+
+async def test_a_forwarded_contact_that_cannot_be_delivered_needs_a_person_again(home, door):
+    waste = "renovasjon@sorum.kommune.no"
+    ref = home.deliver(mail("Dunken", "Dunken er ikke tømt."), waste).ref
+    await open_outbox(home, door).deliver_due()
+    [forward] = [letter for letter in door.sent if letter.kind == "forward"]
+    assert home.inquiry(ref).reply_state == "unanswered"
+    # The bounce must find its way: the null sender would swallow it.
+    assert forward.return_path
+    bounce = mail(
+        "Undelivered Mail", "550 5.1.1", sender="MAILER-DAEMON@roaf.example", to=forward.return_path
+    )
+    home.deliver(bounce, forward.return_path, mail_from="")
+    assert home.inquiry(ref).reply_state == "not_delivered"
+    assert "not_delivered" in home.events(ref)
+
+    other = home.deliver(mail("Dunken igjen", "Dunken er ikke tømt."), waste).ref
+    door.fail_next(*[PermanentError("Ukjent mottaker.")] * 2)
+    await open_outbox(home, door).deliver_due()
+    assert home.inquiry(other).reply_state == "not_delivered"
+
+
+async def test_a_bounce_to_a_reply_address_says_nothing_about_a_reply(home, door):
+    """Anybody who got a receipt could send one."""
+    actor, ref = home.person(), home.ask()
+    home.reply(actor, ref)
+    await open_outbox(home, door).deliver_due()
+    address = home.head.reply_address(home.inquiry(ref).id)
+    bounce = mail("Undelivered Mail", "550", sender="MAILER-DAEMON@x.example", to=address)
+    home.deliver(bounce, address, mail_from="")
+    assert home.inquiry(ref).reply_state == "answered"
 
 
 async def test_an_unknown_outcome_is_never_repeated_by_itself(home, door, replied):

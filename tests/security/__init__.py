@@ -1,0 +1,1 @@
+"""What somebody who means us harm may try, and what must not come of it."""

@@ -1,0 +1,56 @@
+"""Texts made to take long: whoever writes one may cost themselves time, nobody else."""
+
+from __future__ import annotations
+
+from time import process_time
+
+import pytest
+
+from channels.email.markup import sanitise
+from channels.email.quote import fold
+from router.web.messages import shown
+from router.replies import ThreadMessage
+from rules.decide import decide
+from rules.facts import Facts
+from tests.router.store_house import MONDAY, _made_once
+
+
+def seconds(job, *arguments) -> float:
+    began = process_time()
+    job(*arguments)
+    return process_time() - began
+
+
+@pytest.mark.parametrize(
+    "line", [" " * 290 + "x\n", "A" + " " * 280 + "\n", "> Fra: a@b\n", "Fra: a\n"]
+)
+def test_a_mail_of_odd_lines_is_parted_at_once(line):
+    text = line * (200_000 // len(line))
+    assert seconds(fold, text) < 0.3
+
+
+def test_a_mail_of_emergency_words_is_decided_at_once():
+    _settings, workbench, _store = _made_once()
+    words = " ".join(word.text for word in workbench.ruleset.emergency_words)
+    facts = Facts(
+        channel="email",
+        now=MONDAY,
+        recipients=("postmottak@sorum.kommune.no",),
+        sender="kari@eksempel.no",
+        subject="Hjelp",
+        body=words + " a" * 5_000,
+    )
+    assert seconds(decide, workbench.ruleset, facts) < 0.5
+
+
+def test_html_of_nothing_but_ampersands_is_cleaned_at_once():
+    assert seconds(sanitise, "&" * 400_000) < 0.4
+
+
+def test_a_mail_whose_text_is_hidden_is_shown_at_once():
+    message = ThreadMessage(
+        id=1, direction="in", kind="contact", channel="email", sender_name="", sender_address="",
+        recipients=[], subject="", text="", html=sanitise("&" * 100_000), at=MONDAY, delivery="",
+        delivery_detail="", staff_name="", attachments=[], defects=[], arrival_id=None,
+    )  # fmt: skip
+    assert seconds(shown, message) < 0.3
