@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from router.events import LiveEvent
 
 
+SERVICE_PREFIX = "api-"
+"""How the usernames of API tokens begin."""
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
     """A signed-in person or an API token. `departments` is None when all may be seen."""
@@ -22,6 +26,11 @@ class Actor:
     username: str = ""
     departments: frozenset[str] | None = None
     language: str = "nb"
+
+    @property
+    def is_person(self) -> bool:
+        """Whether residents may see the name; the accounts of API tokens are nobody."""
+        return not self.username.startswith(SERVICE_PREFIX)
 
     def sees(self, department: str) -> bool:
         """Whether inquiries of this department may be read and worked on."""

@@ -162,9 +162,11 @@ def receipt_row(
     incoming, decision = item.incoming, item.decision
     language = letters.letter_language(incoming.language)
     department = head.departments[decision.department]
-    name = "receipt"
-    if department.external:
+    name = "receipt_sensitive" if decision.sensitivity else "receipt"
+    if department.external and not decision.sensitivity:
         name = "receipt_external" if forwarded else "referred_external"
+    if decision.emergency:
+        name = "emergency"
     text = letters.write(
         language,
         name,
@@ -181,7 +183,6 @@ def receipt_row(
     if decision.emergency:
         kind = OutgoingKind.EMERGENCY
         subject = f"{letters.TEXTS[language]['emergency_subject']} [{ref}]"
-        text = letters.TEXTS[language]["emergency"] + text
     sender = incoming.sender or Address("email", "")
     return row(
         Outgoing(
@@ -218,7 +219,7 @@ def forward_row(
             ref,
             item.incoming.subject,
             item.incoming.sender or Address("email", ""),
-            item.received_in_words,
+            item.received_at,
             item.incoming.text,
             item.incoming.language,
         ),
@@ -257,7 +258,7 @@ def handover_rows(
         inquiry.ref,
         inquiry.subject,
         resident,
-        letters.moment_in_words(inquiry.received_at, head.zone, language),
+        inquiry.received_at,
         "\n\n---\n\n".join(message.text for message in incoming),
         language,
     )
@@ -293,9 +294,10 @@ class Forwarded:
     ref: str
     subject: str
     resident: Address
-    received: str
+    received_at: datetime
     text: str
     language: str
+    """The resident's."""
 
 
 def _forward_row(
@@ -307,8 +309,9 @@ def _forward_row(
     arrival_id: int | None = None,
     files: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """A letter to an external body (forvaltningsloven § 11)."""
-    language = letters.letter_language(inquiry.language)
+    """A letter to an external body (forvaltningsloven § 11), in our language, not the
+    resident's."""
+    language = "nb"
     resident = inquiry.resident
     who = f"{resident.name} <{resident.value}>" if resident.name else resident.value
     return row(
@@ -331,7 +334,7 @@ def _forward_row(
                 department=department.name.get(language),
                 ref=inquiry.ref,
                 sender=who,
-                received=inquiry.received,
+                received=letters.moment_in_words(inquiry.received_at, head.zone, language),
                 text=inquiry.text,
                 municipality=head.municipality,
                 phone=head.phone,

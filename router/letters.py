@@ -27,9 +27,16 @@ TEXTS: dict[str, dict[str, str]] = {
             "Hei!\n\n"
             "Takk for henvendelsen. Den har fått referansen {ref} og ligger hos {department}.\n"
             "Du får svar senest {due}.\n\n"
-            "Følg saken eller skriv mer her:\n{status_url}\n\n"
-            "Du kan også svare på denne e-posten. Ikke send fødselsnummer eller andre følsomme\n"
+            "Følg henvendelsen her:\n{status_url}\n\n"
+            "Har du mer å fortelle, svar på denne e-posten. Ikke send fødselsnummer eller andre følsomme\n"
             "opplysninger på e-post. E-post til kommunen kan bli offentlig.\n\n"
+            "Vennlig hilsen\n{municipality}\n{phone}\n"
+        ),
+        "receipt_sensitive": (
+            "Hei!\n\n"
+            "Takk for henvendelsen. Den har fått referansen {ref}. Du får svar senest {due}.\n\n"
+            "Følg henvendelsen her:\n{status_url}\n\n"
+            "Ikke send følsomme opplysninger på e-post. Ring oss heller.\n\n"
             "Vennlig hilsen\n{municipality}\n{phone}\n"
         ),
         "receipt_external": (
@@ -56,7 +63,8 @@ TEXTS: dict[str, dict[str, str]] = {
             "  116 117  Legevakt\n"
             "  116 111  Alarmtelefonen for barn og unge\n"
             "  116 123  Mental Helse\n\n"
-            "---\n\n"
+            "Vi har også tatt imot det du skrev, med referansen {ref}:\n{status_url}\n\n"
+            "{municipality}\n{phone}\n"
         ),
         "forward_subject": "Videresendt fra {municipality}: {subject}",
         "forward": (
@@ -70,7 +78,7 @@ TEXTS: dict[str, dict[str, str]] = {
             "{text}\n\n"
             "Vennlig hilsen\n{municipality}\n{phone}\n"
         ),
-        "reply_end": "\n\nVennlig hilsen\n{staff}\n{department}, {municipality}\n\nReferanse: {ref}\n{status_url}\n",
+        "reply_end": "\n\nVennlig hilsen\n{staff}{department}, {municipality}\n\nReferanse: {ref}\n{status_url}\n",
         "no_subject": "Henvendelse",
         "at": "{date} kl. {time}",
         "date": "EEEE d. MMMM y",
@@ -81,9 +89,16 @@ TEXTS: dict[str, dict[str, str]] = {
             "Hei!\n\n"
             "Takk for førespurnaden. Han har fått referansen {ref} og ligg hos {department}.\n"
             "Du får svar seinast {due}.\n\n"
-            "Følg saka eller skriv meir her:\n{status_url}\n\n"
-            "Du kan òg svare på denne e-posten. Ikkje send fødselsnummer eller andre kjenslevare\n"
+            "Følg førespurnaden her:\n{status_url}\n\n"
+            "Har du meir å fortelje, svar på denne e-posten. Ikkje send fødselsnummer eller andre kjenslevare\n"
             "opplysningar på e-post. E-post til kommunen kan bli offentleg.\n\n"
+            "Venleg helsing\n{municipality}\n{phone}\n"
+        ),
+        "receipt_sensitive": (
+            "Hei!\n\n"
+            "Takk for førespurnaden. Han har fått referansen {ref}. Du får svar seinast {due}.\n\n"
+            "Følg førespurnaden her:\n{status_url}\n\n"
+            "Ikkje send kjenslevare opplysningar på e-post. Ring oss heller.\n\n"
             "Venleg helsing\n{municipality}\n{phone}\n"
         ),
         "receipt_external": (
@@ -110,7 +125,8 @@ TEXTS: dict[str, dict[str, str]] = {
             "  116 117  Legevakt\n"
             "  116 111  Alarmtelefonen for barn og unge\n"
             "  116 123  Mental Helse\n\n"
-            "---\n\n"
+            "Vi har òg teke imot det du skreiv, med referansen {ref}:\n{status_url}\n\n"
+            "{municipality}\n{phone}\n"
         ),
         "forward_subject": "Vidaresendt frå {municipality}: {subject}",
         "forward": (
@@ -124,7 +140,7 @@ TEXTS: dict[str, dict[str, str]] = {
             "{text}\n\n"
             "Venleg helsing\n{municipality}\n{phone}\n"
         ),
-        "reply_end": "\n\nVenleg helsing\n{staff}\n{department}, {municipality}\n\nReferanse: {ref}\n{status_url}\n",
+        "reply_end": "\n\nVenleg helsing\n{staff}{department}, {municipality}\n\nReferanse: {ref}\n{status_url}\n",
         "no_subject": "Førespurnad",
         "at": "{date} kl. {time}",
         "date": "EEEE d. MMMM y",
@@ -135,9 +151,16 @@ TEXTS: dict[str, dict[str, str]] = {
             "Hello!\n\n"
             "Thank you for your inquiry. Its reference is {ref}, and it is with {department}.\n"
             "You will have an answer by {due}.\n\n"
-            "Follow it or add more here:\n{status_url}\n\n"
-            "You can also reply to this e-mail. Please do not send national identity numbers or other\n"
+            "Follow it here:\n{status_url}\n\n"
+            "If you have more to tell us, reply to this e-mail. Please do not send national identity numbers or other\n"
             "sensitive information by e-mail. E-mail to the municipality may become public.\n\n"
+            "Kind regards\n{municipality}\n{phone}\n"
+        ),
+        "receipt_sensitive": (
+            "Hello!\n\n"
+            "Thank you for your inquiry. Its reference is {ref}. You will have an answer by {due}.\n\n"
+            "Follow it here:\n{status_url}\n\n"
+            "Please do not send sensitive information by e-mail. Call us instead.\n\n"
             "Kind regards\n{municipality}\n{phone}\n"
         ),
         "receipt_external": (
@@ -164,7 +187,8 @@ TEXTS: dict[str, dict[str, str]] = {
             "  116 117  Out-of-hours doctor\n"
             "  116 111  Alarm telephone for children and young people\n"
             "  116 123  Mental health helpline\n\n"
-            "---\n\n"
+            "We have also received what you wrote, with the reference {ref}:\n{status_url}\n\n"
+            "{municipality}\n{phone}\n"
         ),
         "forward_subject": "Forwarded from {municipality}: {subject}",
         "forward": (
@@ -178,7 +202,7 @@ TEXTS: dict[str, dict[str, str]] = {
             "{text}\n\n"
             "Kind regards\n{municipality}\n{phone}\n"
         ),
-        "reply_end": "\n\nKind regards\n{staff}\n{department}, {municipality}\n\nReference: {ref}\n{status_url}\n",
+        "reply_end": "\n\nKind regards\n{staff}{department}, {municipality}\n\nReference: {ref}\n{status_url}\n",
         "no_subject": "Inquiry",
         "at": "{date} at {time}",
         "date": "EEEE d MMMM y",

@@ -87,7 +87,6 @@ class Prepared:
     decision: Decision
     due: DueDate
     due_in_words: str
-    received_in_words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +165,6 @@ def prepare(workbench: Workbench, work: Work) -> Prepared:
         decision=decision,
         due=due,
         due_in_words=moment_in_words(due.due_at, zone, language),
-        received_in_words=moment_in_words(work.received_at, zone, language),
     )
 
 

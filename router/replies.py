@@ -235,7 +235,7 @@ def reply(
         + letters.write(
             language,
             "reply_end",
-            staff=actor.name,
+            staff=f"{actor.name}\n" if actor.is_person else "",
             department=name,
             municipality=head.municipality,
             ref=inquiry.ref,

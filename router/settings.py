@@ -119,7 +119,7 @@ class Receipts(_Section):
     """Brakes on automatic receipts."""
 
     per_sender_per_day: int = Field(default=10, ge=0)
-    per_domain_per_hour: int = Field(default=200, ge=0)
+    per_domain_per_hour: int = Field(default=500, ge=0)
 
 
 class EmailDoor(_Section):

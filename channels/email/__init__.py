@@ -47,7 +47,7 @@ class EmailChannel:
         return await self.smarthost.send(outgoing.return_path, outgoing.to.value, raw)
 
     def health(self) -> str:
-        """Empty when well, else one sentence."""
+        """Empty when mail can come in, else one sentence; what cannot go out, the outbox tells."""
         if self._started and self.server is not None and not self.server.listening:
             return "E-postdøren lytter ikke."
-        return self.smarthost.fault
+        return ""
