@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 import structlog
 import uvicorn
 
+from channels.base import MisconfiguredError
 from channels.email import EmailChannel
 from channels.email.send import Smarthost, SmarthostSettings
 from channels.email.server import EmailServer, ListenSettings
@@ -32,6 +33,7 @@ from router.outbox import Outbox
 from router.preparing import Workshop
 from router.reception import Reception
 from router.routing import build_workbench
+from router.settings import cannot_listen
 from router.store import (
     freeze_rules,
     prepare_data,
@@ -41,6 +43,7 @@ from router.store import (
 )
 from router.tokens import load_signer
 from router.web.app import create_app
+from rules.testing import run_tests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
     from channels.base import Channel
     from router.preparing import Workbench
     from router.settings import Settings
+    from rules.ruleset import Ruleset
 
 log = structlog.get_logger(__name__)
 
@@ -105,7 +109,7 @@ async def open_hall(
         beat.start()
         stack.callback(beat.stop)
         for channel in channels.values():
-            await channel.start()
+            await _open_door(channel, settings)
             stack.push_async_callback(channel.stop)
         yield hall
 
@@ -141,9 +145,11 @@ async def serve(settings: Settings, announce: Callable[[Hall, str], None]) -> No
             if server.ready.is_set():
                 announce(hall, f"http://{_printable(host)}:{port}")
                 log.info("service.ready")
+                checked = asyncio.create_task(asyncio.to_thread(_test_rules, hall.ruleset))
                 stopped = asyncio.create_task(stop.wait())
                 await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
                 stopped.cancel()
+                await checked
             log.info("service.stopping")
             await hall.hub.stop()
             server.should_exit = True
@@ -197,6 +203,25 @@ def _email_channel(
     )
 
 
+async def _open_door(channel: Channel, settings: Settings) -> None:
+    try:
+        await channel.start()
+    except MisconfiguredError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        listen = settings.channels.email.listen
+        raise SettingsError(
+            cannot_listen("channels.email.listen", listen.host, listen.port, error.__cause__)
+        ) from error
+
+
+def _test_rules(ruleset: Ruleset) -> None:
+    """Say how many of the rules' own tests fail; for a worker thread, when all is running."""
+    failed = sum(not result.ok for result in run_tests(ruleset))
+    if failed:
+        log.warning("rules.tests_failed", count=failed)
+
+
 def _free_space(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
@@ -209,10 +234,7 @@ def _bind(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise SettingsError(
-            f"The web cannot listen on {host}:{port}: {error.strerror}. "
-            "Is another instance running? Set web.port or SENTRALBORD_WEB__PORT."
-        ) from error
+        raise SettingsError(cannot_listen("web", host, port, error)) from error
     return listener
 
 

@@ -4,31 +4,45 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
-import secrets
+import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from router.errors import RouterError, SettingsError
-from router.settings import PACKAGED, Settings, load_settings, setting, unknown_variables
+from router.people import ONE_TIME, token_app, user_app
+from router.settings import Settings, ignored_variables, setting
+from router.terminal import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    LangOption,
+    configuration,
+    err,
+    fail,
+    in_place,
+    language,
+    note,
+    one_of,
+    open_store,
+    out,
+    rule_file,
+    rules_in_place,
+    say,
+    use_language_of_environment,
+)
 from rules.document import DocumentError
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from sqlmodel import Session
 
     from router.hall import Hall
-    from router.models import Role
-
-T = TypeVar("T")
+    from rules.ruleset import Ruleset
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,8 +52,6 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="Check and show the configuration.")
 rules_app = typer.Typer(no_args_is_help=True, help="Check, test and explain the routing rules.")
-user_app = typer.Typer(no_args_is_help=True, help="People who sign in to the desk.")
-token_app = typer.Typer(no_args_is_help=True, help="Tokens for the API.")
 parked_app = typer.Typer(no_args_is_help=True, help="Arrivals that could not be processed.")
 for name, group in (
     ("config", config_app),
@@ -50,36 +62,43 @@ for name, group in (
 ):
     app.add_typer(group, name=name)
 
-out = Console()
-err = Console(stderr=True)
-
-ConfigOption = Annotated[
-    Path,
-    typer.Option("--config", "-c", help="The configuration file.", envvar="SENTRALBORD_CONFIG"),
-]
-DEFAULT_CONFIG = Path("config.yaml")
-ONE_TIME_MINUTES = 60
-
 
 def main() -> None:
     """Run the command line; every expected failure is one plain sentence and exit code 1."""
+    # What is written here (store, mails, keys) is nobody else's to read.
+    os.umask(0o077)
+    use_language_of_environment()
     try:
         app()
     except DocumentError as error:
-        _fail(error.text())
+        fail(error.text(language()))
     except RouterError as error:
-        _fail(error.detail)
+        fail(error.detail)
+    except OSError as error:
+        if error.filename is None or not error.strerror:
+            raise
+        fail(f"{error.filename}: {error.strerror}.")
 
 
-def _fail(message: str) -> NoReturn:
-    err.print(message, style="bold red", markup=False, highlight=False, soft_wrap=True)
-    sys.exit(1)
+def _print_version(wanted: bool) -> None:
+    from importlib.metadata import version
+
+    if wanted:
+        say(f"sentralbord {version('sentralbord')}")
+        raise typer.Exit
 
 
-def _settings(config: Path) -> Settings:
-    if config == DEFAULT_CONFIG and not config.exists() and PACKAGED.exists():
-        config = PACKAGED
-    return load_settings(config)
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and end."
+        ),
+    ] = False,
+    lang: LangOption = None,
+) -> None:
+    pass
 
 
 @app.command()
@@ -101,17 +120,21 @@ def serve(
     from router.app import serve as run
     from router.logs import configure_logs
 
-    settings = _settings(config)
+    one_of(log_level, ("debug", "info", "warning", "error"), "log level")
+    settings = configuration(config)
     configure_logs(log_level)
 
     def announce(hall: Hall, web: str) -> None:
         _announce(hall, web, one_time_login)
 
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with (
+            rules_in_place(config, settings),
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
             runner.run(run(settings, announce))
     except ChannelError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 def _announce(hall: Hall, web: str, one_time_login: bool) -> None:
@@ -124,7 +147,8 @@ def _announce(hall: Hall, web: str, one_time_login: bool) -> None:
     if listen.enabled:
         lines.append(("E-mail (SMTP)", f"{listen.host}:{listen.port}"))
     if one_time_login:
-        lines.append((f"One-time login ({ONE_TIME_MINUTES} min)", f"{web}{_login_path(hall)}"))
+        minutes = ONE_TIME.seconds // 60
+        lines.append((f"One-time login ({minutes} min)", f"{web}{_login_path(hall)}"))
     print("Sentralbord is ready.", flush=True)  # noqa: T201 - what the command is asked for
     for label, value in lines:
         print(f"  {label:<24} {value}", flush=True)  # noqa: T201
@@ -132,7 +156,7 @@ def _announce(hall: Hall, web: str, one_time_login: bool) -> None:
 
 def _login_path(hall: Hall) -> str:
     from router import staff
-    from router.models import CredentialKind, Role
+    from router.models import Role
 
     now = hall.clock()
 
@@ -140,15 +164,9 @@ def _login_path(hall: Hall) -> str:
         operator = staff.find_staff(session, "operator") or staff.add_staff(
             session, "operator", "Sentralbordet", Role.OPERATOR, [], None, now
         )
-        return staff.issue(
-            session,
-            CredentialKind.ONE_TIME,
-            operator.id or 0,
-            now,
-            expires_at=now + timedelta(minutes=ONE_TIME_MINUTES),
-        )
+        return staff.sign_in_path(session, operator, now, ONE_TIME)
 
-    return f"/desk/login?once={hall.db.write_sync(job)}"
+    return hall.db.write_sync(job)
 
 
 @app.command()
@@ -157,7 +175,7 @@ def migrate(config: ConfigOption = DEFAULT_CONFIG) -> None:
     from router.schema import migrate as run
     from router.store import prepare_data
 
-    settings = _settings(config)
+    settings = configuration(config)
     prepare_data(settings)
     before, after = run(settings.database_url)
     message = (
@@ -167,36 +185,31 @@ def migrate(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 
 @app.command()
-def doctor(config: ConfigOption = DEFAULT_CONFIG) -> None:
+def doctor(config: ConfigOption = DEFAULT_CONFIG, lang: LangOption = None) -> None:
     """Look for problems in the environment and the configuration; exit code 1 when there is an
     error."""
     from router.doctor import examine
 
+    settings = configuration(config)
     failed = False
-    for finding in examine(_settings(config)):
+    for finding in examine(settings, lambda p: in_place(p, config, settings).text(language())):
         failed |= finding.error
-        mark = {"error": "[red]ERROR[/]", "warning": "[yellow]warning[/]"}.get(
-            finding.level, "[green]ok[/]"
+        mark, style = {"error": ("ERROR", "red"), "warning": ("warning", "yellow")}.get(
+            finding.level, ("ok", "green")
         )
-        out.print(f"{mark:<8}", end=" ")
-        out.print(finding.text, markup=False, highlight=False, soft_wrap=True)
+        out.print(f"{mark:<8}", style=style, end="")
+        say(finding.text)
     raise typer.Exit(1 if failed else 0)
 
 
 @config_app.command("check")
-def config_check(config: ConfigOption = DEFAULT_CONFIG) -> None:
+def config_check(config: ConfigOption = DEFAULT_CONFIG, lang: LangOption = None) -> None:
     """Check the configuration and the rules; exit code 1 with file:line for each problem."""
-    from router.routing import load_ruleset
-
-    settings = _settings(config)
-    ruleset = load_ruleset(settings)
-    for variable in unknown_variables():
-        err.print(f"{variable}: names no setting and is ignored.", style="yellow", markup=False)
-    out.print(
-        f"{config}: {len(settings.departments)} departments, {len(ruleset.rules)} rules. Fine.",
-        markup=False,
-        highlight=False,
-    )
+    for told in ignored_variables():
+        note(f"{told}.", "yellow")
+    settings = configuration(config)
+    ruleset = _ruleset(config, settings)
+    say(f"{config}: {len(settings.departments)} departments, {len(ruleset.rules)} rules. Fine.")
 
 
 @config_app.command("show")
@@ -205,7 +218,7 @@ def config_show(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Print one effective value, or all of them."""
-    settings = _settings(config)
+    settings = configuration(config)
     if not key:
         print(settings.model_dump_json(indent=2, by_alias=True))  # noqa: T201
         return
@@ -222,41 +235,35 @@ def rules_check(
     forms: Annotated[
         bool, typer.Option("--forms", help="Print what each word expands to.")
     ] = False,
+    lang: LangOption = None,
 ) -> None:
     """Check the ruleset; warnings do not fail, errors do."""
     from router.clock import utc_now
-    from router.routing import load_ruleset
 
-    ruleset = load_ruleset(_settings(config), utc_now().date())
+    settings = configuration(config)
+    ruleset = _ruleset(config, settings, utc_now().date())
     for warning in ruleset.warnings:
-        err.print(warning.text(), style="yellow", markup=False, highlight=False, soft_wrap=True)
+        note(in_place(warning, config, settings).text(language()), "yellow")
     if forms:
         for text, keyword in sorted(ruleset.keywords.items()):
-            out.print(f"{text}: {', '.join(keyword.forms())}", markup=False, highlight=False)
-    out.print(
+            say(f"{text}: {', '.join(keyword.forms())}")
+    say(
         f"{len(ruleset.rules)} rules, {len(ruleset.warnings)} warnings, "
-        f"ruleset {ruleset.hash[:12]}.",
-        markup=False,
-        highlight=False,
+        f"ruleset {ruleset.hash[:12]}."
     )
 
 
 @rules_app.command("test")
-def rules_test(config: ConfigOption = DEFAULT_CONFIG) -> None:
+def rules_test(config: ConfigOption = DEFAULT_CONFIG, lang: LangOption = None) -> None:
     """Run every rule's own tests; exit code 1 when one fails."""
-    from router.routing import load_ruleset
     from rules.testing import run_tests
 
-    results = run_tests(load_ruleset(_settings(config)))
+    settings = configuration(config)
+    results = run_tests(_ruleset(config, settings))
     failures = [result for result in results if not result.ok]
     for failure in failures:
-        err.print(
-            f"{failure.file}:{failure.line}: {failure.rule}: {failure.name}: {failure.message}",
-            style="red",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        place = f"{rule_file(failure.file, config, settings)}:{failure.line}"
+        note(f"{place}: {failure.rule}: {failure.name}: {failure.message}", "red")
     out.print(f"{len(results) - len(failures)} passed, {len(failures)} failed", highlight=False)
     raise typer.Exit(1 if failures else 0)
 
@@ -270,17 +277,26 @@ def rules_explain(
     subject: Annotated[str, typer.Option(help="Subject.")] = "",
     body: Annotated[str, typer.Option(help="Text.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="List the rules that did not fit, too.")
+    ] = False,
+    lang: LangOption = None,
 ) -> None:
     """Say where a contact would go, and why."""
     from router.clock import utc_now
     from router.explanation import explanation, lines
     from router.preparing import OpenAt
-    from router.routing import department_hours, explain, load_ruleset
+    from router.routing import department_hours, explain
+    from rules.checks import CHANNELS
 
-    settings = _settings(config)
+    settings = configuration(config)
+    one_of(channel, CHANNELS, "channel")
+    ours = {*settings.address_owners, settings.channels.email.sender}
+    if to.strip() and to.strip().lower() not in ours:
+        note(f"{to.strip()} is not one of our addresses: content decides.", "yellow")
     now = utc_now()
     decision = explain(
-        load_ruleset(settings),
+        _ruleset(config, settings),
         now,
         OpenAt(department_hours(settings), now),
         channel=channel,
@@ -292,64 +308,15 @@ def rules_explain(
     if as_json:
         print(json.dumps(explanation(decision), ensure_ascii=False, indent=2))  # noqa: T201
         return
-    for line in lines(decision):
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+    for line in lines(decision, everything=everything):
+        say(line)
 
 
-@user_app.command("add")
-def user_add(
-    username: Annotated[str, typer.Argument(help="What the person signs in with.")],
-    role: Annotated[str, typer.Option(help="operator, member, lead or admin.")],
-    department: Annotated[
-        list[str] | None, typer.Option(help="Slug; may be given several times.")
-    ] = None,
-    name: Annotated[str, typer.Option(help="Full name, as residents see it.")] = "",
-    password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
-    ] = False,
-    config: ConfigOption = DEFAULT_CONFIG,
-) -> None:
-    """Add a person. Asks for a password; without a terminal it makes one and prints it."""
-    from router import staff
-    from router.clock import utc_now
+def _ruleset(config: Path, settings: Settings, today: date | None = None) -> Ruleset:
+    from router.routing import load_ruleset
 
-    chosen = _role(role)
-    made = ""
-    if password_stdin:
-        password = sys.stdin.readline().rstrip("\n")
-    elif sys.stdin.isatty():
-        password = getpass.getpass("Password: ")
-    else:
-        password = made = secrets.token_urlsafe(12)
-    hashed = staff.hash_password(password)
-    with _store(config) as write:
-        write(
-            lambda session: staff.add_staff(
-                session, username, name or username, chosen, department or [], hashed, utc_now()
-            )
-        )
-    if made:
-        print(made)  # noqa: T201
-    err.print(f"{username} can sign in as {chosen.value}.", markup=False, highlight=False)
-
-
-@token_app.command("create")
-def token_create(
-    role: Annotated[str, typer.Option(help="operator, member, lead or admin.")],
-    department: Annotated[str | None, typer.Option(help="Narrow it to one department.")] = None,
-    name: Annotated[str, typer.Option(help="What it is for.")] = "",
-    config: ConfigOption = DEFAULT_CONFIG,
-) -> None:
-    """Make an API token and print it; it cannot be shown again."""
-    from router import staff
-    from router.clock import utc_now
-
-    chosen = _role(role)
-    with _store(config) as write:
-        token = write(
-            lambda session: staff.create_api_token(session, chosen, department, name, utc_now())
-        )
-    print(token)  # noqa: T201
+    with rules_in_place(config, settings):
+        return load_ruleset(settings, today)
 
 
 @parked_app.command("list")
@@ -357,7 +324,7 @@ def parked_list(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """List arrivals that a person must look at."""
     from router import journal
 
-    with _store(config) as write:
+    with open_store(config) as write:
         arrivals = write(journal.parked)
     table = Table("id", "channel", "received", "size", "attempts", "why")
     for arrival in arrivals:
@@ -377,8 +344,8 @@ def parked_show(arrival_id: int, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Print the raw bytes of an arrival."""
     from router import journal
 
-    settings = _settings(config)
-    with _store(config) as write:
+    settings = configuration(config)
+    with open_store(config) as write:
         raw = write(lambda s: journal.raw_of(journal.get(s, arrival_id), settings.blobs))
     sys.stdout.buffer.write(raw)
 
@@ -397,7 +364,7 @@ def parked_retry(
             journal.retry(session, number)
         return len(ids)
 
-    with _store(config) as write:
+    with open_store(config) as write:
         count = write(job)
     out.print(f"{count} put back in line.", highlight=False)
 
@@ -413,33 +380,4 @@ def demo(
     """Drive a realistic day through the real doors of a running service."""
     from router.demo import run_demo
 
-    run_demo(_settings(config), speed, contacts, err)
-
-
-def _role(name: str) -> Role:
-    from router.models import Role
-
-    try:
-        return Role(name)
-    except ValueError:
-        raise SettingsError(
-            f"There is no role «{name}»: {', '.join(r.value for r in Role)}."
-        ) from None
-
-
-@contextmanager
-def _store(config: Path) -> Iterator[Callable[[Callable[[Session], T]], T]]:
-    """Write to the store from the command line, also while the service runs."""
-    from router.db import Database
-    from router.store import prepare_data, require_schema, sync_departments
-
-    settings = _settings(config)
-    prepare_data(settings)
-    require_schema(settings)
-    db = Database(settings.database_url)
-    db.start()
-    try:
-        db.write_sync(lambda session: sync_departments(session, settings))
-        yield db.write_sync
-    finally:
-        db.stop()
+    run_demo(configuration(config), speed, contacts, err)

@@ -26,13 +26,13 @@ def contacts_of(
 ) -> dict[tuple[str, str], int]:
     """(channel, address) -> contact id, made where the address is new."""
     connection = session.connection()
+    # Only the address written from says who it is. A number given in a form is anybody's to give:
+    # it stands with the inquiry and makes nobody the same person.
     wanted: dict[tuple[str, str], tuple[Address, str]] = {}
     for item in items:
-        for address in (item.incoming.sender, item.incoming.phone):
-            if address is not None:
-                wanted.setdefault(
-                    (address.channel, address.value), (address, item.incoming.language)
-                )
+        sender = item.incoming.sender
+        if sender is not None:
+            wanted.setdefault((sender.channel, sender.value), (sender, item.incoming.language))
     found = {
         (channel, value): contact
         for channel, value, contact in connection.execute(
@@ -41,13 +41,7 @@ def contacts_of(
             )
         )
     }
-    new_people: list[tuple[str, str]] = [
-        (item.incoming.sender.channel, item.incoming.sender.value)
-        for item in items
-        if item.incoming.sender is not None
-        and (item.incoming.sender.channel, item.incoming.sender.value) not in found
-    ]
-    new_people = list(dict.fromkeys(new_people))
+    new_people = [key for key in wanted if key not in found]
     if new_people:
         made = connection.execute(
             insert(_CONTACT).returning(_CONTACT.c.id, sort_by_parameter_order=True),
@@ -57,25 +51,17 @@ def contacts_of(
             ],
         ).scalars()
         found |= dict(zip(new_people, made, strict=True))
-    rows = [(key, found[key]) for key in new_people]
-    for item in items:
-        # A second way to reach the person, given in the same breath, belongs to the same contact.
-        phone, sender = item.incoming.phone, item.incoming.sender
-        if phone is not None and sender is not None and (phone.channel, phone.value) not in found:
-            found[phone.channel, phone.value] = found[sender.channel, sender.value]
-            rows.append(((phone.channel, phone.value), found[sender.channel, sender.value]))
-    if rows:
         connection.execute(
             insert(_ADDRESS),
             [
                 {
-                    "contact_id": contact,
+                    "contact_id": found[key],
                     "channel": key[0],
                     "value": key[1],
                     "name": wanted[key][0].name,
                     "created_at": now,
                 }
-                for key, contact in rows
+                for key in new_people
             ],
         )
     return found

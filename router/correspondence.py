@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
-from channels.base import Address, Outgoing, OutgoingKind
+from channels.base import Address, MessageKind, Outgoing, OutgoingKind
 from router import letters
 from router.letters import phone_in_words
 from router.models import Direction, Inquiry, Message, OutboxItem, StoredAttachment
@@ -41,6 +41,12 @@ class Letterhead:
     departments: Mapping[str, Department]
     per_sender_per_day: int
     per_domain_per_hour: int
+
+    def is_own(self, address: str) -> bool:
+        """Whether mail to this address comes back to us."""
+        return address.rpartition("@")[2] == self.domain or any(
+            address in department.addresses for department in self.departments.values()
+        )
 
     def reply_address(self, inquiry_id: int) -> str:
         """Where an answer to our letter finds its inquiry."""
@@ -85,64 +91,60 @@ def letterhead(settings: Settings, signer: Signer, zone: ZoneInfo) -> Letterhead
 
 
 class Brakes:
-    """Limits on automatic receipts, per sender and per domain: a robot that changes its sender
-    runs dry too."""
+    """Limits on letters nobody wrote: per recipient and day, per recipient's domain and hour.
 
-    def __init__(
-        self, session: Session, items: Sequence[Prepared], head: Letterhead, now: datetime
-    ) -> None:
-        self._head = head
-        senders = {i.incoming.sender.value for i in items if i.incoming.sender is not None}
-        rows = session.connection().execute(
-            select(_TABLE.c.recipient, func.count())
-            .where(
-                _TABLE.c.recipient.in_(senders),
-                _TABLE.c.kind == OutgoingKind.RECEIPT.value,
-                _TABLE.c.created_at > now - timedelta(days=1),
-            )
-            .group_by(_TABLE.c.recipient)
-        )
-        self._sent: dict[str, int] = dict(rows.all())
-        self._domains: dict[str, int] = {}
+    A robot that answers each of them, or one that changes its address, runs dry. Emergency letters
+    have their own count, so that receipts never use it up.
+    """
+
+    def __init__(self, session: Session, head: Letterhead, now: datetime) -> None:
         self._session = session
+        self._head = head
         self._now = now
+        self._counts: dict[tuple[OutgoingKind, str], int] = {}
 
-    def allow(self, item: Prepared) -> bool:
-        """Whether this sender may have another receipt; counts it when so."""
-        if item.incoming.sender is None:
-            return False
-        address = item.incoming.sender.value
+    def allow(self, kind: OutgoingKind, address: str) -> bool:
+        """Whether another letter of this kind may go to an address; counts it when so."""
         domain = address.rpartition("@")[2]
-        if domain not in self._domains:
-            self._domains[domain] = self._sent_to_domain(domain)
-        if (
-            self._sent.get(address, 0) >= self._head.per_sender_per_day
-            or self._domains[domain] >= self._head.per_domain_per_hour
-        ):
+        to_domain = self._count(kind, _TABLE.c.recipient_domain, domain, timedelta(hours=1))
+        if to_domain >= self._head.per_domain_per_hour:
             return False
-        self._sent[address] = self._sent.get(address, 0) + 1
-        self._domains[domain] += 1
+        if kind is not OutgoingKind.FORWARD:
+            to_address = self._count(kind, _TABLE.c.recipient, address, timedelta(days=1))
+            if to_address >= self._head.per_sender_per_day:
+                return False
+            self._counts[kind, address] += 1
+        self._counts[kind, domain] += 1
         return True
 
-    def _sent_to_domain(self, domain: str) -> int:
-        query = select(func.count()).where(
-            _TABLE.c.recipient_domain == domain,
-            _TABLE.c.kind == OutgoingKind.RECEIPT.value,
-            _TABLE.c.created_at > self._now - timedelta(hours=1),
-        )
-        return self._session.connection().execute(query).scalar_one()
+    def _count(self, kind: OutgoingKind, column: Any, value: str, span: timedelta) -> int:
+        if (kind, value) not in self._counts:
+            query = select(func.count()).where(
+                column == value,
+                _TABLE.c.kind == kind.value,
+                _TABLE.c.created_at > self._now - span,
+            )
+            found = self._session.connection().execute(query).scalar_one()
+            self._counts[kind, value] = found
+        return self._counts[kind, value]
 
 
 def is_forwarded(head: Letterhead, item: Prepared) -> bool:
-    """Whether a contact goes on to an external body by itself: not when sensitive, urgent or from
-    a robot."""
+    """Whether a contact goes on to an external body by itself.
+
+    Not when it is sensitive, urgent, from a robot, or from that body: it would go round and round.
+    """
     department = head.departments[item.decision.department]
+    incoming = item.incoming
+    sender = incoming.sender.value if incoming.sender is not None else ""
+    body = str(department.forward_to)
     return bool(
         department.external
-        and department.forward_to
+        and body
         and not item.decision.sensitivity
         and not item.decision.emergency
-        and item.incoming.kind == "contact"
+        and incoming.kind is MessageKind.CONTACT
+        and sender.rpartition("@")[2] != body.rpartition("@")[2]
     )
 
 

@@ -16,6 +16,7 @@ from email.utils import format_datetime, make_msgid
 from importlib.resources import files
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+from zlib import crc32
 
 import orjson
 import yaml
@@ -41,6 +42,11 @@ HOURS = (22, 30, 27, 20, 16, 21, 18, 8)
 _PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d494844520000000100000001080200000090775"
     "3de0000000c4944415408d763f8cfc000000301010018dd8db00000000049454e44ae426082"
+)
+
+DOMAINS = (
+    *("post", "nett", "fjell", "fjord", "brev", "bygda", "dalen", "elva", "furu", "gran", "hei"),
+    *("innsjo", "kyst", "lia", "myra", "nes", "odden", "rogn", "skog", "tun", "ur", "vik", "asen"),
 )
 
 Contact = dict[str, str]
@@ -160,10 +166,14 @@ def _send_form(settings: Settings, token: str, contact: Contact) -> None:
 
 
 def _address(name: str) -> str:
-    """`Åse Bjørnstad` -> `ase.bjornstad@example.org`; nobody's real address (RFC 2606)."""
+    """`Åse Bjørnstad` -> `ase.bjornstad@fjell.example`; nobody's real address (RFC 2606 §2).
+
+    Each person has one domain of many: receipts to a single one would be braked.
+    """
     plain = name.lower().translate(str.maketrans("øæđŋł", "oadnl"))
     letters = unicodedata.normalize("NFD", plain).encode("ascii", "ignore").decode()
-    return ".".join("".join(c for c in letters if c.isalnum() or c == " ").split()) + "@example.org"
+    local = ".".join("".join(c for c in letters if c.isalnum() or c == " ").split())
+    return f"{local}@{DOMAINS[crc32(local.encode()) % len(DOMAINS)]}.example"
 
 
 def _paragraphs(text: str) -> str:

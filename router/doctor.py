@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import os
+import errno
+import fcntl
 import shutil
 import socket
 import stat
 from dataclasses import dataclass
 from importlib.resources import files
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 from router import schema
 from router.db import SAFE_SQLITE, sqlite_version
+from router.errors import SettingsError
 from router.routing import load_ruleset
-from router.settings import unknown_variables
-from rules.document import DocumentError
+from router.settings import cannot_listen, ignored_variables
+from rules.document import DocumentError, Problem
+from rules.testing import run_tests
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from router.settings import Settings
 
@@ -37,26 +42,33 @@ class Finding:
         return self.level == "error"
 
 
-def examine(settings: Settings) -> Iterator[Finding]:
-    """Everything worth looking at before the service starts, and while it runs."""
-    yield from _rules(settings)
-    yield from _data(settings)
-    yield from _store(settings)
+def examine(settings: Settings, told: Callable[[Problem], str] = Problem.text) -> Iterator[Finding]:
+    """Everything worth looking at before the service starts, and while it runs; `told` puts a
+    problem of the rules into words."""
+    yield from _rules(settings, told)
+    data = list(_data(settings))
+    yield from data
+    if not any(finding.error for finding in data):
+        yield from _store(settings)
     yield from _assets()
+    yield from _ports(settings)
     yield from _smarthost(settings)
     yield from _exposure(settings)
-    for variable in unknown_variables():
-        yield Finding("warning", f"{variable} names no setting and is ignored.")
+    for variable in ignored_variables():
+        yield Finding("warning", f"{variable}.")
 
 
-def _rules(settings: Settings) -> Iterator[Finding]:
+def _rules(settings: Settings, told: Callable[[Problem], str]) -> Iterator[Finding]:
     try:
         ruleset = load_ruleset(settings)
     except DocumentError as error:
         for problem in error.problems:
-            yield Finding("error", problem.text())
+            yield Finding("error", told(problem))
         return
     yield Finding("ok", f"Ruleset {settings.rules.folder.name}: {len(ruleset.rules)} rules.")
+    failed = sum(not result.ok for result in run_tests(ruleset))
+    if failed:
+        yield Finding("warning", f"{failed} tests of the rules fail. See: sentralbord rules test")
     unreachable = [
         slug
         for slug, department in settings.departments.items()
@@ -70,21 +82,28 @@ def _rules(settings: Settings) -> Iterator[Finding]:
 
 def _data(settings: Settings) -> Iterator[Finding]:
     data = settings.data
-    if not data.exists():
-        yield Finding("ok", f"Data directory {data} will be made at the first start.")
+    try:
+        there = next(folder for folder in (data, *data.parents) if folder.exists())
+        # What the mode says is not the whole truth: file systems can be read-only or full.
+        with TemporaryDirectory(dir=there):
+            pass
+        if there != data:
+            yield Finding("ok", f"Data directory {data} will be made at the first start.")
+            return
+        mode = stat.S_IMODE(data.stat().st_mode)
+        free = shutil.disk_usage(data).free
+    except OSError as error:
+        yield Finding("error", f"Data directory {data} cannot be written: {error.strerror}.")
         return
-    if not os.access(data, os.W_OK):
-        yield Finding("error", f"Data directory {data} cannot be written.")
-        return
-    if stat.S_IMODE(data.stat().st_mode) & 0o077:
+    if mode & 0o077:
         yield Finding("warning", f"Data directory {data} can be read by others: chmod 700 it.")
-    free = shutil.disk_usage(data).free
     level: Literal["ok", "warning"] = "warning" if free < LOW_DISK else "ok"
     yield Finding(level, f"Data directory {data}: {free // 1024**2} MB free.")
 
 
 def _store(settings: Settings) -> Iterator[Finding]:
-    if settings.database_url.startswith("sqlite"):
+    url = settings.database_url
+    if url.startswith("sqlite"):
         version = ".".join(map(str, sqlite_version()))
         if sqlite_version() < SAFE_SQLITE:
             yield Finding(
@@ -94,9 +113,13 @@ def _store(settings: Settings) -> Iterator[Finding]:
             )
         else:
             yield Finding("ok", f"SQLite {version}.")
-        if not settings.data.exists():
+        if not settings.database and not (settings.data / "sentralbord.db").exists():
             return
-    current = schema.current_revision(settings.database_url)
+    try:
+        current = schema.current_revision(url)
+    except SettingsError as error:
+        yield Finding("error", error.detail)
+        return
     if current and current != schema.head_revision():
         yield Finding("error", "The store has another release's schema. Run: sentralbord migrate")
     elif current:
@@ -112,6 +135,44 @@ def _assets() -> Iterator[Finding]:
         )
 
 
+def _ports(settings: Settings) -> Iterator[Finding]:
+    """Whether the doors can listen where they should."""
+    listen = settings.channels.email.listen
+    doors = [("web", settings.web.host, settings.web.port)]
+    if listen.enabled:
+        doors.append(("channels.email.listen", listen.host, listen.port))
+    for key, host, port in doors:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                taken = error.errno == errno.EADDRINUSE
+                advice = cannot_listen(key, host, port, error)
+                if taken and (process := _service_process(settings.data)):
+                    yield Finding(
+                        "ok",
+                        f"{key}: {host}:{port} is taken, it seems by the service itself "
+                        f"(process {process} holds {settings.data / 'service.lock'}).",
+                    )
+                else:
+                    yield Finding("warning" if taken else "error", advice)
+
+
+def _service_process(data: Path) -> str:
+    """The process that holds the data directory, empty when none does."""
+    try:
+        with (data / "service.lock").open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return file.read().strip() or "unknown"
+    except OSError:
+        return ""
+    return ""
+
+
 def _smarthost(settings: Settings) -> Iterator[Finding]:
     smarthost = settings.channels.email.smarthost
     try:
@@ -124,10 +185,6 @@ def _smarthost(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", f"The smarthost {smarthost.host}:{smarthost.port} answers.")
-    if smarthost.username and smarthost.tls == "none":
-        yield Finding(
-            "error", "channels.email.smarthost: a password would go unencrypted; set tls."
-        )
 
 
 def _exposure(settings: Settings) -> Iterator[Finding]:

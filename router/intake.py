@@ -19,7 +19,7 @@ from sqlmodel import Session, col
 from channels.base import MessageKind, OutgoingKind
 from router import correspondence, events
 from router.contacts import contacts_of
-from router.journal import DUPLICATE_WINDOW
+from router.journal import DUPLICATE_WINDOW, UNDATED_WINDOW, later_key, same_key
 from router.models import (
     Arrival,
     ArrivalState,
@@ -41,7 +41,7 @@ from rules.order import Lane, lane_of, queue_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from router.correspondence import Letterhead
     from router.preparing import Prepared
@@ -150,9 +150,29 @@ def _known_messages(session: Session, batch: Sequence[Prepared]) -> dict[tuple[s
     }
 
 
+def _latest_copy(session: Session, item: Prepared) -> _Known:
+    """The latest message with the same content."""
+    found = session.connection().execute(
+        select(_MESSAGE.c.id, _MESSAGE.c.inquiry_id, _MESSAGE.c.at)
+        .where(
+            _MESSAGE.c.channel == item.incoming.channel,
+            same_key(_MESSAGE.c, item.incoming.external_id),
+        )
+        .order_by(_MESSAGE.c.id.desc())
+        .limit(1)
+    )
+    return _Known(*found.one())
+
+
+def _window(item: Prepared) -> timedelta:
+    """How long the same content is a second copy, and not the same words once more."""
+    dated = item.incoming.message_id or item.incoming.sent_at is not None
+    return DUPLICATE_WINDOW if dated or item.incoming.channel != "email" else UNDATED_WINDOW
+
+
 def _as_new(item: Prepared) -> Prepared:
     """The same words sent again long after are a message of their own."""
-    key = f"{item.incoming.external_id}:{item.received_at:%Y-%m-%d}"
+    key = later_key(item.incoming.external_id, item.received_at)
     return replace(item, incoming=replace(item.incoming, external_id=key))
 
 
@@ -214,7 +234,8 @@ def _join(
     )
     if item.decision.emergency and incoming.kind is MessageKind.CONTACT:
         _raise_alarm(session, inquiry.id or 0, inquiry.ref, inquiry.department, now)
-        if _may_answer(item) and incoming.sender is not None:
+        brakes = correspondence.Brakes(session, head, now)
+        if _may_answer(item) and _allowed(brakes, item):
             row = correspondence.receipt_row(head, item, inquiry.id or 0, inquiry.ref, None, now)
             session.connection().execute(insert(_OUTBOX), row)
     _finish(session, item, inquiry.id or 0, ArrivalState.PROCESSED, now)
@@ -328,13 +349,15 @@ def _open(
     )
     log: list[dict[str, Any]] = []
     letters: list[dict[str, Any]] = []
-    brakes = correspondence.Brakes(session, items, head, now)
+    brakes = correspondence.Brakes(session, head, now)
     for item, ref in zip(items, refs, strict=True):
         inquiry_id = ids[ref]
         department = item.decision.department
         log += _birth_events(item, inquiry_id, ref, now)
-        receipt = _may_answer(item) and (item.decision.emergency or brakes.allow(item))
-        forwarded = correspondence.is_forwarded(head, item)
+        receipt = _may_answer(item) and _allowed(brakes, item)
+        forwarded = correspondence.is_forwarded(head, item) and brakes.allow(
+            OutgoingKind.FORWARD, str(head.departments[department].forward_to)
+        )
         if receipt:
             letters.append(correspondence.receipt_row(head, item, inquiry_id, ref, forwarded, now))
         if forwarded:
@@ -413,6 +436,7 @@ def _inquiry_row(
         "contact_id": contacts[sender.channel, sender.value] if sender else None,
         "sender_name": sender.name if sender else "",
         "sender_address": sender.value if sender else "",
+        "sender_phone": incoming.phone.value if incoming.phone else "",
         "department": decision.department,
         "received_at": item.received_at,
         "due_at": item.due.due_at,
@@ -519,6 +543,11 @@ def _may_answer(item: Prepared) -> bool:
         and incoming.sender is not None
         and incoming.sender.channel == "email"
     )
+
+
+def _allowed(brakes: correspondence.Brakes, item: Prepared) -> bool:
+    kind = OutgoingKind.EMERGENCY if item.decision.emergency else OutgoingKind.RECEIPT
+    return item.incoming.sender is not None and brakes.allow(kind, item.incoming.sender.value)
 
 
 def _keep_files(session: Session, pairs: Sequence[tuple[Prepared, int]]) -> None:

@@ -12,11 +12,12 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 
 from channels.base import Disposition, RawArrival, TemporaryError
+from channels.email.identity import is_undated
 from router.blobs import put_blob, read_blob
 from router.errors import NotFoundError, StoreUnavailableError
 from router.models import Arrival, ArrivalState
@@ -33,6 +34,10 @@ DUPLICATE_WINDOW = timedelta(days=5)
 """The same delivery again within this time is a retry (RFC 5321 §4.5.4.1: senders give up after
 4-5 days);
 later it is somebody sending the same text once more."""
+
+UNDATED_WINDOW = timedelta(hours=1)
+"""For mail with neither Message-ID nor date, as pumps and scanners send: two alarms look the
+same."""
 
 _TABLE: Any = Arrival.__table__  # type: ignore[attr-defined]
 
@@ -70,16 +75,34 @@ def insert(session: Session, arrival: RawArrival, blob: str = "") -> tuple[Dispo
     inserted = connection.execute(statement, row).scalar()
     if inserted is not None:
         return Disposition.ACCEPTED, inserted
-    first = connection.execute(
-        select(_TABLE.c.id, _TABLE.c.received_at).where(
-            _TABLE.c.channel == arrival.channel, _TABLE.c.external_id == arrival.external_id
-        )
+    latest = connection.execute(
+        select(_TABLE.c.id, _TABLE.c.received_at)
+        .where(_TABLE.c.channel == arrival.channel, same_key(_TABLE.c, arrival.external_id))
+        .order_by(_TABLE.c.id.desc())
+        .limit(1)
     ).one()
-    if arrival.received_at - first.received_at <= DUPLICATE_WINDOW:
-        return Disposition.DUPLICATE, first.id
-    row["external_id"] = f"{arrival.external_id}:{arrival.received_at:%Y-%m-%d}"
-    again = connection.execute(statement, row).scalar()
-    return (Disposition.ACCEPTED, again) if again is not None else (Disposition.DUPLICATE, first.id)
+    if arrival.received_at - latest.received_at <= _window(arrival):
+        return Disposition.DUPLICATE, latest.id
+    row["external_id"] = later_key(arrival.external_id, arrival.received_at)
+    return Disposition.ACCEPTED, connection.execute(statement, row).scalar_one()
+
+
+def later_key(external_id: str, at: datetime) -> str:
+    """The key of the same content once more, long after."""
+    return f"{external_id}:{at.isoformat()}"
+
+
+def same_key(columns: Any, external_id: str) -> Any:
+    """The rows of one content, first and later ones; `;` follows `:` in every collation we use."""
+    return or_(
+        columns.external_id == external_id,
+        and_(columns.external_id > f"{external_id}:", columns.external_id < f"{external_id};"),
+    )
+
+
+def _window(arrival: RawArrival) -> timedelta:
+    undated = arrival.channel == "email" and is_undated(arrival.raw)
+    return UNDATED_WINDOW if undated else DUPLICATE_WINDOW
 
 
 @cache

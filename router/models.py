@@ -250,6 +250,8 @@ class Inquiry(SQLModel, table=True):
     contact_id: int | None = Field(default=None, foreign_key="contact.id")
     sender_name: str = ""
     sender_address: str = ""
+    sender_phone: str = ""
+    """A number given beside the address; unverified, so it says nothing of who somebody is."""
     department: str = Field(foreign_key="department.slug")
     assignee_id: int | None = Field(default=None, foreign_key="staff.id")
     received_at: datetime

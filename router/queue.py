@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from router.access import Actor
 
 PAGE_LIMIT = 200
+ALARM_LIMIT = 20
+ALARM_DAYS = 14
+"""An alarm of an inquiry that was closed unseen stands this long: every page of the desk asks."""
 SWITCHBOARD = "servicetorg"
 
 _I: Any = Inquiry.__table__  # type: ignore[attr-defined]
@@ -45,8 +48,11 @@ _C: Any = Counter.__table__  # type: ignore[attr-defined]
 _QUEUE_KEY = (_I.c.lane, _I.c.sort_at, _I.c.received_at, _I.c.id)
 """`rules.order.queue_key`, as the store sorts it."""
 
+_SEARCHED = (_I.c.ref, _I.c.subject, _I.c.sender_name, _I.c.sender_address)
+
 # Written out, not bound: the planner then sees that the partial index of open inquiries fits.
 _IS_OPEN = text("inquiry.status = 'open'")
+_IS_CLOSED = text("inquiry.status = 'closed'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,12 +309,16 @@ def acknowledge_emergency(session: Session, actor: Actor, ref: str, now: datetim
     return inquiry
 
 
-def unseen_emergencies(session: Session, actor: Actor) -> list[QueueRow]:
-    """Open inquiries whose emergency alarm nobody has acknowledged."""
-    query = _visible(actor, select(*_COLUMNS)).where(
-        _IS_OPEN, _I.c.lane == int(Lane.CRISIS), _I.c.emergency_seen_at.is_(None)
+def unseen_emergencies(session: Session, actor: Actor, now: datetime) -> list[QueueRow]:
+    """Inquiries whose emergency alarm nobody has acknowledged, closed ones of `ALARM_DAYS` too."""
+    unseen = _visible(actor, select(*_COLUMNS)).where(
+        _I.c.lane == int(Lane.CRISIS), _I.c.emergency_seen_at.is_(None)
     )
-    return _rows(session, query.order_by(*_QUEUE_KEY), 20)
+    still_open = _rows(session, unseen.where(_IS_OPEN).order_by(*_QUEUE_KEY), ALARM_LIMIT)
+    # Apart from the open ones: each question then has an index of its own to read.
+    lately = unseen.where(_IS_CLOSED, _I.c.closed_at > now - timedelta(days=ALARM_DAYS))
+    closed = _rows(session, lately.order_by(_I.c.closed_at), ALARM_LIMIT)
+    return (still_open + closed)[:ALARM_LIMIT]
 
 
 def require_holder(session: Session, actor: Actor, inquiry: Inquiry) -> None:
@@ -492,16 +502,25 @@ def _filtered(actor: Actor, wanted: Filter) -> Any:
     elif wanted.assignee:
         query = query.where(col(Staff.username) == wanted.assignee)
     for word in wanted.q.split()[:8]:
-        pattern = "%" + word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-        query = query.where(
-            or_(
-                _I.c.ref.ilike(pattern, escape="\\"),
-                _I.c.subject.ilike(pattern, escape="\\"),
-                _I.c.sender_name.ilike(pattern, escape="\\"),
-                _I.c.sender_address.ilike(pattern, escape="\\"),
-            )
-        )
+        query = query.where(or_(*(_contains(column, word) for column in _SEARCHED)))
     return query
+
+
+def _contains(column: Any, word: str) -> Any:
+    """Whether a column holds a word, in whatever case.
+
+    SQLite folds only ASCII, so a word with other letters is looked for as people write it.
+    """
+    spellings = {word} if word.isascii() else {word, word.lower(), word.upper(), word.capitalize()}
+    return or_(
+        *(
+            column.ilike(
+                "%" + w.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%",
+                escape="\\",
+            )
+            for w in sorted(spellings)
+        )
+    )
 
 
 def _open_query(actor: Actor, wanted: Filter, position: list[Any] | None) -> Any:
@@ -515,7 +534,7 @@ def _open_query(actor: Actor, wanted: Filter, position: list[Any] | None) -> Any
 
 
 def _closed_query(actor: Actor, wanted: Filter, position: list[Any] | None) -> Any:
-    query = _filtered(actor, wanted).where(text("inquiry.status = 'closed'"))
+    query = _filtered(actor, wanted).where(_IS_CLOSED)
     if position is not None:
         closed_at, inquiry_id = position
         query = query.where(

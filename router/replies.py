@@ -197,7 +197,7 @@ def reply(
         raise ConflictError("The inquiry is closed. Reopen it first.")
     queue.require_holder(session, actor, inquiry)
     queue.require_version(inquiry, version)
-    recipient = _recipient(session, inquiry)
+    recipient = _recipient(session, head, inquiry)
     language = letters.letter_language(inquiry.language)
     department = session.get_one(Department, inquiry.department)
     name = head.departments[department.slug].name.get(language)
@@ -310,15 +310,28 @@ def transfer(
     return inquiry
 
 
-def _recipient(session: Session, inquiry: Inquiry) -> Address:
-    """Where the answer goes: Reply-To or sender of the latest contact, else another e-mail address
-    we know."""
+def _recipient(session: Session, head: Letterhead, inquiry: Inquiry) -> Address:
+    """Where the answer goes: to whoever asked.
+
+    That is Reply-To or sender of the message that opened the inquiry, or the contact's other
+    address
+    when they wrote from that one last. Whoever else found a way into the thread gets nothing.
+    """
+    opening = session.execute(
+        select(Message)
+        .where(col(Message.inquiry_id) == inquiry.id, col(Message.direction) == Direction.IN)
+        .order_by(col(Message.id))
+        .limit(1)
+    ).scalar()
     latest = _latest(session, inquiry)
-    for value in (latest.reply_to, latest.sender_address) if latest is not None else ():
-        if "@" in value:
-            return Address("email", value, inquiry.sender_name)
-    for channel, value in _addresses(session, inquiry):
-        if channel == "email":
+    known = {value for channel, value in _addresses(session, inquiry) if channel == "email"}
+    candidates: list[str] = []
+    if latest is not None and latest.sender_address in known - {inquiry.sender_address}:
+        candidates.append(latest.sender_address)
+    if opening is not None:
+        candidates += [opening.reply_to, opening.sender_address]
+    for value in candidates:
+        if "@" in value and not head.is_own(value):
             return Address("email", value, inquiry.sender_name)
     raise InvalidError("There is no e-mail address to reply to. Call the person and write a note.")
 
@@ -347,6 +360,8 @@ def _addresses(session: Session, inquiry: Inquiry) -> list[tuple[str, str]]:
             .order_by(col(ContactAddress.id))
         )
     ]
+    if inquiry.sender_phone:
+        found.append(("phone", inquiry.sender_phone))
     # The address used for this inquiry comes first.
     return sorted(found, key=lambda pair: pair[1] != inquiry.sender_address)
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from router.db import writer_engine
+from router.errors import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from alembic.config import Config
+    from sqlalchemy import Connection
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -24,34 +30,28 @@ def head_revision() -> str:
 
 
 def current_revision(url: str) -> str:
-    """The revision of a store, empty when it is new."""
-    engine = writer_engine(url)
-    try:
-        with engine.connect() as connection:
-            if not inspect(connection).has_table("alembic_version"):
-                return ""
-            query = text("SELECT version_num FROM alembic_version")
-            return connection.execute(query).scalar() or ""
-    finally:
-        engine.dispose()
+    """The revision of a store, empty when it is new. Raises `SettingsError` when it cannot be
+    opened for writing."""
+    with _connected(url) as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return ""
+        query = text("SELECT version_num FROM alembic_version")
+        return connection.execute(query).scalar() or ""
 
 
 def migrate(url: str) -> tuple[str, str]:
-    """Bring a store to this release; returns the revisions before and after."""
+    """Bring a store to this release; returns the revisions before and after. Raises
+    `SettingsError` when it cannot be opened for writing."""
     before = current_revision(url)
     if before == head_revision():
         return before, before
     from alembic import command
 
-    engine = writer_engine(url)
-    try:
-        with engine.connect() as connection:
-            config = alembic_config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            connection.commit()
-    finally:
-        engine.dispose()
+    with _connected(url) as connection:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        connection.commit()
     return before, current_revision(url)
 
 
@@ -62,3 +62,28 @@ def alembic_config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     return config
+
+
+@contextmanager
+def _connected(url: str) -> Iterator[Connection]:
+    """A connection that may write; what keeps it from that is told in one sentence."""
+    try:
+        shown = make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        raise SettingsError("database is no database URL, like sqlite:////var/db.") from None
+    try:
+        engine = writer_engine(url)
+        try:
+            with engine.connect() as connection:
+                yield connection
+        finally:
+            engine.dispose()
+    except ImportError as error:
+        raise SettingsError(
+            f"The database {shown} needs the Python package {error.name}, which is not installed."
+        ) from None
+    except NoSuchModuleError:
+        raise SettingsError(f"There is no driver for the database {shown}.") from None
+    except DBAPIError as error:
+        reason = str(error.orig).strip().partition("\n")[0]
+        raise SettingsError(f"The database {shown} cannot be used: {reason}.") from error

@@ -7,10 +7,14 @@ only.
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
+from datetime import date
+from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
@@ -26,9 +30,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from router.errors import SettingsError
-from rules.calendar import Season, WorkingCalendar
+from rules.calendar import AlwaysClosedError, Season, WorkingCalendar
 from rules.document import (
     Document,
     DocumentError,
@@ -161,11 +166,6 @@ class Calendar(_Section):
     seasons: tuple[SeasonHours, ...] = ()
     half_days: dict[str, str] = Field(default_factory=dict)
     closed: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _readable(self) -> Self:
-        self.build()
-        return self
 
     def build(self, hours: dict[str, tuple[str, ...]] | None = None) -> WorkingCalendar:
         """The working calendar; with `hours`, one department's own."""
@@ -302,7 +302,11 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> S
         raise DocumentError(
             _at_origin(problem, loc, origins) for problem, loc in zip(problems, locs, strict=True)
         ) from None
-    faults = [*_secrets_in(document), *_contradictions(settings)]
+    faults = [
+        *_secrets_in(document),
+        *_contradictions(settings),
+        *_unreadable_times(settings),
+    ]
     if faults:
         raise DocumentError(
             _at_origin(document.problem(loc, nb, en), loc, origins) for loc, nb, en in faults
@@ -335,6 +339,38 @@ def unknown_variables(environment: Mapping[str, str] | None = None) -> list[str]
         for name in environment
         if name.startswith(PREFIX) and name not in OTHER_VARIABLES and not _keys_of(name)[0]
     )
+
+
+def ignored_variables() -> list[str]:
+    """A sentence for each variable that names no setting, with the name that may be meant."""
+    known = [f"{PREFIX}{'__'.join(keys).upper()}" for keys in _paths(Settings)]
+    return [
+        f"{name} names no setting and is ignored"
+        + "".join(f"; did you mean {near}?" for near in get_close_matches(name, known, 1, 0.85))
+        for name in unknown_variables()
+    ]
+
+
+def cannot_listen(key: str, host: str, port: int, error: OSError) -> str:
+    """Why a listener could not be had, and which setting to change; `key` is `web` or the like."""
+    variable = f"{PREFIX}{key.upper().replace('.', '__')}"
+    where = f"{key}: cannot listen on {host}:{port}:"
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"{where} the port is taken. Is the service running already? "
+            f"Set {key}.port or {variable}__PORT to another."
+        )
+    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        return (
+            f"{where} {host} is not an address of this machine. "
+            f"Set {key}.host or {variable}__HOST to one that is."
+        )
+    if error.errno == errno.EACCES:
+        return (
+            f"{where} ports below 1024 are not for everybody. "
+            f"Set {key}.port or {variable}__PORT to a higher one."
+        )
+    return f"{where} {error.strerror}. See {key}.host and {key}.port."
 
 
 def setting(settings: Settings, key: str) -> object:
@@ -407,6 +443,67 @@ def _contradictions(settings: Settings) -> Iterator[_Fault]:
                 loc = ("departments", slug, "addresses", position)
                 nb = f"{address} tilhører allerede {owner}"
                 yield loc, nb, f"{address} already belongs to {owner}"
+    smarthost = settings.channels.email.smarthost
+    if smarthost.username and smarthost.tls == "none":
+        loc = ("channels", "email", "smarthost", "tls")
+        nb = "et passord ville gått ukryptert; velg starttls eller tls"
+        yield loc, nb, "a password would go unencrypted; choose starttls or tls"
+    web, listen = settings.web, settings.channels.email.listen
+    if listen.enabled and listen.port and listen.port == web.port and _meet(listen.host, web.host):
+        loc = ("channels", "email", "listen", "port")
+        nb = f"{listen.port} er også web.port; velg en annen for en av dem"
+        yield loc, nb, f"{listen.port} is web.port too; choose another for one of them"
+
+
+def _meet(host: str, other: str) -> bool:
+    """Whether two listeners share an address; one without an address of its own has them all."""
+    return host == other or not {host, other}.isdisjoint({"", "0.0.0.0", "::"})  # noqa: S104
+
+
+def _unreadable_times(settings: Settings) -> Iterator[_Fault]:
+    """What the calendars cannot read. Each part is tried alone, so that a complaint has its
+    line."""
+    calendar = settings.calendar
+    parts: list[tuple[Loc, dict[str, Any]]] = [
+        (("timezone",), {"timezone": calendar.timezone}),
+        (("holidays",), {"country": calendar.holidays}),
+        *((("hours", days), {"hours": {days: spans}}) for days, spans in calendar.hours.items()),
+        *(
+            (("half_days", day), {"half_days": {day: end}})
+            for day, end in calendar.half_days.items()
+        ),
+        *((("closed", index), {"closed": [day]}) for index, day in enumerate(calendar.closed)),
+    ]
+    for index, season in enumerate(calendar.seasons):
+        built = Season(season.first, season.last, season.hours)
+        parts.append((("seasons", index), {"seasons": [built]}))
+    found = False
+    for at, fields in parts:
+        for nb, en in _calendar_complaint({"hours": {}, **fields}):
+            found = True
+            yield ("calendar", *at), nb, en
+    if not found:
+        for nb, en in _calendar_complaint({"hours": calendar.hours}):
+            found = True
+            yield ("calendar", "hours"), nb, en
+    for slug, department in settings.departments.items():
+        for days, spans in department.hours.items():
+            for nb, en in _calendar_complaint({"hours": {days: spans}}):
+                yield ("departments", slug, "hours", days), nb, en
+    if not found:
+        try:
+            calendar.build().nth_working_day_after(date(2026, 1, 1), 1)
+        except AlwaysClosedError:
+            yield ("calendar", "hours"), "det er aldri åpent", "it is never open"
+
+
+def _calendar_complaint(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
+    try:
+        WorkingCalendar(**fields)
+    except PydanticCustomError as error:
+        context = error.context or {}
+        return [(str(context.get("nb", "")), str(context.get("en", "")))]
+    return []
 
 
 def _names_setting(keys: tuple[str, ...]) -> bool:
@@ -428,6 +525,16 @@ def _names_setting(keys: tuple[str, ...]) -> bool:
         else:
             return False
     return True
+
+
+def _paths(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
+    """Every setting with a fixed name; what stands in tables with free keys is left out."""
+    for name, info in model.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from ((name, *rest) for rest in _paths(kind))
+        else:
+            yield (name,)
 
 
 def _set(data: dict[str, Any], keys: tuple[str, ...], value: object) -> None:

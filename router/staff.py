@@ -150,6 +150,58 @@ def normal_username(username: str) -> str:
     return unicodedata.normalize("NFC", username).strip().lower()
 
 
+def require_staff(session: Session, username: str) -> Staff:
+    """The person with this username. Raises `NotFoundError`; service accounts are no people."""
+    staff = find_staff(session, username)
+    if staff is None or staff.username.startswith(_SERVICE_PREFIX):
+        raise NotFoundError(f"There is nobody with the username «{username}».")
+    return staff
+
+
+def people(session: Session) -> list[tuple[Staff, list[str]]]:
+    """Everybody who signs in, by username, each with their departments."""
+    query = select(Staff).where(col(Staff.username).not_like(f"{_SERVICE_PREFIX}%"))
+    memberships: dict[int, list[str]] = {}
+    for row in session.execute(select(Membership).order_by(col(Membership.department))).scalars():
+        memberships.setdefault(row.staff_id, []).append(row.department)
+    return [
+        (staff, memberships.get(staff.id or 0, []))
+        for staff in session.execute(query.order_by(col(Staff.username))).scalars()
+    ]
+
+
+def change_staff(
+    session: Session,
+    staff: Staff,
+    *,
+    role: Role | None = None,
+    departments: Iterable[str] | None = None,
+    name: str | None = None,
+) -> None:
+    """Change what is given, keep the rest; it holds from the person's next click.
+
+    Raises `InvalidError` as `add_staff` does.
+    """
+    kept = select(col(Membership.department)).where(col(Membership.staff_id) == staff.id)
+    wanted = frozenset(session.execute(kept).scalars() if departments is None else departments)
+    staff.role = role or staff.role
+    staff.name = _checked_name(session, name or staff.name, staff.role, wanted)
+    session.execute(delete(Membership).where(col(Membership.staff_id) == staff.id))
+    session.add_all(Membership(staff_id=staff.id or 0, department=slug) for slug in sorted(wanted))
+    session.add(staff)
+    session.flush()
+
+
+def set_active(session: Session, staff: Staff, *, active: bool) -> None:
+    """Let a person in again, or shut them out: sessions, sign-in links and tokens end at once."""
+    staff.active = active
+    staff.failed_logins, staff.locked_until = 0, None
+    session.add(staff)
+    session.flush()
+    if not active:
+        session.connection().execute(delete(_C).where(_C.c.staff_id == staff.id))
+
+
 def set_password(session: Session, staff_id: int, password: PasswordHash) -> None:
     """Change a password, end the person's open sessions and sign-in links, and lift a lock-out.
 
@@ -237,6 +289,12 @@ def issue(
     )
     session.flush()
     return secret
+
+
+def sign_in_path(session: Session, staff: Staff, now: datetime, lasting: timedelta) -> str:
+    """The path of a page that signs a person in once."""
+    secret = issue(session, CredentialKind.ONE_TIME, staff.id or 0, now, expires_at=now + lasting)
+    return f"/desk/login?once={secret}"
 
 
 def open_session(session: Session, staff_id: int, hours: int, now: datetime) -> str:
@@ -362,6 +420,30 @@ def create_api_token(
     )
 
 
+def api_tokens(session: Session) -> list[tuple[Credential, Staff]]:
+    """Every API token with its account, the oldest first. The secret is nowhere to be had."""
+    query = (
+        select(Credential, Staff)
+        .join(Staff, col(Credential.staff_id) == col(Staff.id))
+        .where(col(Credential.kind) == CredentialKind.API)
+        .order_by(col(Credential.id))
+    )
+    return [(credential, staff) for credential, staff in session.execute(query)]
+
+
+def revoke_api_token(session: Session, token_id: int) -> None:
+    """End an API token and the service account made for it. Raises `NotFoundError`."""
+    token = session.get(Credential, token_id)
+    if token is None or token.kind is not CredentialKind.API:
+        raise NotFoundError(f"There is no token {token_id}.")
+    staff = session.get_one(Staff, token.staff_id)
+    session.delete(token)
+    if staff.username.startswith(_SERVICE_PREFIX):
+        staff.active = False
+        session.add(staff)
+    session.flush()
+
+
 def _departments(session: Session, staff_id: int, role: Role) -> frozenset[str] | None:
     if departments_for(role, frozenset()) is None:
         return None
@@ -378,18 +460,7 @@ def _insert(
     password: PasswordHash | None,
     now: datetime,
 ) -> Staff:
-    name = " ".join(unicodedata.normalize("NFC", name).split())
-    if not name or len(name) > 200:
-        raise InvalidError("A name has 1 to 200 characters.")
-    known = set(
-        session.execute(
-            select(col(Department.slug)).where(col(Department.slug).in_(departments))
-        ).scalars()
-    )
-    if unknown := sorted(departments - known):
-        raise InvalidError(f"There is no department «{unknown[0]}».")
-    if departments_for(role, departments) == frozenset():
-        raise InvalidError(f"The role {role.value} needs a department.")
+    name = _checked_name(session, name, role, departments)
     staff = Staff(
         username=username, name=name, role=role, password_hash=password or "", created_at=now
     )
@@ -399,6 +470,20 @@ def _insert(
         session.add(Membership(staff_id=staff.id or 0, department=slug))
     session.flush()
     return staff
+
+
+def _checked_name(session: Session, name: str, role: Role, departments: frozenset[str]) -> str:
+    """The name as it is kept, when role and departments are right too."""
+    name = " ".join(unicodedata.normalize("NFC", name).split())
+    if not name or len(name) > 200:
+        raise InvalidError("A name has 1 to 200 characters.")
+    slugs = select(col(Department.slug)).where(col(Department.slug).in_(departments))
+    known = set(session.execute(slugs).scalars())
+    if unknown := sorted(departments - known):
+        raise InvalidError(f"There is no department «{unknown[0]}».")
+    if departments_for(role, departments) == frozenset():
+        raise InvalidError(f"The role {role.value} needs a department.")
+    return name
 
 
 def _count_failure(session: Session, staff_id: int, now: datetime) -> LoginFailure:

@@ -4,6 +4,7 @@ configuration."""
 from __future__ import annotations
 
 import hashlib
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -26,9 +27,13 @@ def prepare_data(settings: Settings) -> None:
         settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings.data.chmod(0o700)
         settings.blobs.mkdir(mode=0o700, exist_ok=True)
+        for folder in (settings.data, settings.blobs):
+            with TemporaryFile(dir=folder):
+                pass
     except OSError as error:
         raise SettingsError(
-            f"The data directory {settings.data} cannot be used: {error.strerror}."
+            f"The data directory {settings.data} cannot be written: {error.strerror}. "
+            "Set data or SENTRALBORD_DATA to one that can."
         ) from error
 
 

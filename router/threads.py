@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
+from channels.email.guards import DMARC_FAILED
 from router.models import ContactAddress, Inquiry, InquiryStatus, Message
 
 if TYPE_CHECKING:
@@ -37,19 +38,20 @@ def find_thread(
     if incoming.forwarded:
         return None, None
     hint: int | None = None
+    sender = None if incoming.receipt_barred == DMARC_FAILED else incoming.sender
     for message_id in (incoming.in_reply_to, *reversed(incoming.references)):
         number = head.inquiry_of(message_id) if message_id else None
         inquiry = session.get(Inquiry, number) if number is not None else None
         if inquiry is None:
             continue
-        if takes_part(session, inquiry, incoming.sender):
+        if takes_part(session, inquiry, sender):
             return inquiry, None
         hint = hint or inquiry.id
     for ref in _REFERENCE.findall(incoming.subject)[:3]:
         inquiry = session.execute(select(Inquiry).where(col(Inquiry.ref) == ref)).scalar()
         if inquiry is None:
             continue
-        if inquiry.status is InquiryStatus.OPEN and takes_part(session, inquiry, incoming.sender):
+        if inquiry.status is InquiryStatus.OPEN and takes_part(session, inquiry, sender):
             return inquiry, None
         hint = hint or inquiry.id
     return None, hint

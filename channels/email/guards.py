@@ -52,6 +52,9 @@ _BOUNCE_SUBJECT = re.compile(
     re.IGNORECASE,
 )
 _ACTION = re.compile(rb"^action:[ \t]*([a-z]+)", re.IGNORECASE | re.MULTILINE)
+DMARC_FAILED = "DMARC failed"
+"""Why there is no receipt when the sender's own domain says that the sender is forged."""
+
 _DMARC_FAIL = re.compile(rb"\bdmarc=fail\b", re.IGNORECASE)
 
 
@@ -133,7 +136,7 @@ def receipt_bar(
         (content_type == "multipart/report", "report"),
         (kind is not MessageKind.CONTACT, kind.value.replace("_", " ")),
         (_is_spam(headers), "tagged as spam or virus"),
-        (_fails_dmarc(headers), "DMARC failed"),
+        (_fails_dmarc(headers), DMARC_FAILED),
         (not any(own.is_own(address) for address in header_recipients), "not addressed to us"),
     ):
         if barred:

@@ -6,6 +6,7 @@ A relay adds trace headers (Received, DKIM, ARC …) on the way, so only what th
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ _AUTHORED = frozenset((b"from", b"to", b"cc", b"subject", b"date", b"message-id"
 _HEADER_LIMIT = 256 * 1024
 _ENDING = 1024
 _FIRST_LETTERS = frozenset(bytes([letter]) for letter in b"FfTtCcSsDdMm")
+_DATED = re.compile(rb"^(?:message-id|date)[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _FOLD = frozenset((b" ", b"\t"))
 
 
@@ -32,13 +34,21 @@ def delivery_key(raw: bytes, recipients: Iterable[str]) -> str:
     return key.hexdigest()
 
 
-def _digest(raw: bytes) -> hashlib._Hash:
+def is_undated(raw: bytes) -> bool:
+    """Whether the author gave neither Message-ID nor Date: then two mails cannot be told apart."""
+    return _DATED.search(raw[: _header_end(raw)]) is None
+
+
+def _header_end(raw: bytes) -> int:
     crlf = raw.find(b"\r\n\r\n", 0, _HEADER_LIMIT)
     lf = raw.find(b"\n\n", 0, _HEADER_LIMIT if crlf < 0 else crlf)
     if crlf < 0 and lf < 0:
-        head = min(len(raw), _HEADER_LIMIT)
-    else:
-        head = lf if crlf < 0 or 0 <= lf < crlf else crlf
+        return min(len(raw), _HEADER_LIMIT)
+    return lf if crlf < 0 or 0 <= lf < crlf else crlf
+
+
+def _digest(raw: bytes) -> hashlib._Hash:
+    head = _header_end(raw)
     fields: list[list[bytes]] = []
     keeping = False
     for line in raw[:head].split(b"\n"):

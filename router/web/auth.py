@@ -24,10 +24,11 @@ from starlette.responses import RedirectResponse, Response
 
 from router import staff
 from router.access import Actor
-from router.errors import ForbiddenError, RouterError, StoreUnavailableError
+from router.errors import ForbiddenError, InvalidError, RouterError, StoreUnavailableError
 from router.models import CredentialKind, Role, Staff
 from router.web import limits
-from router.web.render import render
+from router.web.frame import desk_frame
+from router.web.render import render, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -243,7 +244,7 @@ def change_password(
     """Set a new password; every other session of this person ends.
 
     The current password is asked for unless there is none yet (first sign-in by link).
-    Raises `InvalidError`, `ForbiddenError`.
+    What is wrong is said at its field.
     """
     hall = hall_of(request)
     now = hall.clock()
@@ -254,9 +255,13 @@ def change_password(
         limits.take(request, limits.LOGIN)
         outcome = staff.verify_login(hall.db, actor.username, current, now)
         if isinstance(outcome, staff.LoginFailure):
-            raise ForbiddenError("The current password is wrong.")
+            wrong = ForbiddenError("The current password is wrong.")
+            return _account_form(request, actor, "current", wrong)
         limits.give_back(request, limits.LOGIN)
-    fresh = staff.hash_password(password)
+    try:
+        fresh = staff.hash_password(password)
+    except InvalidError as error:
+        return _account_form(request, actor, "password", error, has_password=has_password)
     hall.db.write_sync(lambda session: staff.set_password(session, staff_id, fresh))
     log.info("auth.password_changed", staff_id=staff_id)
     return _enter(request, staff_id, f"{ACCOUNT}?done=password_changed")
@@ -377,6 +382,22 @@ def _login_form(
         until=failure.until if failure else None,
         username=username,
         next=safe_next(next_page),
+    )
+
+
+def _account_form(
+    request: Request, actor: Actor, field: str, error: RouterError, *, has_password: bool = True
+) -> Response:
+    hall = hall_of(request)
+    with hall.db.read() as session:
+        frame = desk_frame(session, hall, actor)
+    return render(
+        request,
+        "account.html",
+        error.status,
+        has_password=has_password,
+        errors={field: sentence(error, actor.language)},
+        **frame,
     )
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Form, Request
@@ -21,16 +21,31 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from router import events, journal, queue, replies
 from router.blobs import read_blob
 from router.errors import ConflictError, InvalidError, NotFoundError, RouterError
-from router.models import Arrival, Inquiry, Message, Role, Staff, StoredAttachment
+from router.models import (
+    Arrival,
+    Inquiry,
+    InquiryStatus,
+    Message,
+    Role,
+    Staff,
+    StoredAttachment,
+)
 from router.privacy import mask_text
 from router.web.auth import DeskActor, DeskReader, hall_of
-from router.web.listing import Wanted, department_names, line, list_context, match_departments
-from router.web.messages import shown
+from router.web.frame import desk_frame
+from router.web.listing import (
+    CHANNELS,
+    Wanted,
+    department_names,
+    line,
+    list_context,
+    match_departments,
+)
+from router.web.messages import shown, why_no_receipt
 from router.web.render import catalogue, render, sentence
 
 if TYPE_CHECKING:
     from router.access import Actor
-    from router.hall import Hall
     from router.replies import Thread
 
 router = APIRouter(prefix="/desk", include_in_schema=False)
@@ -88,6 +103,7 @@ def queue_page(
         request,
         "queue.html",
         department_names=department_names(hall, actor, visible_only=True),
+        channels=CHANNELS,
         done=done,
         done_ref=ref if _REF.fullmatch(ref) else "",
         **context,
@@ -284,10 +300,21 @@ def reply(
 
 @router.post("/inquiries/{ref}/close")
 def close_inquiry(
-    request: Request, actor: DeskActor, ref: str, version: Version = None
+    request: Request,
+    actor: DeskActor,
+    ref: str,
+    version: Version = None,
+    confirm: Annotated[str, Form(max_length=10)] = "",
 ) -> Response:
-    """Close an inquiry."""
-    now = hall_of(request).clock()
+    """Close an inquiry; one without an answer, and an emergency, only after asking."""
+    hall = hall_of(request)
+    now = hall.clock()
+    if not confirm:
+        with hall.db.read() as session:
+            row = queue.row(session, actor, ref)
+        may_close = row.status is InquiryStatus.OPEN and not _held_by_other(actor, row)
+        if may_close and (row.answered_at is None or row.emergency):
+            return _inquiry(request, actor, ref, confirm_close=True)
     return _change(
         request,
         actor,
@@ -387,17 +414,7 @@ def account(request: Request, actor: DeskActor, done: str = "") -> Response:
     with hall.db.read() as session:
         has_password = bool(session.get_one(Staff, actor.staff_id).password_hash)
         frame = desk_frame(session, hall, actor)
-    return render(request, "account.html", has_password=has_password, done=done, **frame)
-
-
-def desk_frame(session: Session, hall: Hall, actor: Actor) -> dict[str, Any]:
-    """What every page of the desk shows around its own matter."""
-    watches = actor.role in {Role.OPERATOR, Role.ADMIN}
-    return {
-        "emergencies": queue.unseen_emergencies(session, actor),
-        "parked_count": journal.count_parked(session) if watches else 0,
-        "sending_stuck": watches and bool(hall.outbox.problem),
-    }
+    return render(request, "account.html", has_password=has_password, errors={}, done=done, **frame)
 
 
 def _row(
@@ -421,6 +438,7 @@ def _inquiry(
     *,
     refused: Refused | None = None,
     revealed: bool = False,
+    confirm_close: bool = False,
     done: str = "",
 ) -> Response:
     hall = hall_of(request)
@@ -450,6 +468,9 @@ def _inquiry(
             for text in (one.visible, one.quoted, one.message.subject)
         ),
         revealed=revealed,
+        unreceipted=why_no_receipt(thread.events, actor.language),
+        held_by_other=_held_by_other(actor, thread.inquiry),
+        confirm_close=confirm_close,
         problem=(refused.text or sentence(refused.error, actor.language)) if refused else "",
         stale=refused is not None and isinstance(refused.error, ConflictError),
         typed=refused.typed if refused else {},
@@ -457,6 +478,10 @@ def _inquiry(
         done=done,
         **frame,
     )
+
+
+def _held_by_other(actor: Actor, row: queue.QueueRow) -> bool:
+    return row.assignee_id is not None and row.assignee_id != actor.staff_id
 
 
 def _told(thread: Thread) -> dict[str, list[str]]:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from router.hall import Hall
 
 
+CHANNELS = ("email", "web")
+"""The ways in that the list can be narrowed to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What the address says about the list."""

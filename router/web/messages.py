@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 import nh3
 
 from channels.email.quote import fold
+from router.web.render import catalogue, label
 
 if TYPE_CHECKING:
-    from router.replies import ThreadMessage
+    from collections.abc import Sequence
+
+    from router.replies import EventView, ThreadMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,23 @@ def shown(message: ThreadMessage) -> ShownMessage:
         visible, quoted = fold(text)
         return ShownMessage(message, visible, quoted)
     return ShownMessage(message, text, "")
+
+
+def why_no_receipt(events: Sequence[EventView], language: str) -> str:
+    """Why the sender got no automatic receipt, in one sentence; empty when one went out."""
+    t = catalogue(language)
+    for event in events:
+        if event.kind == "receipt_withheld":
+            return t.gettext(
+                "The automatic receipt was held back: many messages from the same sender or domain"
+                " in a short time."
+            )
+        reason = event.data.get("receipt_barred") if event.kind == "received" else ""
+        if reason:
+            return t.gettext("No receipt: %(reason)s.") % {
+                "reason": label(language, "barred", reason)
+            }
+    return ""
 
 
 def plain(content: bytes) -> str:

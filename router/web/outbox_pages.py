@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from router import journal, outbox
 from router.models import Inquiry
 from router.web.auth import SwitchboardActor, hall_of
-from router.web.desk import desk_frame
+from router.web.frame import desk_frame
 from router.web.messages import plain
 from router.web.render import render
 

@@ -7,17 +7,20 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
 
-import phonenumbers
 from babel.dates import format_date, format_time
 from babel.numbers import format_decimal
+
+from router.letters import phone_in_words
 
 if TYPE_CHECKING:
     from babel.support import NullTranslations
 
 
 ZONE = ZoneInfo("Europe/Oslo")
-NORWAY = 47
 LOCALES = {"nb": "nb_NO", "nn": "nn_NO", "en": "en_GB"}
+
+# The locale data have only two letters, and «to.» and «on.» are read as other words.
+_NYNORSK_DAYS = ("mån.", "tys.", "ons.", "tors.", "fre.", "laur.", "søn.")
 
 DueState = Literal["ok", "soon", "overdue", "answered", "closed"]
 
@@ -46,10 +49,11 @@ def moment(instant: datetime, now: datetime, language: str, t: NullTranslations)
             return t.gettext("yesterday at %(time)s") % {"time": clock}
         case 1:
             return t.gettext("tomorrow at %(time)s") % {"time": clock}
-    pattern = _day_pattern(language)
+    pattern = "d MMM" if language == "en" else "d. MMM"
     if local.year != today.year:
         pattern += " y"
-    return f"{format_date(local.date(), pattern, locale=locale)} {clock}"
+    date = format_date(local.date(), pattern, locale=locale)
+    return f"{_weekday(local, language)} {date} {clock}"
 
 
 def full_moment(instant: datetime, language: str, t: NullTranslations) -> str:
@@ -82,9 +86,9 @@ def due_view(row: Any, now: datetime, language: str, t: NullTranslations) -> Due
     if row.answered_at is not None:
         when = moment(row.answered_at, now, language, t)
         return DueView("answered", t.gettext("Answered %(when)s") % {"when": when}, "")
-    deadline = t.gettext("due %(when)s") % {"when": moment(row.due_at, now, language, t)}
     if row.emergency:
-        return DueView("overdue", t.gettext("At once"), deadline)
+        return DueView("overdue", t.gettext("At once"), "")
+    deadline = t.gettext("due %(when)s") % {"when": moment(row.due_at, now, language, t)}
     if row.due_at <= now:
         return DueView("overdue", _overdue(row.due_at, now, t), deadline)
     return DueView("soon" if row.warn_at <= now else "ok", _left(row.due_at, now, t), deadline)
@@ -98,16 +102,9 @@ def size(count: int, language: str) -> str:
     return f"{count} B"
 
 
-def phone(number: str) -> str:
-    """`+4763869000` as people write it here: «63 86 90 00»."""
-    try:
-        parsed = phonenumbers.parse(number, "NO")
-    except phonenumbers.NumberParseException:
-        return number
-    style = phonenumbers.PhoneNumberFormat.NATIONAL
-    if parsed.country_code != NORWAY:
-        style = phonenumbers.PhoneNumberFormat.INTERNATIONAL
-    return phonenumbers.format_number(parsed, style)
+def address(value: str) -> str:
+    """An e-mail address as it is; a phone number in groups, as people write it."""
+    return phone_in_words(value) if value.startswith("+") else value
 
 
 def rfc3339(instant: datetime) -> str:
@@ -115,8 +112,10 @@ def rfc3339(instant: datetime) -> str:
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _day_pattern(language: str) -> str:
-    return "EEE d MMM" if language == "en" else "EEE d. MMM"
+def _weekday(local: datetime, language: str) -> str:
+    if language == "nn":
+        return _NYNORSK_DAYS[local.weekday()]
+    return format_date(local.date(), "EEE", locale=LOCALES[language])
 
 
 def _days_between(first: datetime, second: datetime) -> int:

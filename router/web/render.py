@@ -20,6 +20,7 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from router.errors import ConflictError, RouterError
+from router.letters import phone_in_words
 from router.privacy import mask_text
 from router.web import phrases
 from router.web.assets import STATIC, integrity, read_manifest
@@ -120,7 +121,8 @@ def environment(language: str) -> Environment:
         day=lambda instant: phrases.day(instant, language),
         clock=lambda instant: phrases.clock(instant, language),
         size=lambda count: phrases.size(count, language),
-        phone=phrases.phone,
+        phone=phone_in_words,
+        address=phrases.address,
         masked=mask_text,
     )
     return made

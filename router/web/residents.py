@@ -39,9 +39,12 @@ from router.web.render import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from babel.support import NullTranslations
 
     from router.replies import ThreadMessage
+    from router.settings import Department
     from rules.calendar import WorkingCalendar
 
 router = APIRouter(include_in_schema=False)
@@ -122,14 +125,17 @@ def status_page(request: Request, token: str, sent: str = "") -> Response:
         raise NotFoundError
     with hall.db.read() as session:
         inquiry = queue.by_id(session, number)
-        messages = _own_messages(session, inquiry)
+        thread = replies.messages(session, number)
+        messages = _own_messages(session, inquiry, thread)
     chosen = asked_language(request) or inquiry.language
+    department = hall.settings.departments.get(inquiry.department)
     return render(
         request,
         "status.html",
         language=chosen if chosen in LANGUAGES else language_of(request),
         row=inquiry,
-        department=hall.settings.departments.get(inquiry.department),
+        department=department,
+        elsewhere=_elsewhere(inquiry, department, thread),
         late=inquiry.reply_state is ReplyState.UNANSWERED and inquiry.due_at <= hall.clock(),
         messages=messages,
         hidden_text=bool(inquiry.sensitivity),
@@ -228,7 +234,20 @@ def _errors(problems: dict[str, str], t: NullTranslations) -> dict[str, str]:
     return {field: texts[field, code] for field, code in problems.items()}
 
 
-def _own_messages(session: Session, inquiry: Inquiry) -> list[ShownMessage]:
+def _elsewhere(
+    inquiry: Inquiry, department: Department | None, thread: Sequence[ThreadMessage]
+) -> str:
+    """Who answers when it is not us, as the receipt said: `forwarded` to them, or `referred`."""
+    if department is None or not department.external:
+        return ""
+    if any(message.kind == "forward" for message in thread):
+        return "forwarded"
+    return "" if inquiry.sensitivity or inquiry.emergency else "referred"
+
+
+def _own_messages(
+    session: Session, inquiry: Inquiry, thread: Sequence[ThreadMessage]
+) -> list[ShownMessage]:
     """What the resident has written to us and we to them; no notes, nothing from others."""
     own = {inquiry.sender_address} | set(
         session.execute(
@@ -243,4 +262,4 @@ def _own_messages(session: Session, inquiry: Inquiry) -> list[ShownMessage]:
             return message.kind == "contact" and message.sender_address in own
         return message.direction == "out" and message.kind in _SHOWN_KINDS
 
-    return [shown(m) for m in replies.messages(session, inquiry.id or 0) if theirs(m)]
+    return [shown(message) for message in thread if theirs(message)]

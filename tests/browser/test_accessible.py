@@ -134,15 +134,22 @@ def taken(page: Page) -> None:
 
 def refused(page: Page) -> None:
     page.get_by_role("textbox", name="Svar til").fill("Vi kommer.")
-    page.get_by_role("button", name="Send svar", exact=True).click()
+    send = page.get_by_role("button", name="Send svar", exact=True)
+    send.evaluate("button => { button.disabled = false; }")  # as where the news came too late
+    send.click()
     expect(page.get_by_role("alert").filter(has_text="har tatt")).to_be_visible()
 
 
 def ambiguous(page: Page) -> None:
     page.keyboard.press("f")
     page.keyboard.type("b")
-    page.keyboard.press("Enter")
+    page.keyboard.press("Control+Enter")
     expect(page.get_by_role("radio").first).to_be_visible()
+
+
+def asked(page: Page) -> None:
+    page.keyboard.press("l")
+    expect(page.get_by_role("alert").filter(has_text="Lukke henvendelsen?")).to_be_focused()
 
 
 def with_keys(page: Page) -> None:
@@ -182,6 +189,7 @@ PAGES = {
     "inquiry, ours": (SIV, "/desk/inquiries/{mine}", taken),
     "inquiry, held": (SIV, "/desk/inquiries/{held}", None),
     "inquiry, conflict": (SIV, "/desk/inquiries/{held}", refused),
+    "inquiry, asked before closing": (SIV, "/desk/inquiries/{emergency}", asked),
     "inquiry, which department": (SIV, "/desk/inquiries/{free}", ambiguous),
     "inquiry, closed": (SIV, "/desk/inquiries/{answered}", None),
     "inquiry, forwarded": (SIV, "/desk/inquiries/{waste}", None),

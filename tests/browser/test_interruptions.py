@@ -31,7 +31,7 @@ def end_sessions(service, person):
 
 
 def test_the_queue_page_survives_a_power_cut_of_the_service(visitors, service):
-    visitors.expected += ["ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED", "ERR_EMPTY_RESPONSE"]
+    visitors.expected.append("net::ERR_")
     before = write_in(service)
     page = visitors.staff()
     expect(row(page, before)).to_be_visible()

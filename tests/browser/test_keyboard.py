@@ -52,7 +52,13 @@ def test_an_operator_answers_a_mail_by_keyboard_alone(visitors, service, desk, s
     keys.press("f")
     expect(page.get_by_role("combobox", name="Avdeling")).to_be_focused()
     keys.type("par")
+    # Enter chooses it and sends nothing.
     keys.press("Enter")
+    expect(page.get_by_role("textbox", name="Notat til avdelingen")).to_be_focused()
+    expect(page.get_by_role("combobox", name="Avdeling")).to_have_value("Park og natur")
+    assert desk.read(ref)["department"] != "park"
+    keys.type("Gjelder stien.")
+    keys.press("Control+Enter")
     announced(page, "Henvendelsen er sendt videre.")
     assert desk.read(ref)["department"] == "park"
 

@@ -135,7 +135,7 @@ def test_when_the_smarthost_refuses_us_no_message_loses_an_attempt(service, desk
     assert outbox(service, ref)[1] == ("reply", "queued", 0)
     health = desk.api.get("/readyz")
     assert health.json()["status"] == "degraded"
-    assert "avsenderadressen" in health.json()["parts"]["door:email"]["detail"]
+    assert "avsenderadressen" in health.json()["parts"]["outbox"]["detail"]
 
 
 def test_an_answer_that_was_cut_off_is_never_repeated_blindly(service, desk, smarthost):

@@ -67,14 +67,21 @@ async def test_readyz_names_what_is_wrong(busy):
 
 
 async def test_a_mail_server_that_does_not_answer_does_not_take_the_queue_away(busy):
+    busy.hall.outbox.problem = "E-posttjeneren svarer ikke."
+    answer = await busy.visitor().get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    assert not answer.json()["parts"]["outbox"]["ok"]
+
+
+async def test_a_door_that_does_not_listen_takes_nothing_in(busy):
     class Door:
         def health(self):
-            return "E-posttjeneren svarer ikke."
+            return "E-postdøren lytter ikke."
 
     busy.hall.channels["email"] = Door()
     answer = await busy.visitor().get("/readyz")
-    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
-    assert not answer.json()["parts"]["door:email"]["ok"]
+    assert (answer.status_code, answer.json()["status"]) == (503, "failing")
+    assert [n for n, part in answer.json()["parts"].items() if not part["ok"]] == ["door:email"]
 
 
 async def test_readyz_tells_that_no_jobs_run(home):

@@ -18,7 +18,7 @@ from router.journal import DUPLICATE_WINDOW, INLINE_LIMIT
 from tests.router.store_house import MONDAY, house
 from tests.service import mail
 
-ARRIVAL = RawArrival("email", "key", MONDAY, {"recipients": ["a@b.no"]}, b"Hei\r\n")
+ARRIVAL = RawArrival("email", "key", MONDAY, {"recipients": ["a@b.no"]}, b"Date: i dag\r\n\r\nHei")
 SECOND = timedelta(seconds=1)
 
 
@@ -64,6 +64,18 @@ async def test_a_retry_counts_as_one_for_five_days(home):
     again, _ = await append(home, later)
     assert again is Disposition.DUPLICATE
     assert home.count("SELECT count(*) FROM arrival") == 2
+
+
+async def test_without_id_and_date_it_counts_as_one_for_an_hour_and_its_own_retries_too(home):
+    alarm = replace(ARRIVAL, raw=b"Subject: ALARM\r\n\r\nFull.")
+    _, first = await append(home, alarm)
+    retried = replace(alarm, received_at=MONDAY + timedelta(minutes=50))
+    assert await append(home, retried) == (Disposition.DUPLICATE, first)
+    again = replace(alarm, received_at=MONDAY + timedelta(hours=2))
+    disposition, second = await append(home, again)
+    assert disposition is Disposition.ACCEPTED
+    retried = replace(alarm, received_at=MONDAY + timedelta(hours=2, minutes=50))
+    assert await append(home, retried) == (Disposition.DUPLICATE, second)
 
 
 async def test_the_same_key_at_another_door_is_another_arrival(home):

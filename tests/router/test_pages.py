@@ -11,15 +11,16 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
 from sqlmodel import select
 
-from router import queue
+from router import events, queue
 from router.access import Actor
 from router.blobs import put_blob
-from router.models import Event, Inquiry, Message, Role, StoredAttachment
+from router.models import Event, Inquiry, Message, OutboxItem, Role, StoredAttachment
 from router.web import assets, phrases, render
+from router.web.labels import LABELS
 from router.web.listing import match_departments
 from router.web.render import LANGUAGES, LOCALE, accepted_language, catalogue
 from router.web.residents import opening_words
-from tests.router.web_house import MONDAY, REPOSITORY, house
+from tests.router.web_house import MONDAY, PASSWORD, REPOSITORY, house
 
 NUMBER = "13097248022"
 """A synthetic fødselsnummer: valid check digits, a month that no person has."""
@@ -108,7 +109,7 @@ def row(**changes):
     ("language", "changes", "state", "left", "deadline"),
     [
         ("nb", {}, "ok", "2 dager igjen", "frist ons. 25. nov. 15:45"),
-        ("nn", {}, "ok", "2 dagar att", "frist on. 25. nov. 15:45"),
+        ("nn", {}, "ok", "2 dagar att", "frist ons. 25. nov. 15:45"),
         ("en", {}, "ok", "2 days left", "due Wed 25 Nov 15:45"),
         ("nb", {"warn_at": MONDAY}, "soon", "2 dager igjen", "frist ons. 25. nov. 15:45"),
         (
@@ -126,7 +127,7 @@ def row(**changes):
             "frist i dag kl. 06:00",
         ),
         ("nb", {"answered_at": MONDAY}, "answered", "Besvart i dag kl. 09:00", ""),
-        ("nb", {"emergency": True}, "overdue", "Straks", "frist ons. 25. nov. 15:45"),
+        ("nb", {"emergency": True}, "overdue", "Straks", ""),
         (
             "nb",
             {"closed_at": MONDAY - timedelta(days=1), "emergency": True},
@@ -486,3 +487,133 @@ async def test_an_emergency_stands_on_every_desk_page_until_somebody_has_seen_it
     actor = Actor(Role.OPERATOR)
     with home.hall.db.read() as session:
         assert queue.page(session, actor, queue.Filter(status="open")).rows[0].ref == ref
+
+
+async def test_an_unanswered_inquiry_is_closed_only_after_asking_and_can_be_had_back(home):
+    ref = await home.inquiry()
+    token = await at_desk(home)
+    close = f"/desk/inquiries/{ref}/close"
+    asked = await home.client.post(close, data={"csrf": token})
+    assert "Lukke henvendelsen?" in asked.text
+    assert "Ingen har svart" in asked.text
+    assert ref in (await home.client.get("/desk/queue")).text
+    gone = await home.client.post(close, data={"csrf": token, "confirm": "yes"})
+    queue_page = await home.client.get(gone.headers["location"])
+    assert "Henvendelsen er lukket." in queue_page.text
+    back = re.search(rf'action="(/desk/inquiries/{ref}/reopen)"', queue_page.text)[1]
+    await home.client.post(back, data={"csrf": token})
+    assert f'id="row-{ref}"' in (await home.client.get("/desk/queue")).text
+
+
+async def test_an_answered_inquiry_is_closed_at_once(home):
+    ref = await home.inquiry()
+    token = await at_desk(home)
+    reply = {"csrf": token, "text": "Hullet er tettet."}
+    await home.client.post(f"/desk/inquiries/{ref}/reply", data=reply)
+    gone = await home.client.post(f"/desk/inquiries/{ref}/close", data={"csrf": token})
+    assert gone.headers["location"] == f"/desk/queue?done=closed&ref={ref}"
+
+
+async def test_the_alarm_of_an_emergency_outlives_its_closing(home):
+    ref = await home.inquiry(subject="Hjelp", text="Han puster ikke")
+    token = await at_desk(home)
+    asked = await home.client.post(f"/desk/inquiries/{ref}/close", data={"csrf": token})
+    assert "Dette kan være en nødsituasjon." in asked.text
+    confirmed = {"csrf": token, "confirm": "yes"}
+    await home.client.post(f"/desk/inquiries/{ref}/close", data=confirmed)
+    assert "Mulig nødsituasjon" in (await home.client.get("/desk/alarm")).text
+    await home.client.post(f"/desk/inquiries/{ref}/seen", data={"csrf": token})
+    assert "Mulig nødsituasjon" not in (await home.client.get("/desk/alarm")).text
+
+
+async def test_who_writes_of_an_emergency_sees_whom_to_call_and_no_date(home):
+    form = {"text": "Han puster ikke", "email": "ny@example.no"}
+    sent = await home.client.post("/", data=form)
+    page = (await home.client.get(sent.headers["location"])).text
+    assert page.index('href="tel:113"') < page.index("<h1")
+    assert 'href="tel:116117"' in page
+    assert "Takk." not in page
+    assert "Du får svar senest" not in page
+
+
+async def test_what_somebody_else_holds_cannot_be_sent_from_the_page(home):
+    ref = await home.inquiry()
+    await at_desk(home, "ola")
+    await home.client.post(f"/desk/inquiries/{ref}/claim", data={"csrf": await csrf(home)})
+    await at_desk(home, "kari")
+    page = (await home.client.get(f"/desk/inquiries/{ref}")).text
+    assert page.count("data-needs-hold disabled") == 4
+    assert f'action="/desk/inquiries/{ref}/close"' not in page
+    assert page.index("Bare den som har tatt henvendelsen") < page.index('id="reply-text"')
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("queued", "Noen meldinger venter på å bli sendt."),
+        ("failed", "Noen meldinger ble ikke levert, eller kan ha blitt borte."),
+    ],
+)
+async def test_the_desk_says_how_bad_it_is_when_letters_do_not_go_out(home, state, said):
+    await home.inquiry()
+    await at_desk(home)
+    assert "utboksen" not in (await home.client.get("/desk/alarm")).text
+
+    def mark(session):
+        for item in session.exec(select(OutboxItem)):
+            item.state = state
+
+    await home.hall.db.write(mark)
+    home.hall.outbox.problem = "E-posttjeneren svarer ikke."
+    assert said in (await home.client.get("/desk/alarm")).text
+
+
+async def test_a_receipt_that_was_not_sent_is_told_in_the_thread(home):
+    withheld, barred = await home.inquiry(), await home.inquiry(subject="Liste")
+    await at_desk(home)
+
+    def mark(session):
+        numbers = dict(session.exec(select(Inquiry.ref, Inquiry.id)).all())
+        events.record(session, "receipt_withheld", at=MONDAY, inquiry_id=numbers[withheld], data={})
+        born = select(Event).where(Event.inquiry_id == numbers[barred], Event.kind == "received")
+        event = session.exec(born).one()
+        event.data = {**event.data, "receipt_barred": "mailing list"}
+
+    await home.hall.db.write(mark)
+    first = await home.client.get(f"/desk/inquiries/{withheld}")
+    assert "Automatisk kvittering ble holdt tilbake: mange meldinger" in first.text
+    second = await home.client.get(f"/desk/inquiries/{barred}")
+    assert "Ingen kvittering: meldingen kom gjennom en e-postliste." in second.text
+
+
+async def test_phone_numbers_are_written_as_people_write_them_and_can_be_called(home):
+    form = {"text": "Ring meg", "phone": "900 00 000", "email": "ny@example.no"}
+    await home.client.post("/", data=form)
+    await at_desk(home)
+    page = await home.client.get("/desk/queue")
+    ref = re.search(r"S-\d{4}-\d{6}", page.text)[0]
+    page = await home.client.get(f"/desk/inquiries/{ref}")
+    assert '<a href="tel:+4790000000">90 00 00 00</a>' in page.text
+
+
+async def test_a_password_that_is_too_short_is_said_at_its_field(home):
+    token = await at_desk(home)
+    answer = await home.client.post(
+        "/desk/account/password", data={"csrf": token, "current": PASSWORD, "password": "kort"}
+    )
+    assert answer.status_code == 422
+    assert re.search(r'id="password-error"[^>]*>Et passord har 12 til 200 tegn\.', answer.text)
+
+
+async def test_a_search_without_hits_says_what_was_searched_for(home):
+    await at_desk(home)
+    page = await home.client.get("/desk/queue?q=<finnes%20ikke>")
+    assert "Ingen treff på «&lt;finnes ikke&gt;»." in page.text
+
+
+def test_every_bar_against_receipts_has_words():
+    source = (REPOSITORY / "channels/email/guards.py").read_text(encoding="utf-8")
+    body = source.partition("def receipt_bar(")[2].partition("\ndef ")[0]
+    reasons = set(re.findall(r', "([^"]+)"\),\n', body))
+    assert len(reasons) > 10
+    assert reasons <= set(LABELS["barred"])

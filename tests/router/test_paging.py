@@ -88,13 +88,13 @@ FILTERS = [
 ]
 
 
-@pytest.mark.parametrize("limit", [1, 7, 50])
-def test_every_row_comes_once_and_in_order_under_every_filter(home, limit):
+@pytest.mark.parametrize(("limit", "filters"), [(1, FILTERS[:2]), (7, FILTERS), (50, FILTERS)])
+def test_every_row_comes_once_and_in_order_under_every_filter(home, limit, filters):
     with home.db.read() as session:
         everything = queue.page(session, EVERYONE, Filter(), None, 200).rows
     assert len(everything) == 90
     for actor, wanted, status in product(
-        [EVERYONE, ROADS, TWO, NOBODY], FILTERS, ["", "open", "closed"]
+        [EVERYONE, ROADS, TWO, NOBODY], filters, ["", "open", "closed"]
     ):
         wanted = Filter(status, wanted.department, wanted.channel, wanted.assignee, wanted.q)
         rows = pages(home, actor, wanted, limit)

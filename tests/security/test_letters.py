@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import orjson
 
 from channels.base import RawArrival
 from channels.web import FormSubmission, arrival
 from router import journal
+from router.errors import InvalidError
+from tests.router.store_house import house as open_house
 from tests.service import TOWN_HALL, mail, unique
 
 VICTIM = "kari@eksempel.no"
@@ -51,10 +55,8 @@ def test_a_mail_that_fails_dmarc_does_not_join_by_a_guessed_reference(house):
 def test_an_answer_never_goes_to_an_address_that_somebody_else_gave_with_the_same_number(house):
     submit(house, email=STRANGER, phone="+4798765432", text="Hva koster det?")
     ref = submit(house, phone="+4798765432", name="Per", text="Jeg trenger hjelp til mat.")
-    try:
+    with suppress(InvalidError):  # refused is fine: there is only a telephone number
         house.reply(house.person(), ref)
-    except Exception as refused:
-        assert "no e-mail address" in str(refused)
     assert STRANGER not in recipients(house, "reply")
 
 
@@ -66,7 +68,7 @@ def test_an_answer_is_never_sent_to_ourselves(house):
 
 
 def test_emergency_letters_to_one_address_are_limited(house):
-    for _ in range(30):
+    for _ in range(15):
         house.deliver(mail(unique(), "Han er bevisstløs!", sender=VICTIM), mail_from=STRANGER)
     assert 1 <= len(recipients(house, "emergency")) <= 10
 
@@ -74,7 +76,7 @@ def test_emergency_letters_to_one_address_are_limited(house):
 def test_emergency_letters_in_one_thread_are_limited(house):
     ref = house.ask("Hei", sender=VICTIM)
     svar = house.head.reply_address(house.inquiry(ref).id or 0)
-    for number in range(30):
+    for number in range(15):
         text = f"Han er bevisstløs! {number}"
         house.deliver(mail("SV", text, sender=VICTIM), svar, mail_from=VICTIM)
     assert 1 <= len(recipients(house, "emergency")) <= 10
@@ -90,12 +92,13 @@ def test_a_robot_at_an_external_body_gets_no_letter_for_its_own_receipt(house):
     assert recipients(house, "forward") == [EXTERNAL]
 
 
-def test_letters_to_an_external_body_are_limited(house):
-    for number in range(300):
-        subject = unique("Renovasjon")
-        sender = f"x{number}@annen{number}.example"
-        house.deliver(mail(subject, "Søppelet er ikke hentet.", sender=sender), mail_from=sender)
-    assert 1 <= len(recipients(house, "forward")) <= 200
+def test_letters_to_an_external_body_are_limited(tmp_path):
+    with open_house(tmp_path, per_domain_per_hour=5) as house:
+        for number in range(20):
+            sender = f"x{number}@annen{number}.example"
+            text = "Søppelet er ikke hentet."
+            house.deliver(mail(unique("Renovasjon"), text, sender=sender), mail_from=sender)
+        assert 1 <= len(recipients(house, "forward")) <= 5
 
 
 def test_a_letter_to_an_external_body_that_bounces_comes_back_to_its_inquiry(house):

@@ -107,6 +107,7 @@ def upgrade() -> None:
     sa.Column('contact_id', sa.Integer(), nullable=True),
     sa.Column('sender_name', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('sender_address', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('sender_phone', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('department', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('assignee_id', sa.Integer(), nullable=True),
     sa.Column('received_at', sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),

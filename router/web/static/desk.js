@@ -228,7 +228,7 @@ function setUpQueue() {
 async function refreshInquiry() {
   const html = await fetchPage(`/desk/inquiries/${inquiry.dataset.ref}/live`);
   const page = new DOMParser().parseFromString(html, "text/html");
-  const parts = inquiry.dataset.revealed ? ["head", "holder"] : ["head", "thread", "holder", "why", "history"];
+  const parts = inquiry.dataset.revealed ? ["head", "held", "holder"] : ["head", "thread", "held", "holder", "why", "history"];
   let changed = false;
   for (const id of parts) {
     const now = page.getElementById(id);
@@ -238,6 +238,8 @@ async function refreshInquiry() {
     changed = true;
     await replaceInside(old, now.innerHTML);
   }
+  inquiry.dataset.held = page.getElementById("inquiry")?.dataset.held ?? "";
+  for (const button of document.querySelectorAll("[data-needs-hold]")) button.disabled = Boolean(inquiry.dataset.held);
   if (changed) say(inquiry.dataset.news);
 }
 
@@ -262,7 +264,32 @@ function setUpInquiry() {
     area.addEventListener("input", () => store(sessionStorage, key, area.value || null));
   }
   byId("problem")?.focus();
+  byId("transfer-department")?.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.ctrlKey || event.metaKey || event.isComposing) return;
+    event.preventDefault();
+    chooseDepartment(event.target);
+  });
   return gathered(refreshInquiry);
+}
+
+/** Enter after a department's first letters chooses it and goes on to the note; it sends nothing. */
+function chooseDepartment(field) {
+  const text = field.value.trim();
+  const wanted = text.toLocaleLowerCase("nb");
+  const known = [...field.list.options].map((option) => [option.value, option.value.toLocaleLowerCase("nb"), option.text]);
+  const tests = [
+    ([, name, slug]) => name === wanted || slug === wanted,
+    ([, name, slug]) => name.startsWith(wanted) || slug.startsWith(wanted),
+    ([, name, slug]) => name.includes(wanted) || slug.includes(wanted),
+  ];
+  const found = wanted ? tests.map((fits) => known.filter(fits)).find((some) => some.length) ?? [] : [];
+  if (found.length === 1) {
+    field.value = found[0][0];
+    byId("transfer-found").textContent = "";
+    byId("transfer-note").focus();
+  } else if (wanted) {
+    byId("transfer-found").textContent = (found.length ? field.dataset.several : field.dataset.none).replace("{text}", text);
+  }
 }
 
 function forgetDraft(ref, area) {
@@ -307,7 +334,9 @@ for (const name of ["c", "r", "m", "f", "b", "l"]) inquiryKeys[name] = () => use
 document.addEventListener("keydown", (event) => {
   if ((event.ctrlKey || event.metaKey) && event.key === "Enter") {
     const form = event.target.closest?.("form[data-write]");
-    if (form) { event.preventDefault(); form.requestSubmit(form.querySelector("button")); }
+    const button = form?.querySelector("button");
+    if (form) event.preventDefault();
+    if (button && !button.disabled) form.requestSubmit(button);
     return;
   }
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || document.querySelector("dialog[open]")) return;
@@ -393,5 +422,6 @@ if (alarm) {
 if (leaving) { setInterval(warnOfEnd, 15_000); warnOfEnd(); }
 
 const noticed = document.querySelector("[data-done]");
+if (document.activeElement === document.body) noticed?.focus();
 const gone = noticed?.querySelector("a")?.textContent;
 if (gone && noticed.dataset.done === "replied_closed") forgetDraft(gone, "reply-text");
