@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -43,6 +44,7 @@ from router.store import (
 )
 from router.tokens import load_signer
 from router.web.app import create_app
+from router.web.connections import Bounds, Connection
 from rules.testing import run_tests
 
 if TYPE_CHECKING:
@@ -56,6 +58,12 @@ if TYPE_CHECKING:
     from rules.ruleset import Ruleset
 
 log = structlog.get_logger(__name__)
+
+OPEN_FILES = 65_536
+"""As many as the service would ever use; many systems give a process only 1,024 unless it asks."""
+
+FINISHING = 3.0
+"""Seconds for what is being taken in when the service stops; the journal keeps the rest."""
 
 
 @asynccontextmanager
@@ -103,14 +111,15 @@ async def open_hall(
         )
         beat = hall.beat = Beat(hall)
         reception.start()
-        stack.push_async_callback(reception.stop)
+        stack.push_async_callback(_finish, reception)
         outbox.start()
         stack.push_async_callback(outbox.stop)
-        beat.start()
-        stack.callback(beat.stop)
+        # A door that cannot open ends the start; no job should be under way then.
         for channel in channels.values():
             await _open_door(channel, settings)
             stack.push_async_callback(channel.stop)
+        beat.start()
+        stack.callback(beat.stop)
         yield hall
 
 
@@ -120,6 +129,7 @@ async def serve(settings: Settings, announce: Callable[[Hall, str], None]) -> No
     `announce` is called once with the web address when everything answers.
     Raises `SettingsError` or a `ChannelError` when it cannot start.
     """
+    bounds = Bounds(_raise_open_files() // 3, settings.web.trusted_proxies)
     listener = _bind(settings.web.host, settings.web.port)
     with contextlib.closing(listener):
         async with open_hall(settings) as hall:
@@ -127,6 +137,7 @@ async def serve(settings: Settings, announce: Callable[[Hall, str], None]) -> No
             server = _Server(
                 uvicorn.Config(
                     create_app(hall),
+                    http=partial(Connection, bounds),  # type: ignore[arg-type]
                     access_log=False,
                     log_config=None,
                     proxy_headers=False,
@@ -154,6 +165,22 @@ async def serve(settings: Settings, announce: Callable[[Hall, str], None]) -> No
             await hall.hub.stop()
             server.should_exit = True
             await task
+
+
+async def _finish(reception: Reception) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(FINISHING):
+            await reception.stop()
+
+
+def _raise_open_files() -> int:
+    """Let the process open as many files as it may; returns how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return OPEN_FILES if soft == resource.RLIM_INFINITY else soft
 
 
 class _Server(uvicorn.Server):

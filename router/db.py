@@ -27,7 +27,13 @@ import orjson
 import structlog
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 from sqlalchemy.pool import NullPool, QueuePool
 from sqlmodel import Session
 
@@ -169,6 +175,8 @@ class WriterStats:
     commits: int = 0
     failed_commits: int = 0
     failed_jobs: int = field(default=0)
+    failing: bool = False
+    """Whether the store refused the last write, and no later one has shown that it can write."""
 
 
 class Database:
@@ -293,6 +301,7 @@ class Database:
                 todo = [queued for queued in todo if queued is not spoilt]
         except Exception as error:  # noqa: BLE001 - the whole batch is answered with it
             self.stats.failed_commits += 1
+            self.stats.failing = True
             log.error("store.commit_failed", error=type(error).__name__, jobs=len(todo))
             connection.rollback()
             # A COMMIT that was refused leaves the transaction open, unknown to SQLAlchemy.
@@ -303,7 +312,12 @@ class Database:
             return
         self.stats.commits += 1
         self.stats.jobs += len(batch)
-        self.stats.failed_jobs += sum(queued.error is not None for queued in batch)
+        errors = [queued.error for queued in batch if queued.error is not None]
+        self.stats.failed_jobs += len(errors)
+        if any(map(_of_the_store, errors)):
+            self.stats.failing = True
+        elif self.stats.failing:
+            self.stats.failing = not self._can_write(connection)
         _settle(batch)
         for listener in self._listeners:
             listener()
@@ -345,11 +359,34 @@ class Database:
         session.expunge_all()
         return True
 
+    @staticmethod
+    def _can_write(connection: Connection) -> bool:
+        """Try it: a job that changed nothing is committed even when the disk is full."""
+        try:
+            with connection.begin():
+                if connection.dialect.name == "sqlite":
+                    version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+                    connection.exec_driver_sql(f"PRAGMA user_version={int(version)}")
+                else:
+                    connection.exec_driver_sql("SELECT pg_current_xact_id()")
+        except SQLAlchemyError:
+            connection.rollback()
+            connection.connection.rollback()
+            return False
+        return True
+
     def _checkpoint(self, connection: Connection) -> None:
         if connection.dialect.name == "sqlite":
             connection.connection.driver_connection.execute(  # type: ignore[union-attr]
                 "PRAGMA wal_checkpoint(TRUNCATE)"
             )
+
+
+def _of_the_store(error: BaseException) -> bool:
+    """Whether the store is to blame, not what was to be written."""
+    return isinstance(error, DBAPIError) and not isinstance(
+        error, (IntegrityError, DataError, ProgrammingError)
+    )
 
 
 def _settle(batch: list[_Queued]) -> None:

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import resource
 from collections.abc import Iterator, Mapping
-from concurrent.futures import TimeoutError as WorkTimeoutError
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 from zoneinfo import ZoneInfo
@@ -40,7 +43,13 @@ if TYPE_CHECKING:
     from rules.targets import ReplyTarget
 
 TIME_LIMIT = 10.0
-"""Seconds for one arrival."""
+"""Seconds for one arrival; a batch gets one more for each further one."""
+
+START_LIMIT = 60.0
+"""Seconds for a worker to load the ruleset."""
+
+ATTEMPTS = 2
+"""Workers that are tried before the arrivals wait for better times."""
 
 MEMORY_LIMIT = 2 * 1024**3
 """Address space of a worker, bytes."""
@@ -206,54 +215,117 @@ def _prepare_batch(batch: Sequence[Work]) -> list[Prepared | Unreadable]:
 
 
 class Workshop:
-    """The worker processes. Killed and replaced when work takes too long."""
+    """The worker process. Killed and replaced when work takes too long or is not even begun."""
 
-    def __init__(self, factory: WorkbenchFactory, workers: int = 1) -> None:
+    def __init__(self, factory: WorkbenchFactory) -> None:
         self._factory = factory
-        self._workers = workers
         self._pool: ProcessPool | None = None
+        self._ready: Future[int] = Future()
+        # One piece of work at a time, so that the limit never counts what others took.
+        self._turn = asyncio.Lock()
+        self._open = False
 
     def start(self) -> None:
-        """Start the workers; they load the ruleset while the service comes up."""
-        self._pool = self._open()
-        self._pool.schedule(_prepare_batch, args=[()])  # warms the worker up
-
-    def _open(self) -> ProcessPool:
-        return ProcessPool(
-            max_workers=self._workers,
-            initializer=_start_worker,
-            initargs=(self._factory,),
-            # Not fork: the service has threads, and a forked copy of a held lock never opens.
-            context=multiprocessing.get_context("spawn"),
-        )
+        """Start the worker; it loads the ruleset while the service comes up."""
+        self._open = True
+        self._turn = asyncio.Lock()
+        if self._pool is None:
+            self._pool = self._hire()
 
     def stop(self) -> None:
-        """End the workers; what they held stays in the journal."""
-        if self._pool is not None:
-            self._pool.stop()  # type: ignore[no-untyped-call]
-            self._pool.join()
-            self._pool = None
+        """End the worker; what it held stays in the journal. Takes a few seconds at most."""
+        self._open = False
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            _dismiss(pool, self._ready)
 
     async def prepare(self, batch: Sequence[Work]) -> list[Prepared | Unreadable]:
         """Prepare arrivals in order. One that kills or stalls its worker comes back `Unreadable`.
 
-        Raises `OSError` when files cannot be written now.
+        Raises `OSError` when files cannot be written now, `RuntimeError` when there is no worker.
         """
-        try:
-            return await self._run(batch)
-        except (WorkTimeoutError, ProcessExpired):
-            if len(batch) == 1:
-                return [Unreadable(batch[0].arrival_id, "took too long or too much memory")]
+        prepared = await self._run(batch)
+        if prepared is not None:
+            return prepared
+        if len(batch) == 1:
+            return [Unreadable(batch[0].arrival_id, "took too long or too much memory")]
         results: list[Prepared | Unreadable] = []
         for work in batch:
             results += await self.prepare([work])
         return results
 
-    async def _run(self, batch: Sequence[Work]) -> list[Prepared | Unreadable]:
-        if self._pool is None:
+    async def _run(self, batch: Sequence[Work]) -> list[Prepared | Unreadable] | None:
+        """Have a batch prepared; None when the worker was lost over it."""
+        async with self._turn:
+            for _ in range(ATTEMPTS):
+                try:
+                    pool = await self._worker()
+                    future = pool.schedule(_prepare_batch, args=[batch])
+                    # The pool's own limit begins when the worker takes the work: one that is
+                    # frozen never does.
+                    if await _settled(future, TIME_LIMIT + len(batch)):
+                        return future.result()
+                    begun = future.running()
+                except ProcessExpired:
+                    begun = True
+                except BrokenProcessPool:
+                    begun = False
+                except asyncio.CancelledError:
+                    await self._replace()
+                    raise
+                await self._replace()
+                if begun:
+                    return None
+        raise RuntimeError("no worker takes the work")
+
+    async def _worker(self) -> ProcessPool:
+        if not self._open:
             raise RuntimeError("the workshop is closed")
+        if self._pool is None:
+            self._pool = self._hire()
+        if not await _settled(self._ready, START_LIMIT) or self._ready.exception():
+            raise BrokenProcessPool("the worker did not start")
         if not self._pool.active:
-            self._pool = self._open()
-        future = self._pool.schedule(_prepare_batch, args=[batch], timeout=TIME_LIMIT + len(batch))
-        result: list[Prepared | Unreadable] = await asyncio.wrap_future(future)
-        return result
+            raise BrokenProcessPool("the worker is gone")
+        return self._pool
+
+    def _hire(self) -> ProcessPool:
+        pool = ProcessPool(
+            max_workers=1,
+            initializer=_start_worker,
+            initargs=(self._factory,),
+            # Not fork: the service has threads, and a forked copy of a held lock never opens.
+            context=multiprocessing.get_context("spawn"),
+        )
+        self._ready = pool.schedule(os.getpid)
+        return pool
+
+    async def _replace(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await asyncio.to_thread(_dismiss, pool, self._ready)
+
+
+async def _settled(future: Future[Any], seconds: float) -> bool:
+    """Wait for an outcome without asking for it; whether there is one."""
+    settled = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def tell(_future: Future[Any]) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settled.set)
+
+    future.add_done_callback(tell)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(settled.wait(), seconds)
+    return future.done()
+
+
+def _dismiss(pool: ProcessPool, ready: Future[int]) -> None:
+    pool.stop()  # type: ignore[no-untyped-call]
+    # Killed first: the pool asks politely, which a frozen process does not hear, and waits.
+    if ready.done() and not ready.exception():
+        for child in multiprocessing.active_children():
+            if child.pid == ready.result():
+                child.kill()
+    pool.join()

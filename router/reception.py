@@ -20,7 +20,7 @@ from channels.base import Disposition, RawArrival, TemporaryError
 from router import intake, journal, metrics
 from router.errors import InvalidError, StoreUnavailableError
 from router.models import Arrival, ArrivalState, Inquiry
-from router.preparing import Prepared, Unreadable, Work, Workbench, Workshop, prepare
+from router.preparing import Prepared, Unreadable, Work, Workbench, Workshop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -135,7 +135,17 @@ class Reception:
         metrics.ARRIVALS.labels(arrival.channel, disposition.value).inc()
         if disposition is Disposition.DUPLICATE:
             return await self._earlier(number, arrival)
-        prepared = await asyncio.to_thread(prepare, self._workbench, _work(number, arrival))
+        try:
+            [prepared] = await self._workshop.prepare([_work(number, arrival)])
+        except (OSError, RuntimeError) as error:
+            self._enqueue(number)
+            raise StoreUnavailableError from error
+        if isinstance(prepared, Unreadable):
+            await self._park(number, prepared.error)
+            raise StoreUnavailableError(
+                "Your message was taken in for a person to look at; there is no need to send it "
+                "again."
+            )
         taken = await self._take_in([prepared])
         if not taken:
             return await self._earlier(number, arrival)

@@ -148,7 +148,7 @@ class Sink:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="sink", daemon=True)
         self._thread.start()
-        self.sink = self.call(self._open(port))
+        self.sink: SmtpSink = self.call(self._open(port))
 
     @property
     def port(self) -> int:
@@ -448,23 +448,23 @@ class Desk:
 
     api: httpx.Client
 
-    def list(self, **filters: str) -> list[dict[str, Any]]:
+    def rows(self, **filters: str) -> list[dict[str, Any]]:
         """Every inquiry under a filter, page by page, in the order of the queue."""
-        rows: list[dict[str, Any]] = []
+        found: list[dict[str, Any]] = []
         after: str | None = ""
         while after is not None:
             answer = self.api.get(
                 "/api/inquiries", params={"limit": "200", **filters, "after": after}
             )
             assert answer.status_code == 200, answer.text
-            rows += answer.json()["items"]
+            found += answer.json()["items"]
             after = answer.json()["next"]
-        return rows
+        return found
 
     def find(self, subject: str, count: int = 1) -> list[dict[str, Any]]:
         """Wait for inquiries with this subject."""
         return wait_until(
-            lambda: rows if len(rows := self.list(q=subject)) >= count else None,
+            lambda: rows if len(rows := self.rows(q=subject)) >= count else None,
             f"an inquiry about «{subject}»",
         )
 

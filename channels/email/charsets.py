@@ -95,6 +95,7 @@ _DROPPED_BYTES = bytes([*range(9), 11, 12, *range(14, 32), 127])
 _DROPPED = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufff9-\ufffb\ufeff\ufffe\uffff]"
 )
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _BREAKS = re.compile("\r\n?|[\u2028\u2029]")
 _LINE_DROPPED = re.compile("[\u202a-\u202e\u2066-\u2069\u061c]")
 _SPACES = re.compile("[\t\n\r\u2028\u2029]+")
@@ -107,10 +108,13 @@ def codec_of(label: str) -> str:
 
 
 def decode(data: bytes, label: str = "") -> str:
-    """Text of `data` in the labelled charset, else UTF-8, else Windows-1252. Never raises."""
+    """Text of `data` in the labelled charset, else UTF-8, else Windows-1252.
+
+    Never raises, and gives no lone surrogates.
+    """
     codec = codec_of(label)
-    if codec in _STATEFUL:
-        return data.decode(codec, "replace")
+    if codec in _STATEFUL:  # UTF-7 can spell lone surrogates, and its decoder lets them through
+        return _SURROGATES.sub("\ufffd", data.decode(codec, "replace"))
     if data.isascii():
         return data.decode("ascii")
     for mark, marked in _BYTE_ORDER_MARKS:

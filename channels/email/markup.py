@@ -1,20 +1,32 @@
 """HTML from mail: plain text of it, and a sanitised copy to look at. Also format=flowed text.
 
-Both sides are capped in size and nesting; the parsers behind them take quadratic time, or cut,
-beyond that.
+The parsers behind both take quadratic time, or cut, when a document is large, nested deep or made
+of odd things: such a document gives its text by a plain scan, and no copy to look at.
 """
 
 from __future__ import annotations
 
 import re
 from functools import cache
+from html import unescape
+from html.entities import html5
 from typing import Any
 
-HTML_LIMIT = 1_000_000
+HTML_LIMIT = 256 * 1024
+"""Characters of HTML in one mail that are parsed; the text of a larger part is scanned for."""
+
 _NESTING_LIMIT = 200
+_ATTRIBUTES_LIMIT = 4000
+_ATTRIBUTE_BREAK = re.compile(r"[\s/\"']")
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,20})")
 _ANY_TAG = re.compile(r"<[^<>]*>")
 _LINE_TAG = re.compile(r"<(?:br|/?p|/?div|/?tr|/?li|/?h[1-6])\b[^<>]*>", re.IGNORECASE)
+_BARE_AMPERSAND = re.compile(
+    r"&(?!#\d|#[xX][0-9a-fA-F]|[A-Za-z][A-Za-z0-9]{1,31};|(?:%s))"
+    % "|".join(sorted(name for name in html5 if not name.endswith(";")))
+)
+"""`&` that begins no character reference; some old names need no `;` (HTML, section 13.5)."""
+
 _VOID = frozenset({
     "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source",
     "track", "wbr", "p", "li", "td", "tr", "th",
@@ -25,6 +37,11 @@ _SKIPPED = frozenset({
     "head", "style", "script", "template", "svg", "math", "object", "iframe", "noframes", "title",
     "select",
 })  # fmt: skip
+_SKIPPED_BEGIN = re.compile(rf"<!--|<({'|'.join(sorted(_SKIPPED))})\b", re.IGNORECASE)
+_SKIPPED_END = {
+    "": re.compile("-->"),
+    **{name: re.compile(rf"</{name}\b[^<>]*>", re.IGNORECASE) for name in _SKIPPED},
+}
 _BLOCKS = frozenset({
     "address", "article", "aside", "blockquote", "body", "center", "dd", "details", "div", "dl",
     "dt", "fieldset", "figcaption", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6",
@@ -63,7 +80,8 @@ def sanitise(html: str) -> str:
     """
     if len(html) > HTML_LIMIT or _too_deep(html):
         return ""
-    clean: str = _cleaner("<img" in html.lower()).clean(html)
+    cleaner = _cleaner("<img" in html.lower())
+    clean: str = cleaner.clean(_BARE_AMPERSAND.sub("&amp;", html))
     return clean.strip()
 
 
@@ -94,24 +112,39 @@ def _cleaner(images: bool) -> Any:
 
 
 def _too_deep(html: str) -> bool:
-    if html.count("<") - html.count("</") <= _NESTING_LIMIT:
+    if html.count("<") <= _NESTING_LIMIT:
         return False
     depth = 0
-    for closing, name in _TAG.findall(html):
-        if closing:
-            depth = max(depth - 1, 0)
-        elif name.lower() not in _VOID:
+    unclosed: dict[str, int] = {}
+    for closing, written in _TAG.findall(html):
+        name = written.lower()
+        if name in _VOID:
+            continue
+        count = unclosed.get(name, 0)
+        if not closing:
+            unclosed[name] = count + 1
             depth += 1
             if depth > _NESTING_LIMIT:
                 return True
+        elif count:  # the end of what was never begun closes nothing
+            unclosed[name] = count - 1
+            depth -= 1
     return False
+
+
+def _too_many_attributes(html: str) -> bool:
+    """Whether a tag has more attributes than anybody writes; each is compared with all others."""
+    return any(
+        len(piece) > 2 * _ATTRIBUTES_LIMIT
+        and len(_ATTRIBUTE_BREAK.findall(piece)) > _ATTRIBUTES_LIMIT
+        for piece in html.split("<")
+    )
 
 
 def to_text(html: str) -> str:
     """The text of an HTML document: paragraphs, lists, links and quotes stay readable."""
-    html = html[:HTML_LIMIT]
-    if _too_deep(html):
-        return _strip_tags(html)
+    if len(html) > HTML_LIMIT or _too_deep(html) or _too_many_attributes(html):
+        return strip_tags(html)
     from lxml import etree  # here, so that workers start without it
 
     parser = etree.HTMLParser(
@@ -120,7 +153,7 @@ def to_text(html: str) -> str:
     try:
         root = etree.fromstring(html.replace("\x00", "").encode("utf-8", "replace"), parser)
     except (etree.LxmlError, ValueError):
-        return _strip_tags(html)
+        return strip_tags(html)
     if root is None:
         return ""
     writer = _Writer()
@@ -145,11 +178,28 @@ def to_text(html: str) -> str:
     return writer.result()
 
 
-def _strip_tags(html: str) -> str:
-    from html import unescape
-
-    text = _ANY_TAG.sub(" ", _LINE_TAG.sub("\n", html))
+def strip_tags(html: str) -> str:
+    """The text of any HTML in linear time, hidden text included; line breaks are all its form."""
+    text = _ANY_TAG.sub(" ", _LINE_TAG.sub("\n", _without_skipped(html)))
     return _EMPTY_LINES.sub("\n\n", unescape(_SPACES_IN_LINE.sub(" ", text))).strip()
+
+
+def _without_skipped(html: str) -> str:
+    """Without comments, styles, scripts …; one that does not end keeps its content."""
+    pieces: list[str] = []
+    endless: set[str] = set()
+    at = 0
+    for begin in _SKIPPED_BEGIN.finditer(html):
+        name = (begin[1] or "").lower()
+        if begin.start() < at or name in endless:
+            continue
+        end = _SKIPPED_END[name].search(html, begin.end())
+        if end is None:
+            endless.add(name)
+            continue
+        pieces.append(html[at : begin.start()])
+        at = end.end()
+    return "".join([*pieces, html[at:]])
 
 
 class _Writer:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 
+LIMIT = 200_000
+"""Characters of a text that is parted; a longer one is shown whole."""
+
 _MAX_LINE = 300
 """Longer lines are text, not something that a program wrote between two messages."""
 
@@ -42,13 +45,13 @@ _OPENING = re.compile(
 _WHEN = re.compile(r"\d{1,2}[:.]\d{2}\b")
 _DATED = re.compile(
     r"\d{1,2}[./-]\s?\d{1,2}[./-]\s?\d{2,4}|\d{4}-\d{2}-\d{2}"
-    r"|\d{1,2}\.?\s+(?:jan|feb|mar|apr|mai|maj|may|jun|jul|aug|sep|okt|oct|nov|des|dec)[a-zæøå]*"
-    r"|(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?\s+\d{1,2}",
+    r"|\d{1,2}\.?\s+(?:jan|feb|mar|apr|mai|maj|may|jun|jul|aug|sep|okt|oct|nov|des|dec)"
+    r"|(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,8}\.?\s+\d{1,2}",
     re.IGNORECASE,
 )
 _OLD_GMAIL = re.compile(
     r"\s*\d{4}-\d{2}-\d{2} \d{1,2}:\d{2}(?: (?:GMT|UTC)[+-]\d{1,2}(?::\d{2})?)? "
-    r".{1,150}<[^<>\s]+@[^<>\s]+>:\s*"
+    r".{1,150}<[^<>@\s]+@[^<>@\s]+>:\s*"
 )
 
 _FIELD = re.compile(
@@ -81,8 +84,11 @@ _BARE_LINK = re.compile(r"\s*<?https?://\S{1,200}>?\s*")
 def fold(text: str) -> tuple[str, str]:
     """(new text, quoted history). Every line of `text` is in one of the two.
 
-    The history may be empty: when nothing new would be left to see, all of it is the new text.
+    The history may be empty: when nothing new would be left to see, or the text is longer than
+    `LIMIT`, all of it is the new text.
     """
+    if len(text) > LIMIT:
+        return text, ""
     lines = text.split("\n")
     begin = _history_begin(lines)
     visible, (history, after) = lines[:begin], _answer_below(lines[begin:])
@@ -99,37 +105,41 @@ def fold(text: str) -> tuple[str, str]:
 
 def _history_begin(lines: list[str]) -> int:
     """Index of the first line of history; `len(lines)` when there is none."""
-    for index, line in enumerate(lines):
+    bare = [_squeezed(line) for line in lines]
+    kinds = [_field_kind(line) for line in bare]
+    for index, line in enumerate(bare):
         if not line or len(line) > _MAX_LINE:
             continue
-        if _SEPARATOR.fullmatch(line) or _BEGIN_FORWARDED.fullmatch(line):
+        if not lines[index].startswith(">") and (
+            _SEPARATOR.fullmatch(line) or _BEGIN_FORWARDED.fullmatch(line)
+        ):
             return index
-        if _is_attribution(lines, index) or _is_header_block(lines, index):
+        if _is_attribution(lines, bare, index) or _is_header_block(bare, kinds, index):
             return _with_quotes(lines, _with_rule(lines, index))
     return _trailing_quote(lines)
 
 
-def _unquoted(line: str) -> str:
-    return line.lstrip("> ") if line.startswith(">") else line
+def _squeezed(line: str) -> str:
+    """Without quote marks and with single blanks: the patterns retry at each blank of a run."""
+    return " ".join((line.lstrip("> ") if line.startswith(">") else line).split())
 
 
-def _is_attribution(lines: list[str], index: int) -> bool:
+def _is_attribution(lines: list[str], bare: list[str], index: int) -> bool:
     """«Den … skrev …:», possibly broken over up to three lines."""
-    line = _unquoted(lines[index])
-    if not _OPENING.match(line):
+    if not _OPENING.match(bare[index]):
         return False
     joined = ""
-    for following in lines[index : index + 3]:
-        if len(following) > _MAX_LINE or (joined and not following.strip()):
+    for line in bare[index : index + 3]:
+        if len(line) > _MAX_LINE or (joined and not line):
             return False
-        joined = f"{joined} {_unquoted(following).strip()}".strip()
+        joined = f"{joined} {line}".strip()
         if joined.endswith(":"):
             break
     else:
         return False
     if _OLD_GMAIL.fullmatch(joined):
         return True
-    if not _VERB.search(joined) or not _DATED.search(joined) or len(joined) > _MAX_LINE:
+    if len(joined) > _MAX_LINE or not _VERB.search(joined) or not _DATED.search(joined):
         return False
     if "@" in joined or _next_is_quoted(lines, index):
         return True
@@ -148,37 +158,36 @@ def _next_is_quoted(lines: list[str], index: int) -> bool:
     return False
 
 
-def _is_header_block(lines: list[str], index: int) -> bool:
+def _is_header_block(bare: list[str], kinds: list[str], index: int) -> bool:
     """«Fra: … Sendt: … Til: … Emne: …» in consecutive lines.
 
     From and to alone are not enough: people write «Fra: Storgata 1 / Til: Lillegata 2» themselves.
     """
-    if _field_kind(lines[index]) != "from":
+    if kinds[index] != "from":
         return False
-    kinds = {"from"}
-    at_sign = "@" in lines[index]
+    found = {"from"}
+    at_sign = "@" in bare[index]
     misses = 0
-    for line in lines[index + 1 : index + 10]:
-        kind = _field_kind(line)
-        if kind:
-            kinds.add(kind)
-            at_sign = at_sign or "@" in line
-        elif line.strip(" >"):
+    for at in range(index + 1, min(index + 10, len(bare))):
+        if kinds[at]:
+            found.add(kinds[at])
+            at_sign = at_sign or "@" in bare[at]
+        elif bare[at]:
             misses += 1  # a long list of recipients goes on on the next line
             if misses > 2:
                 break
     return (
-        "sent" in kinds
-        or {"subject", "to"} <= kinds
-        or {"subject", "date"} <= kinds
-        or (at_sign and bool(kinds & {"date", "subject", "to"}))
+        "sent" in found
+        or {"subject", "to"} <= found
+        or {"subject", "date"} <= found
+        or (at_sign and bool(found & {"date", "subject", "to"}))
     )
 
 
 def _field_kind(line: str) -> str:
-    if len(line) > 2000:
+    if ":" not in line or len(line) > 2000:
         return ""
-    match = _FIELD.fullmatch(_unquoted(line))
+    match = _FIELD.fullmatch(line)
     return _FIELD_KINDS.get(match[1].strip().lower(), "") if match else ""
 
 

@@ -69,6 +69,8 @@ class ListenSettings:
     """25 MB of files in base64."""
     max_recipients: int = 100
     max_connections: int = 500
+    max_strangers: int = 400
+    """Of these; the rest is kept for trusted peers, where there are any."""
     max_connections_per_peer: int = 100
     """Does not hold for trusted peers: behind a relay everything comes from one address."""
     idle_timeout: float = 300.0
@@ -160,8 +162,14 @@ class EmailServer:
         if self.stopping:
             return "421 4.3.2 Service is closing, please try again later"
         crowded = self._peers[peer] > limits.max_connections_per_peer and not session.trusted
-        if crowded or len(self._sessions) > limits.max_connections:
+        taken = [one for one in self._sessions if not one.refused]
+        strangers = sum(not one.trusted for one in taken)
+        shut_out = (
+            bool(limits.trusted_peers) and not session.trusted and strangers >= limits.max_strangers
+        )
+        if crowded or shut_out or len(taken) >= limits.max_connections:
             return "421 4.7.0 Too many connections, please try again later"
+        session.refused = False
         return ""
 
     def closed(self, session: _Session) -> None:
@@ -275,6 +283,7 @@ class _Session(SMTP):
         self.gone: asyncio.Future[None] = loop.create_future()
         self.peer_address = ""
         self.trusted = False
+        self.refused = True
         self.refused_recipients = 0
         self._refusal = ""
         self._in_data = False

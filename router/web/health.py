@@ -110,6 +110,8 @@ def _store(hall: Hall) -> Part:
     backlog = hall.db.backlog
     if backlog >= QUEUE_LIMIT // 2:
         return _well(f"{backlog} writes are waiting.", "")
+    if hall.db.stats.failing:
+        return _well("The last write failed.", "")
 
     def look(session: Session) -> Part:
         ping(session)

@@ -24,6 +24,8 @@ from router.web.problems import responses
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from starlette.types import Receive, Scope, Send
+
     from router.access import Actor
     from router.events import LiveEvent
     from router.hall import Hall
@@ -43,8 +45,24 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, content: AsyncIterator[bytes]) -> None:
+    def __init__(self, content: AsyncIterator[bytes], owner: int) -> None:
         super().__init__(content, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        self._owner = owner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream. Raises `TooManyError` when its owner has enough of them.
+
+        Counted here, in the loop, where nobody comes between the look and the count.
+        """
+        if _open_streams[self._owner] >= STREAMS_PER_ACTOR:
+            raise TooManyError("Too many live streams are open for this account.")
+        _open_streams[self._owner] += 1
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            _open_streams[self._owner] -= 1
+            if not _open_streams[self._owner]:
+                del _open_streams[self._owner]
 
 
 LastEventId = Annotated[
@@ -98,9 +116,8 @@ def _stream(
     request: Request, actor: Actor, after: str, name: Callable[[LiveEvent], str]
 ) -> EventStream:
     hall = hall_of(request)
-    if _open_streams[actor.staff_id or 0] >= STREAMS_PER_ACTOR:
-        raise TooManyError("Too many live streams are open for this account.")
-    return EventStream(_frames(hall, actor, request.state.credential, _last_seen(after), name))
+    frames = _frames(hall, actor, request.state.credential, _last_seen(after), name)
+    return EventStream(frames, actor.staff_id or 0)
 
 
 async def _frames(
@@ -110,38 +127,31 @@ async def _frames(
     after: int | None,
     name: Callable[[LiveEvent], str],
 ) -> AsyncIterator[bytes]:
-    owner = actor.staff_id or 0
-    _open_streams[owner] += 1
     checked = monotonic()
-    try:
-        # From here on, not from the first read: nothing may fall between.
-        present_id = hall.hub.last_id
-        yield b"retry: 2000\n: welcome\n\n"
-        if after is not None and after > present_id:
-            # An id we never gave out: another store, or one restored from a backup.
-            yield _frame(RELOAD, present_id, _plain(RELOAD, hall))
-            after = None
-        if after is None:
-            after = present_id
-        # The lambda looks `actor` up at each event: it may have been replaced below.
-        async with aclosing(hall.hub.subscribe(lambda e: actor.sees_event(e), after)) as events:
-            async for event in events:
-                if monotonic() - checked >= RECHECK_SECONDS:
-                    checked = monotonic()
-                    present = await run_in_threadpool(still_actor, hall, credential)
-                    if present is None:
-                        return
-                    actor = present
-                if event is None:
-                    yield b": ping\n\n"
-                elif event.kind == RELOAD:
-                    yield _frame(name(event), event.id, _plain(RELOAD, hall))
-                elif actor.sees_event(event):
-                    yield _frame(name(event), event.id, _data(event))
-    finally:
-        _open_streams[owner] -= 1
-        if not _open_streams[owner]:
-            del _open_streams[owner]
+    # From here on, not from the first read: nothing may fall between.
+    present_id = hall.hub.last_id
+    yield b"retry: 2000\n: welcome\n\n"
+    if after is not None and after > present_id:
+        # An id we never gave out: another store, or one restored from a backup.
+        yield _frame(RELOAD, present_id, _plain(RELOAD, hall))
+        after = None
+    if after is None:
+        after = present_id
+    # The lambda looks `actor` up at each event: it may have been replaced below.
+    async with aclosing(hall.hub.subscribe(lambda e: actor.sees_event(e), after)) as events:
+        async for event in events:
+            if monotonic() - checked >= RECHECK_SECONDS:
+                checked = monotonic()
+                present = await run_in_threadpool(still_actor, hall, credential)
+                if present is None:
+                    return
+                actor = present
+            if event is None:
+                yield b": ping\n\n"
+            elif event.kind == RELOAD:
+                yield _frame(name(event), event.id, _plain(RELOAD, hall))
+            elif actor.sees_event(event):
+                yield _frame(name(event), event.id, _data(event))
 
 
 def _last_seen(text: str) -> int | None:

@@ -12,7 +12,7 @@ import smtplib
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import httpx
@@ -21,6 +21,8 @@ import orjson
 from tests.service import TOWN_HALL, Desk, mail, unique, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.service import Received, Service, Sink
 
 LONG = 120.0
@@ -162,7 +164,7 @@ def crash(service: Service, sink: Sink, kills: int, relays: int = 4, seed: int =
     try:
         for _ in range(kills):
             goal = acknowledged() + dice.randint(1, 120)
-            wait_until(lambda goal=goal: acknowledged() >= goal, "the stream", LONG, pause=0.0005)
+            wait_until(partial(_reached, acknowledged, goal), "the stream", LONG, pause=0.0005)
             service.kill()
             service.restart()
     finally:
@@ -180,6 +182,10 @@ def crash(service: Service, sink: Sink, kills: int, relays: int = 4, seed: int =
     return report
 
 
+def _reached(count: Callable[[], int], goal: int) -> bool:
+    return count() >= goal
+
+
 def _settle(service: Service) -> None:
     """Wait until nothing is left to take in or to send."""
     waiting = (
@@ -190,7 +196,7 @@ def _settle(service: Service) -> None:
 
 
 def _count(report: Report, service: Service, sink: Sink, sent: dict[str, str]) -> None:
-    rows = Desk(service.api()).list()
+    rows = Desk(service.api()).rows()
     seen = Counter(row["subject"] for row in rows)
     report.lost = [subject for subject in sent if not seen[subject]]
     report.doubled = [subject for subject, count in seen.items() if count > 1]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.conftest import instant
 from tests.rules import oracle
-from tests.service import incoming, kinds, mail, unique
+from tests.service import incoming, kinds, mail, unique, wait_until
 
 ROAF = "kundeservice@roaf.example"
 WASTE = "renovasjon@sorum.kommune.no"
@@ -33,7 +33,9 @@ def test_a_contact_for_another_body_is_forwarded_and_the_sender_is_told(service,
     assert "https://www.roaf.no" in receipt.text
     assert text not in receipt.text
 
-    [forwarded] = [m for m in smarthost.first_to(ROAF) if subject in m.subject]
+    [forwarded] = wait_until(
+        lambda: [m for m in smarthost.to(ROAF) if subject in m.subject], "the forwarded mail"
+    )
     assert text in forwarded.text
     assert f"Kari Nordmann <{sender}>" in forwarded.text
     assert inquiry["ref"] in forwarded.text
@@ -63,7 +65,9 @@ def test_an_attachment_goes_along(service, desk, smarthost):
     )
     service.deliver(raw, WASTE, mail_from=sender)
     desk.open(subject)
-    [forwarded] = [m for m in smarthost.first_to(ROAF) if subject in m.subject]
+    [forwarded] = wait_until(
+        lambda: [m for m in smarthost.to(ROAF) if subject in m.subject], "the forwarded mail"
+    )
     files = [p for p in forwarded.message.walk() if p.get_filename() == "dunk.jpg"]
     assert [part.get_payload(decode=True) for part in files] == [picture]
 
@@ -94,7 +98,7 @@ def test_danger_to_life_is_answered_at_once_and_stands_first(service, desk, smar
     assert "puster" not in answer.text + answer.subject
     assert answer["Auto-Submitted"] == "auto-replied"
 
-    rows = desk.list(status="open")
+    rows = desk.rows(status="open")
     first = [row["emergency"] for row in rows]
     assert first == sorted(first, reverse=True)
     assert any(row["ref"] == inquiry["ref"] for row in rows[: first.count(True)])
@@ -121,7 +125,7 @@ def test_danger_in_a_later_message_raises_the_alarm_again(service, desk, smartho
     alarmed = desk.until(ref, lambda inquiry: inquiry["emergency"], "the alarm")
     assert "emergency" in kinds(alarmed)
     assert "Ring 110" in smarthost.first_to(sender, 2)[-1].subject
-    assert ref in [row["ref"] for row in desk.list(status="open") if row["emergency"]]
+    assert ref in [row["ref"] for row in desk.rows(status="open") if row["emergency"]]
 
 
 def test_the_receipt_is_in_the_senders_language(service, desk, smarthost):

@@ -62,7 +62,7 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(service, desk)
     marker = unique()
     service.deliver(mail(marker))
     desk.find(marker)
-    assert desk.list(q=subject) == []
+    assert desk.rows(q=subject) == []
 
 
 @pytest.mark.parametrize(
@@ -163,12 +163,12 @@ def test_fifty_parts_inside_each_other_are_kept(service, desk):
 
 
 def test_a_mail_with_nothing_in_it_stands_in_the_queue(service, desk):
-    before = {row["ref"] for row in desk.list()}
+    before = {row["ref"] for row in desk.rows()}
     sender = f"{unique('x')[2:]}@eksempel.no"
     assert service.deliver(b"\r\n", mail_from=sender)[0] == 250
     inquiry = wait_until(
         lambda: next(
-            (d for r in desk.list() if r["ref"] not in before
+            (d for r in desk.rows() if r["ref"] not in before
              for d in [desk.read(r["ref"])] if incoming(d)[0]["from"] == sender),
             None,
         ),

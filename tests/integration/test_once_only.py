@@ -26,7 +26,7 @@ def test_a_relay_that_delivers_again_changes_nothing(service, desk, smarthost):
         assert service.deliver(trace + raw, mail_from=sender)[0] == 250
     desk.find(subject)
     settle(service, desk)
-    [row] = desk.list(q=subject)
+    [row] = desk.rows(q=subject)
     assert len(incoming(desk.read(row["ref"]))) == 1
     assert len(smarthost.first_to(sender)) == 1
 
@@ -48,7 +48,7 @@ def test_one_mail_in_two_transactions_is_one_inquiry_that_names_both(service, de
         session.sendmail(sender, [TOWN_HALL], raw)
         session.sendmail(sender, [ROADS], raw)
     settle(service, desk)
-    [row] = desk.list(q=subject)
+    [row] = desk.rows(q=subject)
     inquiry = desk.read(row["ref"])
     [message] = incoming(inquiry)
     assert set(message["to"]) == {TOWN_HALL, ROADS}

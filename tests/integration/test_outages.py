@@ -193,7 +193,7 @@ def test_a_full_disk_turns_mail_away_for_now_and_the_service_lives(tmp_path, sma
         assert 400 <= code < 500
         code, answer = service.deliver(mail(turned_away))
         assert (code, answer[:5]) == (452, "4.3.1")
-        assert desk.list(q=turned_away) == []
+        assert desk.rows(q=turned_away) == []
         form = {"from": {"email": "kari@eksempel.no"}, "text": "Hei. " * 15_000}
         assert desk.api.post("/api/inquiries", json=form).status_code == 503
         assert desk.open(early)["subject"] == early
@@ -273,7 +273,7 @@ def test_what_could_not_be_processed_is_shown_and_can_be_put_back_in_line(servic
     browser = service.sign_in("admin")
     assert "telegraf" in browser.get("/desk/parked").text
     assert subject in browser.get(f"/desk/parked/{number}").text
-    assert len(desk.list(q=subject)) == 1
+    assert len(desk.rows(q=subject)) == 1
 
     service.write(
         lambda session: (

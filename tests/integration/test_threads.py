@@ -26,7 +26,7 @@ def test_an_answer_without_the_reply_address_joins_by_our_message_id(service, de
     raw = mail(f"SV: {subject}", "Fint!", sender=sender, In_Reply_To=reply["Message-ID"])
     service.deliver(raw, mail_from=sender)
     assert incoming(desk.until_messages(ref, 2))[-1]["text"] == "Fint!"
-    assert len(desk.list(q=subject)) == 1
+    assert len(desk.rows(q=subject)) == 1
 
 
 def test_an_answer_joins_when_only_references_name_our_mail(service, desk, answered):
@@ -94,7 +94,7 @@ def test_a_return_address_is_no_reply_address(service, desk, answered):
     token = reply.sunk.mail_from.partition("+")[2].partition("@")[0]
     own = unique("Fremmed")
     service.deliver(mail(own, "Hei", sender="x@annen.no"), f"svar+{token}@sorum.kommune.no")
-    joined = desk.list(q=own)
+    joined = desk.rows(q=own)
     assert len(incoming(desk.read(ref))) == 1 or not joined
 
 

@@ -136,7 +136,7 @@ def test_a_reply_reaches_the_sender_and_their_answer_continues_the_inquiry(
     continued = desk.until_messages(ref, 2)
     assert incoming(continued)[1]["text"] == "Takk! Det er ett til."
     assert continued["reply_state"] == "unanswered"
-    assert len(desk.list(q=subject)) == 1
+    assert len(desk.rows(q=subject)) == 1
 
 
 def test_an_answer_to_a_closed_inquiry_opens_it_again_with_a_new_date(service, desk, smarthost):

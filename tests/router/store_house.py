@@ -178,7 +178,7 @@ class House:
 
 
 @contextmanager
-def house(folder: Path, **receipts: int) -> Iterator[House]:
+def house(folder: Path, **receipts: Any) -> Iterator[House]:
     """A fresh house. `receipts` are limits of `channels.email.receipts`."""
     plain, workbench, store = _made_once()
     settings = plain.model_copy(update={"data": folder, "public_url": "https://post.sorum.example"})

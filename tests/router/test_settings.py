@@ -86,6 +86,48 @@ MISTAKES = {
         0,
         "unknown department “servicetorv”, did you mean “servicetorg”?",
     ),
+    "a time that is none": (
+        '    mon-fri: ["08:00-15:45"]',
+        '    mon-fri: ["8-15:45"]',
+        0,
+        "calendar.hours.mon-fri: “8” is ",
+    ),
+    "a day that is none": (
+        '    easter-4: "12:00"',
+        '    easterr-4: "12:00"',
+        0,
+        "calendar.half_days.easterr-4: “easterr-4” is no",
+    ),
+    "a time zone that is none": (
+        "  timezone: Europe/Oslo",
+        "  timezone: Europe/Osl",
+        0,
+        "calendar.timezone: unknown time zone “Europe/Osl”",
+    ),
+    "a department's hours that are none": (
+        "hours: {mon: [\"10:00-14:00\"], tue:",
+        "hours: {mon: [\"1000\"], tue:",
+        0,
+        "departments.nav.hours.mon: “1000” is no",
+    ),
+    "a target without a length": (
+        "  service:     {working_days: 3, ",
+        "  service:     {",
+        0,
+        "reply_targets.service: give either working_days or months",
+    ),
+    "one port for two doors": (
+        "      port: 2525",
+        "      port: 8080",
+        0,
+        "channels.email.listen.port: 8080 is web.port too",
+    ),
+    "a password in the clear": (
+        '      username: ""',
+        "      username: post",
+        -1,
+        "channels.email.smarthost.tls: a password would go unencrypted",
+    ),
     "a URL that is none": (
         "# public_url: https://henvendelse.sorum.kommune.no",
         "public_url: henvendelse.sorum.kommune.no",
@@ -178,8 +220,14 @@ def test_a_secret_file_that_cannot_be_read_is_told_in_words(tmp_path):
 def test_a_secret_does_not_belong_in_the_file(edited):
     path, line = edited('      username: ""', "      username: x\n      password: hemmelig")
     found = problems(path)
-    assert found[0].startswith(f"config.yaml:{line + 1}: channels.email.smarthost.password")
+    told = f"config.yaml:{line + 1}: channels.email.smarthost.password: does not go here"
+    assert any(text.startswith(told) for text in found), found
     assert "hemmelig" not in "".join(found)
+
+
+def test_a_password_does_not_go_over_an_open_line():
+    [told] = problems(CONFIG, {"SENTRALBORD_CHANNELS__EMAIL__SMARTHOST__USERNAME": "post"})
+    assert told.endswith("a password would go unencrypted; choose starttls or tls")
 
 
 def test_a_variable_that_names_nothing_is_told():

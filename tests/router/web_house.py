@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import threading
 from contextlib import asynccontextmanager
+from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
@@ -211,13 +212,21 @@ def _app(hall: Hall, public_url: str) -> FastAPI:
     return app
 
 
+@cache
+def _workshop() -> Workshop:
+    """One worker for all houses: it is slow to start, and forms have no files to put anywhere."""
+    _settings, workbench, _store = _prepared()
+    return Workshop(partial(copy, workbench))
+
+
 def _hall(
     settings: Settings, workbench: Workbench, db: Database, hub: EventHub, clock: Clock
 ) -> Hall:
     signer = load_signer(settings.data)
     head = letterhead(settings, signer, ZoneInfo(settings.calendar.timezone))
     outbox = Outbox(db, {}, settings.blobs, clock)
-    workshop = Workshop(partial(build_workbench, settings))
+    workshop = _workshop()
+    workshop.start()  # for this loop
     return Hall(
         settings=settings,
         db=db,

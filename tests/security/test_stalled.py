@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+from contextlib import asynccontextmanager
 from functools import partial
 
 import psutil
 import pytest
+import uvicorn
+from sqlalchemy.exc import OperationalError
+from sqlmodel import Session
 
 from router import preparing
-from router.preparing import Work, Workshop
+from router.preparing import Prepared, Work, Workshop
 from router.routing import build_workbench
+from router.web import connections
+from router.web.connections import Bounds, Connection
 from tests import service as running
 from tests.router.store_house import MONDAY, _made_once
 from tests.service import PATIENCE, mail, unique
@@ -48,15 +54,111 @@ async def test_a_worker_that_froze_between_two_arrivals_is_replaced(workshop, mo
     opened, [worker] = workshop
     monkeypatch.setattr(preparing, "TIME_LIMIT", 0.5)
     worker.send_signal(signal.SIGSTOP)
-    [result] = await asyncio.wait_for(opened.prepare([work(2)]), 8)
-    assert result.arrival_id == 2
+    [result] = await asyncio.wait_for(opened.prepare([work(2)]), PATIENCE)
+    assert isinstance(result, Prepared)
 
 
-def test_connections_that_say_nothing_are_closed(service):
+@asynccontextmanager
+async def web_door(most: int = 100):
+    """The web's connections in this loop, without a house behind them."""
+
+    async def app(_scope, receive, send):
+        more = True
+        while more:
+            more = (await receive()).get("more_body", False)
+        headers = [(b"content-length", b"2")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=partial(Connection, Bounds(most)),
+            port=0,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+        )
+    )
+    server.config.load()
+    server.lifespan = server.config.lifespan_class(server.config)
+    await server.startup()
+    main = asyncio.create_task(server.main_loop())
+    try:
+        yield server.servers[0].sockets[0].getsockname()[:2]
+    finally:
+        server.should_exit = True
+        await main
+        await server.shutdown()
+
+
+WHOLE = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "answered"),
+    [
+        (b"", False),
+        (b"GET / HTTP/1.1\r\nHost", False),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc", False),
+        (WHOLE + b"\r\n", True),
+        (WHOLE + b"GET / HT", True),
+    ],
+    ids=["nothing", "half a head", "half a body", "a line more", "one and a half"],
+)
+async def test_connections_that_do_not_finish_are_closed(monkeypatch, said, answered):
     """As many as the process may hold, from one place, would shut web and mail doors alike."""
-    with socket.create_connection(("127.0.0.1", service.web_port)) as line:
-        line.settimeout(20)
-        assert line.recv(1) == b""
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.3)
+    async with web_door() as address:
+        reader, writer = await asyncio.open_connection(*address)
+        if answered:
+            writer.write(WHOLE)
+            await reader.readuntil(b"ok")
+        writer.write(said.removeprefix(WHOLE))
+        assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
+        writer.close()
+
+
+async def test_one_place_cannot_take_more_than_half_of_the_connections():
+    async with web_door(most=4) as address:
+        lines = [await asyncio.open_connection(*address) for _ in range(3)]
+        assert await asyncio.wait_for(lines[2][0].read(), PATIENCE) == b""
+        lines[0][1].write(WHOLE)
+        assert await asyncio.wait_for(lines[0][0].readuntil(b"ok"), PATIENCE)
+        for _reader, writer in lines:
+            writer.close()
+
+
+def test_a_store_that_refuses_to_be_written_says_so_until_it_can_be_again(house):
+    """Also when what is written next changes nothing, and so would succeed on a full disk."""
+
+    def refuse(session: Session, refused: bool) -> None:
+        session.connection().exec_driver_sql(f"PRAGMA max_page_count={1 if refused else 1 << 30}")
+
+    def grow(session: Session) -> None:
+        session.connection().exec_driver_sql("CREATE TABLE large AS SELECT zeroblob(1 << 20)")
+
+    house.write(lambda session: refuse(session, True))
+    with pytest.raises(OperationalError):
+        house.write(grow)
+    assert house.db.stats.failing
+    house.write(lambda session: refuse(session, False))
+    assert not house.db.stats.failing
+
+
+def test_a_service_with_a_frozen_worker_still_ends(tmp_path):
+    with running.sink() as smarthost, running.service(tmp_path, smarthost.port) as opened:
+        [worker] = [
+            child
+            for child in psutil.Process(opened.pid).children(recursive=True)
+            if "spawn_main" in " ".join(child.cmdline())
+        ]
+        worker.send_signal(signal.SIGSTOP)
+        assert opened.deliver(mail(unique()))[0] == 250
+        opened.terminate()
+        assert opened.process.wait(PATIENCE) == 0
+        assert not worker.is_running()
 
 
 def test_a_trusted_relay_gets_through_when_strangers_hold_every_line(tmp_path):
