@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
 import orjson
@@ -23,7 +23,8 @@ TEXT_LIMIT = 100_000
 
 @dataclass(frozen=True, slots=True)
 class FormSubmission:
-    """What a person filled in. `key` makes a double click one submission."""
+    """What a person filled in, without lone surrogates. `key` makes a double click one
+    submission."""
 
     key: str
     name: str
@@ -32,6 +33,12 @@ class FormSubmission:
     subject: str
     text: str
     language: str = ""
+
+    def __post_init__(self) -> None:
+        # A form may come in UTF-7, and JSON may spell them too; no store and no page takes them.
+        for field in fields(self):
+            value: str = getattr(self, field.name)
+            object.__setattr__(self, field.name, value.encode("utf-8", "replace").decode("utf-8"))
 
 
 def check(form: FormSubmission) -> dict[str, str]:
@@ -66,10 +73,10 @@ def arrival(form: FormSubmission, recipient: str, now: datetime) -> RawArrival:
 
 def parse(raw: bytes, envelope: Envelope, external_id: str) -> Incoming:
     """Bytes of `arrival` -> `Incoming`. The answer goes by e-mail where an address was given."""
-    fields = {name: _clean(value) for name, value in orjson.loads(raw).items()}
-    email = email_address(fields["email"])
-    phone = phone_number(fields["phone"])
-    name = " ".join(fields["name"].split())
+    form = {name: _clean(value) for name, value in orjson.loads(raw).items()}
+    email = email_address(form["email"])
+    phone = phone_number(form["phone"])
+    name = " ".join(form["name"].split())
     sender = Address("email", email, name) if email else Address("phone", phone, name)
     recipients = envelope.get("recipients")
     return Incoming(
@@ -77,9 +84,9 @@ def parse(raw: bytes, envelope: Envelope, external_id: str) -> Incoming:
         external_id=external_id,
         sender=sender,
         recipients=tuple(str(r) for r in recipients) if isinstance(recipients, list) else (),
-        subject=" ".join(fields["subject"].split()),
-        text=fields["text"].strip(),
-        language=fields.get("language", ""),
+        subject=" ".join(form["subject"].split()),
+        text=form["text"].strip(),
+        language=form.get("language", ""),
         phone=Address("phone", phone, name) if phone else None,
     )
 
@@ -110,9 +117,8 @@ def phone_number(value: str) -> str:
 
 
 def _clean(value: str) -> str:
-    """NFC, without NUL, other control characters and lone surrogates; line ends as LF."""
+    """NFC, without NUL and other control characters; line ends as LF."""
     value = value.replace("\r\n", "\n").replace("\r", "\n")
-    value = value.encode("utf-8", "replace").decode("utf-8")
     return unicodedata.normalize(
         "NFC", "".join(c for c in value if c in "\n\t" or unicodedata.category(c) != "Cc")
     )

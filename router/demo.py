@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import random
 import smtplib
+import socket
 import time
 import unicodedata
 from contextlib import closing
@@ -27,6 +28,7 @@ from router.clock import utc_now
 from router.db import Database
 from router.errors import SettingsError
 from router.models import CredentialKind, Role
+from router.store import require_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +58,11 @@ def run_demo(settings: Settings, speed: float, number: int, console: Console) ->
     """Send `number` contacts at `speed` times the clock. Raises `SettingsError` when nobody
     listens."""
     contacts = _contacts(number)
+    try:
+        socket.create_connection((settings.web.host, settings.web.port), timeout=5).close()
+    except OSError as error:
+        raise _silent(error) from error
+    require_schema(settings)
     db = Database(settings.database_url)
     db.start()
     now = utc_now()
@@ -109,9 +116,13 @@ def _send(settings: Settings, token: str, contact: Contact) -> None:
         else:
             _send_mail(settings, contact)
     except (OSError, smtplib.SMTPException) as error:
-        raise SettingsError(
-            f"The demo could not reach the service ({error}). Start it first: make run"
-        ) from error
+        raise _silent(error) from error
+
+
+def _silent(error: Exception) -> SettingsError:
+    return SettingsError(
+        f"The demo could not reach the service ({error}). Start it first: make run"
+    )
 
 
 def _send_mail(settings: Settings, contact: Contact) -> None:

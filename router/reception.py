@@ -82,6 +82,7 @@ class Reception:
         self._known: set[int] = set()
         self._held: dict[int, Work] = {}
         self._alone: set[int] = set()
+        self._forms: dict[int, asyncio.Event] = {}
         self._wake = asyncio.Event()
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -135,6 +136,14 @@ class Reception:
         metrics.ARRIVALS.labels(arrival.channel, disposition.value).inc()
         if disposition is Disposition.DUPLICATE:
             return await self._earlier(number, arrival)
+        done = self._forms[number] = asyncio.Event()
+        try:
+            return await self._take_form(number, arrival)
+        finally:
+            del self._forms[number]
+            done.set()
+
+    async def _take_form(self, number: int, arrival: RawArrival) -> FormReceipt:
         try:
             [prepared] = await self._workshop.prepare([_work(number, arrival)])
         except (OSError, RuntimeError) as error:
@@ -261,7 +270,10 @@ class Reception:
         await self._db.write(lambda session: journal.park(session, number, reason, now))
 
     async def _earlier(self, number: int, arrival: RawArrival) -> FormReceipt:
-        """The answer that the first delivery of a form got."""
+        """The answer that the first delivery of a form got, or is just about to get."""
+        under_way = self._forms.get(number)
+        if under_way is not None:
+            await under_way.wait()
 
         def read() -> tuple[Arrival, Inquiry | None, bytes]:
             with self._db.read() as session:

@@ -7,6 +7,7 @@ names rules, conditions and the matched words, and is never a second copy of the
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from rules import reasons
@@ -15,10 +16,12 @@ from rules.facts import TEXT_LIMIT, Facts
 from rules.language import detect_tokens
 from rules.ruleset import ENGINE, Rule, Ruleset
 from rules.signature import without_signature
-from rules.words import Hit, Text, spans, tokenize
+from rules.words import Hit, Lexicon, Text, tokenize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from rules.words import Keyword
 
 DEFAULT_TARGET = "service"
 
@@ -173,20 +176,28 @@ def _emergency(ruleset: Ruleset, found_words: Hits, subject: Text, body: Text) -
         return None
     for text, hits in ((subject, found_words[SUBJECT] or {}), (body, found_words[BODY] or {})):
         found = [word for word in ruleset.emergency_words if word.text in hits]
-        if found and ruleset.emergency_excuses:
-            excused = spans(ruleset.emergency_excuses, text)
+        excused = _covered(ruleset.emergency_excuses, text) if found else []
+        if any(excused):
+            places = Lexicon(found).spans(text)
             found = [
                 word
                 for word in found
-                if not all(_inside(span, excused) for span in spans([word], text))
+                # A joined word stands in no one place, so nothing covers it.
+                if not places.get(word.text)
+                or any(excused[first] < last for first, last in places[word.text])
             ]
         if found:
             return hits[found[0].text]
     return None
 
 
-def _inside(span: tuple[int, int], others: Iterable[tuple[int, int]]) -> bool:
-    return any(first <= span[0] and span[1] <= last for first, last in others)
+def _covered(excuses: Iterable[Keyword], text: Text) -> list[int]:
+    """For each place in `text.tokens`: how far the excuses reach that began there or before."""
+    reach = [0] * len(text.tokens)
+    for spans in Lexicon(excuses).spans(text).values():
+        for first, last in spans:
+            reach[first] = max(reach[first], last)
+    return list(accumulate(reach, max))
 
 
 def _label(rule: Rule, labels: dict[str, str], tags: list[str]) -> list[dict[str, str]]:

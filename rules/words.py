@@ -336,6 +336,33 @@ class Lexicon:
                             hits[phrase.keyword] = hit
         return hits
 
+    def spans(self, text: Text) -> dict[str, list[tuple[int, int]]]:
+        """Where in `text.tokens` each keyword stands, as (first, after last).
+
+        A word that is found only as the joined form of a hyphenated one stands nowhere.
+        """
+        keys: dict[str, list[str]] = {}
+        for token in text.distinct:
+            whole = self._forms.get(token, ())
+            begins = self._prefixes.get(token[:EDGE], ())
+            ends = self._suffixes.get(token[-EDGE:], ())
+            if whole or begins or ends:
+                found = [
+                    *whole,
+                    *(key for prefix, key in begins if token.startswith(prefix)),
+                    *(key for suffix, key in ends if token.endswith(suffix)),
+                ]
+                keys[token] = list(dict.fromkeys(found))
+        spans: dict[str, list[tuple[int, int]]] = {}
+        for index, token in enumerate(text.tokens):
+            for key in keys.get(token, ()):
+                spans.setdefault(key, []).append((index, index + 1))
+            for phrase in self._anchors.get(token, ()):
+                start = index - phrase.anchor
+                if _phrase_at(phrase, text.tokens, start, ""):
+                    spans.setdefault(phrase.keyword, []).append((start, start + len(phrase.terms)))
+        return spans
+
 
 def _phrase_at(phrase: _Phrase, tokens: list[str], start: int, field: str) -> Hit | None:
     end = start + len(phrase.terms)
@@ -349,17 +376,3 @@ def _phrase_at(phrase: _Phrase, tokens: list[str], start: int, field: str) -> Hi
             return None
         forms.append(form)
     return Hit(phrase.keyword, " ".join(forms), " ".join(run), field)
-
-
-def spans(words: Iterable[Keyword], text: Text) -> list[tuple[int, int]]:
-    """Where in `text.tokens` any of `words` stands, as (first, after last)."""
-    found = []
-    for start in range(len(text.tokens)):
-        for word in words:
-            for terms in word.variants:
-                run = text.tokens[start : start + len(terms)]
-                if len(run) == len(terms) and all(
-                    term.form(token) for term, token in zip(terms, run, strict=True)
-                ):
-                    found.append((start, start + len(terms)))
-    return found

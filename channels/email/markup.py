@@ -9,24 +9,18 @@ from __future__ import annotations
 import re
 from functools import cache
 from html import unescape
-from html.entities import html5
 from typing import Any
 
 HTML_LIMIT = 256 * 1024
-"""Characters of HTML in one mail that are parsed; the text of a larger part is scanned for."""
+"""Characters of HTML that are parsed; of a larger document only the text is scanned for."""
 
 _NESTING_LIMIT = 200
 _ATTRIBUTES_LIMIT = 4000
 _ATTRIBUTE_BREAK = re.compile(r"[\s/\"']")
+_ESCAPES_LIMIT = 50_000
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,20})")
 _ANY_TAG = re.compile(r"<[^<>]*>")
 _LINE_TAG = re.compile(r"<(?:br|/?p|/?div|/?tr|/?li|/?h[1-6])\b[^<>]*>", re.IGNORECASE)
-_BARE_AMPERSAND = re.compile(
-    r"&(?!#\d|#[xX][0-9a-fA-F]|[A-Za-z][A-Za-z0-9]{1,31};|(?:%s))"
-    % "|".join(sorted(name for name in html5 if not name.endswith(";")))
-)
-"""`&` that begins no character reference; some old names need no `;` (HTML, section 13.5)."""
-
 _VOID = frozenset({
     "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source",
     "track", "wbr", "p", "li", "td", "tr", "th",
@@ -76,12 +70,11 @@ def declared_charset(html: bytes) -> str:
 def sanitise(html: str) -> str:
     """HTML that is safe to show, without scripts, styles, forms, remote images.
 
-    Empty when it is too large or nested too deep.
+    Empty when it is too large, nested too deep, or little but signs to escape.
     """
-    if len(html) > HTML_LIMIT or _too_deep(html):
+    if len(html) > HTML_LIMIT or _too_odd(html) or _too_many_escapes(html):
         return ""
-    cleaner = _cleaner("<img" in html.lower())
-    clean: str = cleaner.clean(_BARE_AMPERSAND.sub("&amp;", html))
+    clean: str = _cleaner("<img" in html.lower()).clean(html)
     return clean.strip()
 
 
@@ -111,6 +104,10 @@ def _cleaner(images: bool) -> Any:
     )
 
 
+def _too_odd(html: str) -> bool:
+    return _too_deep(html) or _too_many_attributes(html)
+
+
 def _too_deep(html: str) -> bool:
     if html.count("<") <= _NESTING_LIMIT:
         return False
@@ -132,6 +129,14 @@ def _too_deep(html: str) -> bool:
     return False
 
 
+def _too_many_escapes(html: str) -> bool:
+    """Whether the cleaner would write more `&amp;` and `&nbsp;` than it can in good time.
+
+    It moves all the text that follows for each of them.
+    """
+    return html.count("&") + html.count("\u00a0") > _ESCAPES_LIMIT
+
+
 def _too_many_attributes(html: str) -> bool:
     """Whether a tag has more attributes than anybody writes; each is compared with all others."""
     return any(
@@ -143,7 +148,7 @@ def _too_many_attributes(html: str) -> bool:
 
 def to_text(html: str) -> str:
     """The text of an HTML document: paragraphs, lists, links and quotes stay readable."""
-    if len(html) > HTML_LIMIT or _too_deep(html) or _too_many_attributes(html):
+    if len(html) > HTML_LIMIT or _too_odd(html):
         return strip_tags(html)
     from lxml import etree  # here, so that workers start without it
 

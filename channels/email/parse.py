@@ -22,14 +22,21 @@ from channels.email.headers import (
 )
 from channels.email.identity import content_key as content_key
 from channels.email.identity import delivery_key as delivery_key
-from channels.email.markup import declared_charset, sanitise, to_text, unflow
+from channels.email.markup import (
+    HTML_LIMIT,
+    declared_charset,
+    sanitise,
+    strip_tags,
+    to_text,
+    unflow,
+)
 from channels.email.mime import Part, read_structure, safe_filename
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 TEXT_LIMIT = 1_000_000
-"""Bytes of one text part that go into `text`; a larger part is kept whole as an attachment."""
+"""Bytes of all text parts that go into `text`; what does not fit is kept whole as an attachment."""
 SUBJECT_LIMIT = 1000
 _MAX_DEFECTS = 20
 _RESCUE_LIMIT = 64 * 1024
@@ -55,6 +62,26 @@ class _Body:
     files: list[Part] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class _Room:
+    """How much of a mail is still read as text; a thousand long parts are no more than one."""
+
+    attachments: list[Attachment] = field(default_factory=list)
+    defects: list[str] = field(default_factory=list)
+    text: int = TEXT_LIMIT
+    parsed: int = HTML_LIMIT
+    shown: int = HTML_LIMIT
+    kept: set[int] = field(default_factory=set)
+    """Identities of the parts that are attached whole."""
+
+    def keep(self, part: Part, defect: str) -> None:
+        """Attach what is not all to be seen."""
+        self.defects.append(defect)
+        if id(part) not in self.kept:
+            self.kept.add(id(part))
+            self.attachments.append(_attachment(part, len(self.attachments) + 1))
+
+
 def parse(raw: bytes, envelope: Envelope, own: OwnAddresses) -> Incoming:
     """The message in `raw`, normalised. Never raises: what cannot be read is told in `defects`.
 
@@ -78,8 +105,9 @@ def _parse(raw: bytes, envelope: Envelope, own: OwnAddresses) -> Incoming:
     headers.hint = _charset_hint(root, body)
 
     attachments: list[Attachment] = []
-    text = _text(body, attachments, defects)
-    html = _html(body, defects)
+    room = _Room(attachments, defects)
+    text = _text(body, room)
+    html = _html(body, room)
     attachments.extend(
         _attachment(part, n) for n, part in enumerate(body.files, len(attachments) + 1)
     )
@@ -186,32 +214,28 @@ def _charset_hint(root: Part, body: _Body) -> str:
     return next((part.charset for part in parts if part.charset), "")
 
 
-def _text(body: _Body, attachments: list[Attachment], defects: list[str]) -> str:
+def _text(body: _Body, room: _Room) -> str:
     texts: list[str] = []
     for block in body.blocks:
-        text = "\n\n".join(
-            filter(None, (_plain(part, attachments, defects) for part in block.plain))
-        )
+        text = "\n\n".join(filter(None, (_plain(part, room) for part in block.plain)))
         if not text:
-            text = "\n\n".join(
-                filter(None, (_from_html(part, attachments, defects) for part in block.html))
-            )
+            text = "\n\n".join(filter(None, (_from_html(part, room) for part in block.html)))
         if text:
             texts.append(text)
     return "\n\n".join(texts)
 
 
-def _bytes(part: Part, attachments: list[Attachment], defects: list[str]) -> bytes:
+def _bytes(part: Part, room: _Room) -> bytes:
     content = part.body()
-    if len(content) > TEXT_LIMIT:
-        defects.append("text shortened, the whole of it is attached")
-        attachments.append(_attachment(part, len(attachments) + 1))
-        content = content[:TEXT_LIMIT]
+    if len(content) > room.text:
+        room.keep(part, "text shortened, the whole of it is attached")
+        content = content[: room.text]
+    room.text -= len(content)
     return content
 
 
-def _plain(part: Part, attachments: list[Attachment], defects: list[str]) -> str:
-    content = strip_controls(_bytes(part, attachments, defects), part.charset)
+def _plain(part: Part, room: _Room) -> str:
+    content = strip_controls(_bytes(part, room), part.charset)
     text = clean(decode(content, part.charset))
     if part.params.get("format", "").lower() == "flowed":
         text = unflow(text, part.params.get("delsp", "").lower() == "yes")
@@ -223,27 +247,36 @@ def _plain(part: Part, attachments: list[Attachment], defects: list[str]) -> str
 _ENRICHED = re.compile(r"</?[A-Za-z][A-Za-z0-9-]{0,60}>")
 
 
-def _from_html(part: Part, attachments: list[Attachment], defects: list[str]) -> str:
-    return clean(to_text(_decode_html(part, _bytes(part, attachments, defects)))).strip()
+def _from_html(part: Part, room: _Room) -> str:
+    content = _bytes(part, room)
+    derive = to_text if len(content) <= room.parsed else strip_tags
+    room.parsed -= len(content)
+    return clean(derive(_decode_html(part, content))).strip()
 
 
 def _decode_html(part: Part, content: bytes) -> str:
     return decode(strip_controls(content, part.charset), part.charset or declared_charset(content))
 
 
-def _html(body: _Body, defects: list[str]) -> str:
+def _html(body: _Body, room: _Room) -> str:
     """The body as sanitised HTML, when any of it came as HTML."""
     if not any(block.html for block in body.blocks):
         return ""
     pieces: list[str] = []
+    plain = _Room()
     for block in body.blocks:
         for part in block.html:
-            piece = sanitise(_decode_html(part, part.body()))
+            content = part.body()
+            if len(content) > room.shown:
+                room.keep(part, "HTML not shown, the whole of it is attached")
+                continue
+            room.shown -= len(content)
+            piece = sanitise(_decode_html(part, content))
             if not piece and part.start < part.end:
-                defects.append("HTML not shown")
+                room.defects.append("HTML not shown")
             pieces.append(clean(piece))
         if not block.html:
-            pieces.extend(_as_html(_plain(part, [], [])) for part in block.plain)
+            pieces.extend(_as_html(_plain(part, plain)) for part in block.plain)
     return "\n".join(filter(None, pieces))
 
 
@@ -258,7 +291,7 @@ def _text_of_attached_message(files: list[Part]) -> str:
         if part.content_type in _MESSAGES:
             inner = _Body()
             _gather(read_structure(part.body()).root, inner, is_root=True)
-            return _text(inner, [], [])
+            return _text(inner, _Room())
     return ""
 
 

@@ -43,6 +43,7 @@ from router.web.listing import (
 )
 from router.web.messages import shown, why_no_receipt
 from router.web.render import catalogue, render, sentence
+from router.web.rows import RowNumber
 
 if TYPE_CHECKING:
     from router.access import Actor
@@ -360,7 +361,7 @@ def reveal(request: Request, actor: DeskActor, ref: str) -> Response:
 
 
 @router.get("/inquiries/{ref}/attachments/{number}")
-def attachment(request: Request, actor: DeskActor, ref: str, number: int) -> Response:
+def attachment(request: Request, actor: DeskActor, ref: str, number: RowNumber) -> Response:
     """A file of a message, always as a download. Raises `NotFoundError`."""
     hall = hall_of(request)
     with hall.db.read() as session:
@@ -381,7 +382,7 @@ def attachment(request: Request, actor: DeskActor, ref: str, number: int) -> Res
 
 
 @router.get("/arrivals/{number}/raw")
-def raw_arrival(request: Request, actor: DeskActor, number: int) -> Response:
+def raw_arrival(request: Request, actor: DeskActor, number: RowNumber) -> Response:
     """A message exactly as it came. It shows everything, so that it was fetched is written down.
 
     Raises `NotFoundError` also when its inquiry is not the actor's, or when it has none and the

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import unescape
 from typing import TYPE_CHECKING
 
-import nh3
-
+from channels.email.markup import strip_tags
 from channels.email.quote import fold
 from router.web.render import catalogue, label
 
@@ -28,7 +26,7 @@ class ShownMessage:
 
 def shown(message: ThreadMessage) -> ShownMessage:
     """A message as it is read: quoted history of mail folded away, HTML-only mail as its text."""
-    text = message.text or unescape(nh3.clean(message.html, tags=set()))
+    text = message.text or strip_tags(message.html)
     if message.channel == "email" and message.direction == "in":
         visible, quoted = fold(text)
         return ShownMessage(message, visible, quoted)

@@ -8,11 +8,13 @@ from sqlmodel import col
 from starlette.responses import RedirectResponse, Response
 
 from router import journal, outbox
-from router.models import Inquiry
+from router.errors import NotFoundError
+from router.models import ArrivalState, Inquiry
 from router.web.auth import SwitchboardActor, hall_of
 from router.web.frame import desk_frame
 from router.web.messages import plain
 from router.web.render import render
+from router.web.rows import RowNumber
 
 router = APIRouter(prefix="/desk", include_in_schema=False)
 
@@ -31,11 +33,13 @@ def parked_page(request: Request, actor: SwitchboardActor, done: str = "") -> Re
 
 
 @router.get("/parked/{number}")
-def parked_one(request: Request, actor: SwitchboardActor, number: int) -> Response:
+def parked_one(request: Request, actor: SwitchboardActor, number: RowNumber) -> Response:
     """The beginning of one parked arrival, as plain text."""
     hall = hall_of(request)
     with hall.db.read() as session:
         arrival = journal.get(session, number)
+        if arrival.state is not ArrivalState.PARKED:
+            raise NotFoundError
         frame = desk_frame(session, hall, actor)
     content = journal.raw_of(arrival, hall.settings.blobs)
     return render(
@@ -49,7 +53,7 @@ def parked_one(request: Request, actor: SwitchboardActor, number: int) -> Respon
 
 
 @router.post("/parked/{number}/retry")
-async def parked_retry(request: Request, _actor: SwitchboardActor, number: int) -> Response:
+async def parked_retry(request: Request, _actor: SwitchboardActor, number: RowNumber) -> Response:
     """Run a parked arrival again."""
     hall = hall_of(request)
     await hall.db.write(lambda session: journal.retry(session, number))
@@ -72,7 +76,7 @@ def outbox_page(request: Request, actor: SwitchboardActor, done: str = "") -> Re
 
 
 @router.post("/outbox/{number}/retry")
-def outbox_retry(request: Request, _actor: SwitchboardActor, number: int) -> Response:
+def outbox_retry(request: Request, _actor: SwitchboardActor, number: RowNumber) -> Response:
     """Try to send one message again."""
     hall = hall_of(request)
     now = hall.clock()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import shutil
 import tempfile
 import threading
 from contextlib import asynccontextmanager
-from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
@@ -215,8 +215,12 @@ def _app(hall: Hall, public_url: str) -> FastAPI:
 @cache
 def _workshop() -> Workshop:
     """One worker for all houses: it is slow to start, and forms have no files to put anywhere."""
-    _settings, workbench, _store = _prepared()
-    return Workshop(partial(copy, workbench))
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    (folder / "rules.yaml").write_text(RULES, encoding="utf-8")
+    settings, _workbench, _store = _prepared()
+    rules = settings.rules.model_copy(update={"folder": folder})
+    return Workshop(partial(build_workbench, settings.model_copy(update={"rules": rules})))
 
 
 def _hall(

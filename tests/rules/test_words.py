@@ -14,7 +14,6 @@ from rules.words import (
     fold,
     inflect,
     keyword,
-    spans,
     tokenize,
 )
 
@@ -244,8 +243,15 @@ def test_covered_means_that_nothing_escapes() -> None:
 
 
 def test_spans_tell_where_words_stand() -> None:
-    words = [keyword("det brenner"), keyword("brann*")]
-    assert spans(words, tokenize("Hjelp, det brenner! Brannen er stor")) == [(1, 3), (3, 4)]
+    words = Lexicon(map(keyword, ["det brenner", "brann*", "*brenner", "=hjelp", "akutt"]))
+    assert words.spans(
+        tokenize("Hjelp, det brenner! Brannen er stor, det brenn-er, alt brenner")
+    ) == {
+        "=hjelp": [(0, 1)],
+        "*brenner": [(2, 3), (10, 11)],
+        "det brenner": [(1, 3)],
+        "brann*": [(3, 4)],
+    }
 
 
 @given(st.text(max_size=200))

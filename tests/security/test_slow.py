@@ -6,7 +6,9 @@ from time import process_time
 
 import pytest
 
+from channels.email.addresses import OwnAddresses
 from channels.email.markup import sanitise
+from channels.email.parse import parse
 from channels.email.quote import fold
 from router.replies import ThreadMessage
 from router.web.messages import shown
@@ -55,3 +57,20 @@ def test_a_mail_whose_text_is_hidden_is_shown_at_once():
         staff_name="", attachments=[], defects=[], arrival_id=None,
     )  # fmt: skip
     assert seconds(shown, message) < 0.4
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["<b></p>", "<p><b a=1></p>", "\u00a0", "&", "&a", "<b></i>", "<p>", "<", "<!--", "<style>"],
+)
+def test_a_mail_of_odd_html_is_read_at_once(piece):
+    page = piece * (900_000 // len(piece))
+    for html in (page[:250_000], page):
+        raw = b"From: a@b.no\r\nContent-Type: text/html; charset=utf-8\r\n\r\n" + html.encode()
+        assert seconds(parse, raw, {}, OwnAddresses(frozenset(), frozenset({"b.no"}))) < 0.6
+
+
+def test_a_mail_of_many_html_parts_is_read_at_once():
+    part = b"--x\r\nContent-Type: text/html\r\n\r\n" + b"<p>x" * 9_000 + b"\r\n"
+    raw = b"Content-Type: multipart/mixed; boundary=x\r\n\r\n" + part * 500 + b"--x--\r\n"
+    assert seconds(parse, raw, {}, OwnAddresses(frozenset(), frozenset({"b.no"}))) < 0.8

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import socket
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 
 import psutil
@@ -14,8 +15,12 @@ import uvicorn
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
+from channels.web import FormSubmission
 from router import preparing
-from router.preparing import Prepared, Work, Workshop
+from router.errors import StoreUnavailableError
+from router.outbox import Outbox
+from router.preparing import Prepared, Work, Workbench, Workshop
+from router.reception import Reception
 from router.routing import build_workbench
 from router.web import connections
 from router.web.connections import Bounds, Connection
@@ -56,6 +61,28 @@ async def test_a_worker_that_froze_between_two_arrivals_is_replaced(workshop, mo
     worker.send_signal(signal.SIGSTOP)
     [result] = await asyncio.wait_for(opened.prepare([work(2)]), PATIENCE)
     assert isinstance(result, Prepared)
+
+
+def _lost(settings) -> Workbench:
+    return replace(build_workbench(settings), targets={})
+
+
+@pytest.mark.parametrize(
+    ("opened", "state"), [(True, "parked"), (False, "new")], ids=["unreadable", "no worker"]
+)
+async def test_a_form_that_cannot_be_prepared_is_kept_and_its_sender_told(house, opened, state):
+    workshop = Workshop(partial(_lost, house.settings))
+    outbox = Outbox(house.db, {}, house.workbench.blobs, house.clock)
+    reception = Reception(house.db, house.workbench, workshop, house.head, outbox, house.clock)
+    form = FormSubmission(unique()[4:], "Kari", "kari@eksempel.no", "", "", "Hull i veien")
+    if opened:
+        workshop.start()
+    try:
+        with pytest.raises(StoreUnavailableError):
+            await reception.receive_form(form)
+    finally:
+        await asyncio.to_thread(workshop.stop)
+    assert house.rows("SELECT state FROM arrival") == [(state,)]
 
 
 @asynccontextmanager
