@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rules.words import Keyword
 
 DEFAULT_TARGET = "service"
+NOTHING = tokenize("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +55,17 @@ class Decision:
 
 def decide(ruleset: Ruleset, facts: Facts) -> Decision:
     """Classify and route one contact. Pure; raises nothing for any facts."""
-    subject, body, cut = _texts(facts)
+    subject, letter, signature, cut = _texts(facts)
     tags: list[str] = []
-    everything = _hits(ruleset, subject, body)
-    letter = without_signature(facts.body)
-    unsigned = everything
-    if letter != facts.body:
-        unsigned = _hits(ruleset, subject, tokenize(_shorten(letter, TEXT_LIMIT)))
-    language = detect_tokens((subject.distinct, body.distinct), ruleset.languages)
-    view = _view(facts, unsigned, language, tags)
+    texts = (subject, letter, signature)
+    language = detect_tokens([text.distinct for text in texts], ruleset.languages)
+    view = _view(facts, _hits(ruleset, subject, letter), language, tags)
 
     # A cry for help after the greeting is one too, so the guard reads the signature as well.
-    emergency = _emergency(ruleset, everything, subject, body)
+    emergency = _emergency(ruleset, view.hits, subject, letter)
+    if emergency is None and signature.tokens:
+        late = _hits(ruleset, NOTHING, signature)
+        emergency = _emergency(ruleset, late, NOTHING, signature)
     if emergency:
         tags.append(EMERGENCY_TAG)
 
@@ -91,16 +91,16 @@ def decide(ruleset: Ruleset, facts: Facts) -> Decision:
                 break
         else:
             break
-    hits = _evidence(rule, view)
-    asked.append({"rule": rule.id, "hits": hits})
+    evidence = _evidence(rule, view)
+    asked.append({"rule": rule.id, "hits": evidence})
     department = rule.department or _row(rule, view)
     tags += [tag for tag in rule.tags if tag not in tags]
 
     return Decision(
         department=department,
         rule=rule.id,
-        reason=reasons.code(rule, hits),
-        reason_text=reasons.sentence(rule, department, hits, facts.channel, ruleset.departments),
+        reason=reasons.code(rule, evidence),
+        reason_text=reasons.sentence(rule, department, evidence, facts.channel, ruleset.departments),
         ruleset=ruleset.hash,
         kind=labels.get("kind", ""),
         tags=tuple(tags),
@@ -113,7 +113,7 @@ def decide(ruleset: Ruleset, facts: Facts) -> Decision:
             "version": ENGINE,
             "ruleset": ruleset.hash,
             "text_cut": cut,
-            "signature_left_out": letter != facts.body,
+            "signature_left_out": bool(signature.tokens),
             "emergency": emergency.as_dict() if emergency else None,
             "classify": classified,
             "warnings": warnings,
@@ -123,11 +123,16 @@ def decide(ruleset: Ruleset, facts: Facts) -> Decision:
     )
 
 
-def _texts(facts: Facts) -> tuple[Text, Text, bool]:
-    if len(facts.subject) + len(facts.body) <= TEXT_LIMIT:
-        return tokenize(facts.subject), tokenize(facts.body), False
-    subject = _shorten(facts.subject, TEXT_LIMIT)
-    return tokenize(subject), tokenize(_shorten(facts.body, TEXT_LIMIT - len(subject))), True
+def _texts(facts: Facts) -> tuple[Text, Text, Text, bool]:
+    """Subject, letter and signature, and whether they were too long to be read whole."""
+    subject, body = facts.subject, facts.body
+    cut = len(subject) + len(body) > TEXT_LIMIT
+    if cut:
+        subject = _shorten(subject, TEXT_LIMIT)
+        body = _shorten(body, TEXT_LIMIT - len(subject))
+    letter = without_signature(body)
+    signature = tokenize(body[len(letter) :]) if len(letter) < len(body) else NOTHING
+    return tokenize(subject), tokenize(letter), signature, cut
 
 
 def _shorten(text: str, limit: int) -> str:
