@@ -34,7 +34,7 @@ from channels.base import (
 )
 from router import events, metrics
 from router.blobs import read_blob
-from router.errors import NotFoundError
+from router.errors import NotFoundError, StoreUnavailableError
 from router.models import Inquiry, InquiryStatus, Message, OutboxItem, ReplyState
 from router.queue import counted
 
@@ -55,6 +55,8 @@ NOTICE_AFTER = timedelta(hours=4)
 BATCH = 50
 STOP_GRACE = 10.0
 """Seconds that a message being sent gets to end when the service stops."""
+STORE_PAUSE = 1.0
+"""Seconds until the store is asked again to note what became of a message."""
 CIRCUIT_PAUSE = timedelta(minutes=1)
 """Pause after the smarthost refused *us* (log-in, sender): no message is to blame, none loses an
 attempt."""
@@ -253,7 +255,20 @@ class Outbox:
                 kind=item.kind,
                 state=result.state,
             )
-            await self._db.write(partial(_record, leased=item, result=result, now=now))
+            await self._write_down(item, result, now)
+
+    async def _write_down(self, item: OutboxItem, result: _Result, now: datetime) -> None:
+        """Note how it went. While the store refuses, nothing more is sent by this lane: that could
+        not be noted either, and would go out twice."""
+        while True:
+            try:
+                await self._db.write(partial(_record, leased=item, result=result, now=now))
+            except StoreUnavailableError:
+                if self._stopping:
+                    raise
+                await asyncio.sleep(STORE_PAUSE)
+            else:
+                return
 
     async def _send(self, name: str, item: OutboxItem) -> _Result:
         channel = self._channels.get(name)

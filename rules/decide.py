@@ -100,7 +100,9 @@ def decide(ruleset: Ruleset, facts: Facts) -> Decision:
         department=department,
         rule=rule.id,
         reason=reasons.code(rule, evidence),
-        reason_text=reasons.sentence(rule, department, evidence, facts.channel, ruleset.departments),
+        reason_text=reasons.sentence(
+            rule, department, evidence, facts.channel, ruleset.departments
+        ),
         ruleset=ruleset.hash,
         kind=labels.get("kind", ""),
         tags=tuple(tags),

@@ -334,6 +334,7 @@ class Service:
         for client in self._clients:
             client.close()
         self.stop()
+        print(self.log[-5000:])  # shown by pytest when the test failed
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """`sentralbord …` with the settings of this installation."""

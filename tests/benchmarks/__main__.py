@@ -64,7 +64,7 @@ def visibility() -> list[Row]:
         sent = load.send(running.smtp_port, batch, 8, rate=50)
         reader.join(60)
         desk = Desk(running.api())
-        by_subject = {row["subject"]: row["ref"] for row in desk.list()}
+        by_subject = {row["subject"]: row["ref"] for row in desk.rows()}
     delays = []
     subjects = {message_id: index for index, (message_id, *_) in enumerate(batch)}
     for message_id, moment in sent.acknowledged.items():
@@ -177,6 +177,7 @@ def main(names: list[str]) -> None:
         console.print(f"{name} …", style="dim")
         for row in BENCHMARKS[name]():
             table.add_row(*row)
+            console.print("  " + "  ".join(filter(None, row)), style="dim", highlight=False)
     console.print(table)
 
 

@@ -135,8 +135,8 @@ def taken(page: Page) -> None:
 def refused(page: Page) -> None:
     page.get_by_role("textbox", name="Svar til").fill("Vi kommer.")
     send = page.get_by_role("button", name="Send svar", exact=True)
-    send.evaluate("button => { button.disabled = false; }")  # as where the news came too late
-    send.click()
+    # As where the news that somebody took it comes too late.
+    send.evaluate("button => { button.disabled = false; button.click(); }")
     expect(page.get_by_role("alert").filter(has_text="har tatt")).to_be_visible()
 
 

@@ -23,6 +23,7 @@ from router.errors import NotFoundError
 from router.models import OutboxItem
 from router.outbox import CIRCUIT_PAUSE, GIVE_UP, LEASE, Outbox
 from tests.router.store_house import house
+from tests.router.test_writer import unpaid
 from tests.service import mail, soon
 
 
@@ -259,6 +260,27 @@ async def test_one_message_that_cannot_be_written_keeps_nobody_waiting(home, doo
     home.clock.move(minutes=2)
     await sender.deliver_due()
     assert len(door.sent) == 5
+
+
+async def test_what_was_sent_is_noted_as_soon_as_the_store_takes_it(home, door, monkeypatch):
+    """A commit that fails just then must not make the message go out twice."""
+    monkeypatch.setattr(outbox, "STORE_PAUSE", 0.01)
+    for _ in range(4):
+        home.ask()
+    faults = iter(range(3))
+
+    class Saboteur(FakeChannel):
+        async def send(self, outgoing):
+            receipt = await super().send(outgoing)
+            if next(faults, None) is not None:
+                home.db.submit(unpaid).add_done_callback(lambda future: future.exception())
+            return receipt
+
+    saboteur = Saboteur("email")
+    await open_outbox(home, saboteur).deliver_due()
+    assert home.db.stats.failed_commits >= 1
+    assert states(home) == [("receipt", "sent", 1)] * 4
+    assert saboteur.attempts == 4
 
 
 async def test_two_senders_never_take_the_same_message(home, door):
