@@ -32,7 +32,7 @@ from router.hall import Hall
 from router.jobs import Beat
 from router.outbox import Outbox
 from router.preparing import Workshop
-from router.reception import Reception
+from router.reception import BATCH, Reception
 from router.routing import build_workbench
 from router.settings import cannot_listen
 from router.store import (
@@ -94,6 +94,7 @@ async def open_hall(
         workshop.start()
         stack.callback(workshop.stop)
         reception = Reception(db, workbench, workshop, head, outbox, clock)
+        outbox.give_way = lambda: reception.backlog > BATCH
         channels["email"] = _email_channel(settings, workbench, reception, clock)
         hall = Hall(
             settings=settings,

@@ -17,7 +17,7 @@ from router.models import Direction, Inquiry, Message, OutboxItem, StoredAttachm
 from router.outbox import row
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
     from router.preparing import Prepared
@@ -97,11 +97,26 @@ class Brakes:
     have their own count, so that receipts never use it up.
     """
 
-    def __init__(self, session: Session, head: Letterhead, now: datetime) -> None:
+    def __init__(
+        self, session: Session, head: Letterhead, now: datetime, addresses: Collection[str] = ()
+    ) -> None:
+        """`addresses` are looked up at once, where many letters are about to be written."""
         self._session = session
         self._head = head
         self._now = now
-        self._counts: dict[tuple[OutgoingKind, str], int] = {}
+        self._counts: dict[tuple[str, str], int] = {}
+        if addresses:
+            found = session.connection().execute(
+                select(_TABLE.c.kind, _TABLE.c.recipient, func.count())
+                .where(
+                    _TABLE.c.recipient.in_(addresses),
+                    _TABLE.c.created_at > now - timedelta(days=1),
+                )
+                .group_by(_TABLE.c.kind, _TABLE.c.recipient)
+            )
+            for kind in (OutgoingKind.RECEIPT, OutgoingKind.EMERGENCY):
+                self._counts |= {(kind.value, address): 0 for address in addresses}
+            self._counts |= {(kind, address): count for kind, address, count in found}
 
     def allow(self, kind: OutgoingKind, address: str) -> bool:
         """Whether another letter of this kind may go to an address; counts it when so."""
@@ -113,20 +128,20 @@ class Brakes:
             to_address = self._count(kind, _TABLE.c.recipient, address, timedelta(days=1))
             if to_address >= self._head.per_sender_per_day:
                 return False
-            self._counts[kind, address] += 1
-        self._counts[kind, domain] += 1
+            self._counts[kind.value, address] += 1
+        self._counts[kind.value, domain] += 1
         return True
 
     def _count(self, kind: OutgoingKind, column: Any, value: str, span: timedelta) -> int:
-        if (kind, value) not in self._counts:
+        if (kind.value, value) not in self._counts:
             query = select(func.count()).where(
                 column == value,
                 _TABLE.c.kind == kind.value,
                 _TABLE.c.created_at > self._now - span,
             )
             found = self._session.connection().execute(query).scalar_one()
-            self._counts[kind, value] = found
-        return self._counts[kind, value]
+            self._counts[kind.value, value] = found
+        return self._counts[kind.value, value]
 
 
 def is_forwarded(head: Letterhead, item: Prepared) -> bool:

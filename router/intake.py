@@ -349,7 +349,8 @@ def _open(
     )
     log: list[dict[str, Any]] = []
     letters: list[dict[str, Any]] = []
-    brakes = correspondence.Brakes(session, head, now)
+    senders = {i.incoming.sender.value for i in items if i.incoming.sender is not None}
+    brakes = correspondence.Brakes(session, head, now, senders)
     for item, ref in zip(items, refs, strict=True):
         inquiry_id = ids[ref]
         department = item.decision.department

@@ -57,6 +57,9 @@ STOP_GRACE = 10.0
 """Seconds that a message being sent gets to end when the service stops."""
 STORE_PAUSE = 1.0
 """Seconds until the store is asked again to note what became of a message."""
+PATIENCE = 30.0
+STEP = 0.2
+"""Seconds that letters wait at the most, and at a time, while many contacts are coming in."""
 CIRCUIT_PAUSE = timedelta(minutes=1)
 """Pause after the smarthost refused *us* (log-in, sender): no message is to blame, none loses an
 attempt."""
@@ -182,6 +185,7 @@ class Outbox:
         self._paused_until: dict[str, datetime] = {}
         self._stopping = False
         self.problem = ""
+        self.give_way: Callable[[], bool] = lambda: False
 
     def start(self) -> None:
         """Begin to deliver."""
@@ -217,6 +221,13 @@ class Outbox:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), timeout=5)
                 self._wake.clear()
+
+    async def _give_way(self) -> None:
+        """Taking in goes before sending: in a flood, letters wait, but never long."""
+        waited = 0.0
+        while self.give_way() and waited < PATIENCE:
+            await asyncio.sleep(STEP)
+            waited += STEP
 
     async def deliver_due(self) -> int:
         """Send what is due now; returns how many were tried."""

@@ -10,6 +10,7 @@ import email
 import os
 import re
 import secrets
+import shutil
 import signal
 import smtplib
 import socket
@@ -28,9 +29,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 from sqlalchemy import text as sql
+from sqlmodel import Session
 
 from router import staff
-from router.db import Database
+from router.db import reader_engine, writer_engine
 from router.models import CredentialKind, Role
 from tests.support import SmtpSink, SunkMail
 
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from email.message import Message
 
-    from sqlmodel import Session
 
 T = TypeVar("T")
 
@@ -265,7 +266,7 @@ class Service:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "log").open("a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
-                [*SENTRALBORD, "serve", "--config", CONFIG, "--one-time-login"],
+                [*NEVER_ALONE, *SENTRALBORD, "serve", "--config", CONFIG, "--one-time-login"],
                 env=self.environment,
                 cwd=REPOSITORY,
                 stdout=subprocess.PIPE,
@@ -351,20 +352,21 @@ class Service:
 
     def write(self, job: Callable[[Session], T]) -> T:
         """Change the store from outside, as the command line does, also while the service runs."""
-        db = Database(self.database_url)
-        db.start()
+        engine = writer_engine(self.database_url)
         try:
-            return db.write_sync(job)
+            with Session(engine, expire_on_commit=False) as session, session.begin():
+                return job(session)
         finally:
-            db.stop()
+            engine.dispose()
 
     def read(self, query: str, **values: object) -> list[Any]:
         """Rows of the store, for what no door shows."""
-        db = Database(self.database_url)
-        with db.read() as session:
-            rows = session.connection().execute(sql(query), values).all()
-        db.stop()
-        return list(rows)
+        engine = reader_engine(self.database_url)
+        try:
+            with engine.connect() as connection:
+                return list(connection.execute(sql(query), values))
+        finally:
+            engine.dispose()
 
     def token(self, role: str = "operator", department: str = "") -> str:
         """A token; the command line makes the same, see `test_commands.py`."""
@@ -512,4 +514,6 @@ def kinds(detail: dict[str, Any]) -> list[str]:
 
 
 SENTRALBORD = (sys.executable, "-m", "router")
+# A service must not outlive a test run that was killed.
+NEVER_ALONE = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 CONFIG = str(REPOSITORY / "config.yaml")

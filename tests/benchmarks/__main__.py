@@ -29,12 +29,12 @@ def intake() -> list[Row]:
     batch = load.mails(number)
     with baseline.stock_aiosmtpd() as port:
         load.send(port, load.mails(500), 20)
-        stock = number / load.send(port, batch, 20).seconds
+        stock = number / load.send(port, batch, 50).seconds
     with _running() as running:
         load.send(running.smtp_port, load.mails(300, start=900_000), 20)
         _settle(running, 300)
         started = time.time()
-        sent = load.send(running.smtp_port, batch, 20)
+        sent = load.send(running.smtp_port, batch, 50)
         accepted = len(sent.acknowledged) / sent.seconds
         _settle(running, 300 + number)
         routed = number / (time.time() - started - _spawn_seconds())

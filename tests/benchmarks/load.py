@@ -29,6 +29,14 @@ TOPICS = (
     ("Spørsmål", "Hei, hvem kan jeg snakke med om dette?"),
 )
 
+SMALL_TALK = (
+    "Vi har bodd her siden 2009, og det har vært stille og fint hele tiden. Nå håper vi at noen kan "
+    "svare oss før helgen, for da reiser vi bort noen dager. Ring gjerne etter klokka fire, eller "
+    "skriv tilbake hit. Naboen over gangen sa at hun også hadde tenkt å ta kontakt, men hun er usikker "
+    "på hvem som har ansvaret. Tusen takk for hjelpen så langt!"
+)
+STYLE = 'class="MsoNormal" style="margin:0cm;font-size:11.0pt;font-family:Calibri,sans-serif"'
+
 
 @dataclass
 class Sent:
@@ -59,10 +67,15 @@ def mails(number: int, start: int = 0, size: int = 10_000) -> list[tuple[str, st
         message["Subject"] = f"{subject} ({index})"
         message["Date"] = format_datetime(utc_now())
         message["Message-ID"] = message_id
-        filler = f"{text}\n\nMvh Innbygger {index}\n" + "Mer om saken står i vedlegget. " * 3
-        body = "\n".join([filler] * max(1, size // 2 // len(filler)))
+        body = f"Hei!\n\n{text} {SMALL_TALK}\n\nMed vennlig hilsen\nInnbygger {index}\n"
         message.set_content(body, cte="quoted-printable")
-        message.add_alternative("<p>" + body.replace("\n", "</p><p>") + "</p>", subtype="html")
+        paragraphs = [f"<p {STYLE}><span {STYLE}>{line}</span></p>" for line in body.split("\n")]
+        padding = f"<p {STYLE}>&nbsp;</p>" * max(0, (size - 4_000) // 2 // (len(STYLE) + 15))
+        message.add_alternative(
+            f"<html><body>{''.join(paragraphs)}{padding}</body></html>",
+            subtype="html",
+            cte="quoted-printable",
+        )
         made.append((message_id, sender, message.as_bytes().replace(b"\n", b"\r\n")))
     return made
 
