@@ -30,10 +30,10 @@ TOPICS = (
 )
 
 SMALL_TALK = (
-    "Vi har bodd her siden 2009, og det har vært stille og fint hele tiden. Nå håper vi at noen kan "
-    "svare oss før helgen, for da reiser vi bort noen dager. Ring gjerne etter klokka fire, eller "
-    "skriv tilbake hit. Naboen over gangen sa at hun også hadde tenkt å ta kontakt, men hun er usikker "
-    "på hvem som har ansvaret. Tusen takk for hjelpen så langt!"
+    "Vi har bodd her siden 2009, og det har vært stille og fint hele tiden. Nå håper vi at noen "
+    "kan svare oss før helgen, for da reiser vi bort noen dager. Ring gjerne etter klokka fire, "
+    "eller skriv tilbake hit. Naboen over gangen sa at hun også hadde tenkt å ta kontakt, men hun "
+    "er usikker på hvem som har ansvaret. Tusen takk for hjelpen så langt!"
 )
 STYLE = 'class="MsoNormal" style="margin:0cm;font-size:11.0pt;font-family:Calibri,sans-serif"'
 
