@@ -161,16 +161,20 @@ def small_disk(folder):
     if os.getuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("only root can mount a small disk here")
 
-    def resize(size: str) -> None:
-        options = f"remount,size={size}"
-        subprocess.run(["mount", "-o", options, str(folder)], check=True, capture_output=True)
+    def resize(size: str) -> bool:
+        options = ["mount", "-o", f"remount,size={size}", str(folder)]
+        return subprocess.run(options, check=False, capture_output=True).returncode == 0
+
+    def fill() -> None:
+        # The service may write between the look and the remount, which then is refused.
+        wait_until(lambda: resize(str(used() + 4096)), "the disk's filling up")
 
     def used() -> int:
         disk = os.statvfs(folder)
         return (disk.f_blocks - disk.f_bfree) * disk.f_frsize
 
     try:
-        yield lambda: resize(str(used() + 4096)), lambda: resize("1g")
+        yield fill, lambda: resize("1g")
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
