@@ -21,7 +21,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import bindparam, delete, select, update
 from sqlmodel import Session, col
 
-from router.access import Actor, departments_for
+from router.access import SERVICE_PREFIX, Actor, departments_for
 from router.errors import InvalidError, NotFoundError, TooManyError
 from router.models import Credential, CredentialKind, Department, Membership, Role, Staff
 from router.tokens import hash_secret, new_secret
@@ -72,7 +72,6 @@ _MEMBERSHIPS = select(col(Membership.department)).where(
 )
 
 _USERNAME = re.compile(r"[a-zæøå0-9][a-zæøå0-9._@-]{1,63}")
-_SERVICE_PREFIX = "api-"
 
 _hasher = PasswordHasher()
 # 64 MiB each: more at a time would let a crowd of sign-ins eat the memory of the house.
@@ -127,10 +126,10 @@ def add_staff(
     when a member or lead has no department.
     """
     username = normal_username(username)
-    if not _USERNAME.fullmatch(username) or username.startswith(_SERVICE_PREFIX):
+    if not _USERNAME.fullmatch(username) or username.startswith(SERVICE_PREFIX):
         raise InvalidError(
             "A username has 2 to 64 letters, digits, dots, hyphens, @ or _, and does not begin "
-            f"with {_SERVICE_PREFIX}"
+            f"with {SERVICE_PREFIX}"
         )
     if find_staff(session, username) is not None:
         raise InvalidError(f"The username «{username}» is taken.")
@@ -153,14 +152,14 @@ def normal_username(username: str) -> str:
 def require_staff(session: Session, username: str) -> Staff:
     """The person with this username. Raises `NotFoundError`; service accounts are no people."""
     staff = find_staff(session, username)
-    if staff is None or staff.username.startswith(_SERVICE_PREFIX):
+    if staff is None or staff.username.startswith(SERVICE_PREFIX):
         raise NotFoundError(f"There is nobody with the username «{username}».")
     return staff
 
 
 def people(session: Session) -> list[tuple[Staff, list[str]]]:
     """Everybody who signs in, by username, each with their departments."""
-    query = select(Staff).where(col(Staff.username).not_like(f"{_SERVICE_PREFIX}%"))
+    query = select(Staff).where(col(Staff.username).not_like(f"{SERVICE_PREFIX}%"))
     memberships: dict[int, list[str]] = {}
     for row in session.execute(select(Membership).order_by(col(Membership.department))).scalars():
         memberships.setdefault(row.staff_id, []).append(row.department)
@@ -401,14 +400,14 @@ def create_api_token(
     staff = _insert(
         session,
         # The number is known only after the insert; until then any unused name will do.
-        f"{_SERVICE_PREFIX}{secrets.token_hex(8)}",
+        f"{SERVICE_PREFIX}{secrets.token_hex(8)}",
         name or f"API ({role.value})",
         role,
         departments,
         None,
         now,
     )
-    staff.username = f"{_SERVICE_PREFIX}{staff.id}"
+    staff.username = f"{SERVICE_PREFIX}{staff.id}"
     return issue(
         session,
         CredentialKind.API,
@@ -438,7 +437,7 @@ def revoke_api_token(session: Session, token_id: int) -> None:
         raise NotFoundError(f"There is no token {token_id}.")
     staff = session.get_one(Staff, token.staff_id)
     session.delete(token)
-    if staff.username.startswith(_SERVICE_PREFIX):
+    if staff.username.startswith(SERVICE_PREFIX):
         staff.active = False
         session.add(staff)
     session.flush()
