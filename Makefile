@@ -45,8 +45,8 @@ demo: $(VENV)/.run ## Send a realistic day through the doors of the running serv
 	@$(BIN)/sentralbord demo --config $(CONFIG)
 
 lock: $(VENV)/.dev ## Compile both lock files anew (hash-pinned, without addresses)
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 -c constraints.txt --group build pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 -c constraints.txt --group build --group dev pyproject.toml -o requirements-dev.lock
+	$(BIN)/uv pip compile -q --universal --no-strip-extras --generate-hashes --no-header --no-emit-index-url --python-version 3.11 -c constraints.txt --group build pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --no-strip-extras --generate-hashes --no-header --no-emit-index-url --python-version 3.11 -c constraints.txt --group build --group dev pyproject.toml -o requirements-dev.lock
 	npm install --package-lock-only --ignore-scripts --no-audit --no-fund
 
 clean: ## Remove what was built (not the data directory)
