@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from pathlib import Path
 
 Envelope = Mapping[str, object]
 """What the transport said around the content (peer, sender, recipients …); JSON values only."""
@@ -61,6 +62,27 @@ class MessageKind(StrEnum):
     AUTO_REPLY = "auto_reply"
     BOUNCE = "bounce"
     BULK = "bulk"
+    SPAM = "spam"
+
+
+class SenderCheck(StrEnum):
+    """What our own mail relay found out about the sender's domain (RFC 8601)."""
+
+    UNKNOWN = "unknown"
+    VERIFIED = "verified"
+    FAILED = "failed"
+
+
+class Mark(StrEnum):
+    """Something about a message that an operator should see at a glance."""
+
+    SIGNED = "signed"
+    ENCRYPTED = "encrypted"
+    CALENDAR = "calendar"
+    QUARANTINED = "quarantined"
+    """A virus was found: its files are not served."""
+    UNSCANNED = "unscanned"
+    """A configured scanner did not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +107,17 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True)
+class Spooled:
+    """Content too large to be held in memory: a whole, fsynced file that the journal takes over by
+    renaming it. The door removes it when the journal refuses."""
+
+    path: Path
+    size: int
+    sha256: str
+    """Of the content, in hex."""
+
+
+@dataclass(frozen=True, slots=True)
 class RawArrival:
     """Wire bytes and what the transport said around them, as journaled before the door answers.
 
@@ -96,6 +129,24 @@ class RawArrival:
     received_at: datetime
     envelope: Envelope
     raw: bytes
+    """Empty when the content is in `spooled`."""
+    spooled: Spooled | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the content, wherever it is."""
+        return self.spooled.size if self.spooled is not None else len(self.raw)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryReport:
+    """What a bounce says of the message it returns (RFC 3464); empty fields were not told."""
+
+    recipient: str = ""
+    status: str = ""
+    """Enhanced status code (RFC 3463), such as 5.1.1."""
+    detail: str = ""
+    """What the other server said, one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +163,8 @@ class Incoming:
     subject: str
     text: str
     kind: MessageKind = MessageKind.CONTACT
-    html: str = ""
-    """Sanitised HTML, or empty when the message had none."""
+    has_html: bool = False
+    """Whether the original has a formatted version; it is sanitised when somebody looks at it."""
     attachments: tuple[Attachment, ...] = ()
     sent_at: datetime | None = None
     """What the sender claims (`Date:`); never used for deadlines."""
@@ -132,6 +183,10 @@ class Incoming:
     defects: tuple[str, ...] = ()
     phone: Address | None = None
     """A second way to reach the person, where the door asks for one (web form)."""
+    sender_check: SenderCheck = SenderCheck.UNKNOWN
+    marks: tuple[Mark, ...] = ()
+    report: DeliveryReport | None = None
+    """Only for a bounce."""
 
 
 class OutgoingKind(StrEnum):

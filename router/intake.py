@@ -475,7 +475,7 @@ def _message_row(item: Prepared, inquiry_id: int) -> dict[str, Any]:
         "recipients": list(incoming.recipients),
         "subject": incoming.subject,
         "text": incoming.text,
-        "html": incoming.html,
+        "has_html": incoming.has_html,
         "at": item.received_at,
         "message_id": incoming.message_id,
         "reply_to": incoming.reply_to.value if incoming.reply_to else "",
@@ -483,6 +483,8 @@ def _message_row(item: Prepared, inquiry_id: int) -> dict[str, Any]:
         "delivery": "",
         "delivery_detail": "",
         "defects": list(incoming.defects),
+        "sender_check": incoming.sender_check.value,
+        "marks": [mark.value for mark in incoming.marks],
     }
 
 

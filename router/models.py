@@ -42,10 +42,13 @@ class ArrivalState(StrEnum):
 
 
 class InquiryStatus(StrEnum):
-    """Open inquiries stand in the queue; closed ones can be reopened."""
+    """Open inquiries stand in the queue; closed ones can be reopened. Aside lies what no person
+    wrote (newsletters, spam, automatic replies without a thread): kept, in a list of its own, and
+    one action away from the queue."""
 
     OPEN = "open"
     CLOSED = "closed"
+    ASIDE = "aside"
 
 
 class ReplyState(StrEnum):
@@ -234,6 +237,13 @@ class Inquiry(SQLModel, table=True):
             postgresql_where=text(_OPEN_UNMARKED.format("overdue_at")),
         ),
         Index("ix_inquiry_closed", "closed_at", "id"),
+        Index(
+            "ix_inquiry_aside",
+            "received_at",
+            "id",
+            sqlite_where=text("status = 'aside'"),
+            postgresql_where=text("status = 'aside'"),
+        ),
         Index("ix_inquiry_contact", "contact_id", "id"),
     )
     id: int | None = Field(default=None, primary_key=True)
@@ -295,7 +305,8 @@ class Message(SQLModel, table=True):
     recipients: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     subject: str = ""
     text: str = Field(default="", sa_column=Column(Text, nullable=False))
-    html: str = Field(default="", sa_column=Column(Text, nullable=False))
+    has_html: bool = False
+    """Whether the original has a formatted version; it is made safe each time it is looked at."""
     at: datetime
     message_id: str = ""
     reply_to: str = ""
@@ -304,6 +315,8 @@ class Message(SQLModel, table=True):
     delivery: str = ""
     delivery_detail: str = ""
     defects: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    sender_check: str = ""
+    marks: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
 
 
 class StoredAttachment(SQLModel, table=True):

@@ -51,13 +51,15 @@ class ThreadMessage:
     recipients: list[str]
     subject: str
     text: str
-    html: str
+    has_html: bool
     at: datetime
     delivery: str
     delivery_detail: str
     staff_name: str
     attachments: list[StoredAttachment]
     defects: list[str]
+    sender_check: str
+    marks: list[str]
     arrival_id: int | None
 
 
@@ -148,13 +150,15 @@ def messages(session: Session, inquiry_id: int) -> list[ThreadMessage]:
             recipients=message.recipients,
             subject=message.subject,
             text=message.text,
-            html=message.html,
+            has_html=message.has_html,
             at=message.at,
             delivery=message.delivery,
             delivery_detail=message.delivery_detail,
             staff_name=staff_name or "",
             attachments=files[message.id or 0],
             defects=message.defects,
+            sender_check=message.sender_check,
+            marks=message.marks,
             arrival_id=message.arrival_id,
         )
         for message, staff_name in rows
@@ -426,12 +430,14 @@ def _automatic(item: OutboxItem) -> ThreadMessage:
         recipients=[item.recipient],
         subject=payload["subject"],
         text=payload["text"],
-        html="",
+        has_html=False,
         at=item.created_at,
         delivery=item.state,
         delivery_detail=item.detail,
         staff_name="",
         attachments=[],
         defects=[],
+        sender_check="",
+        marks=[],
         arrival_id=None,
     )

@@ -93,6 +93,15 @@ def parse(raw: bytes, envelope: Envelope, own: OwnAddresses) -> Incoming:
         return _rescue(raw, envelope, own, f"unparsed: {type(error).__name__}")
 
 
+def formatted(raw: bytes) -> str:
+    """The body as sanitised HTML, when any of it came as HTML; else empty."""
+    body = _Body()
+    root = read_structure(raw).root
+    _gather(root, body, is_root=True)
+    root.headers.hint = _charset_hint(root, body)
+    return _html(body, _Room())
+
+
 def _parse(raw: bytes, envelope: Envelope, own: OwnAddresses) -> Incoming:
     structure = read_structure(raw)
     root, defects = structure.root, structure.defects
@@ -107,7 +116,6 @@ def _parse(raw: bytes, envelope: Envelope, own: OwnAddresses) -> Incoming:
     attachments: list[Attachment] = []
     room = _Room(attachments, defects)
     text = _text(body, room)
-    html = _html(body, room)
     attachments.extend(
         _attachment(part, n) for n, part in enumerate(body.files, len(attachments) + 1)
     )
@@ -143,7 +151,7 @@ def _parse(raw: bytes, envelope: Envelope, own: OwnAddresses) -> Incoming:
         subject=subject,
         text=text,
         kind=kind,
-        html=html,
+        has_html=any(block.html for block in body.blocks),
         attachments=tuple(attachments),
         sent_at=parse_date(headers.raw(b"date")),
         message_id=next(iter(message_ids(headers.raw(b"message-id"))), ""),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from channels.email.markup import strip_tags
 from channels.email.quote import fold
 from router.web.render import catalogue, label
 
@@ -25,8 +24,8 @@ class ShownMessage:
 
 
 def shown(message: ThreadMessage) -> ShownMessage:
-    """A message as it is read: quoted history of mail folded away, HTML-only mail as its text."""
-    text = message.text or strip_tags(message.html)
+    """A message as it is read: quoted history of mail folded away."""
+    text = message.text
     if message.channel == "email" and message.direction == "in":
         visible, quoted = fold(text)
         return ShownMessage(message, visible, quoted)
