@@ -41,6 +41,18 @@ def put_blob(folder: Path, content: bytes) -> str:
     return sha256
 
 
+def adopt_blob(folder: Path, file: Path, sha256: str) -> None:
+    """Take over a whole, fsynced file of the same file system as the blob with this hash."""
+    target = blob_path(folder, sha256)
+    if target.exists():
+        file.unlink(missing_ok=True)
+        return
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file.rename(target)
+    for directory in (target.parent, folder):
+        _sync_directory(directory)
+
+
 def read_blob(folder: Path, sha256: str) -> bytes:
     """The stored bytes. Raises `FileNotFoundError` when the blob is missing."""
     return blob_path(folder, sha256).read_bytes()

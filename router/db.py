@@ -17,10 +17,11 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Job = Callable[[Session], T]
+A = TypeVar("A")
+Together = Callable[[Connection, Sequence[A]], Sequence[T]]
+"""A write that is done for many at once: one result for each argument, in order."""
 
 log = structlog.get_logger(__name__)
 
@@ -147,10 +151,14 @@ def reader_engine(url: str, pool_size: int = 8) -> Engine:
     return engine
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Queued:
-    job: Job[Any]
     future: Future[Any] | asyncio.Future[Any]
+    job: Job[Any] | None = None
+    together: Together[Any, Any] | None = None
+    argument: Any = None
+    alone: bool = False
+    """Whether a write for many failed with this one among them."""
     result: Any = None
     error: BaseException | None = None
 
@@ -241,13 +249,22 @@ class Database:
         Raises `StoreUnavailableError` when too many writes are waiting or the writer has stopped.
         """
         future: Future[T] = Future()
-        self._enqueue(_Queued(job, future))
+        self._enqueue(_Queued(future, job))
         return future
 
     async def write(self, job: Job[T]) -> T:
         """Carry out a write. A cancelled caller does not undo it: jobs are idempotent by key."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._enqueue(_Queued(job, future))
+        self._enqueue(_Queued(future, job))
+        return await asyncio.shield(future)
+
+    async def write_together(self, together: Together[A, T], argument: A) -> T:
+        """Carry out a write that many ask for at the same time: all of a batch in one call.
+
+        When that call fails, each is tried alone, so that only what is to blame fails.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._enqueue(_Queued(future, None, together, argument))
         return await asyncio.shield(future)
 
     def _enqueue(self, queued: _Queued) -> None:
@@ -297,8 +314,8 @@ class Database:
         todo = batch
         try:
             while (spoilt := self._carry_out(connection, todo)) is not None:
-                # The others are carried out anew, without it.
-                todo = [queued for queued in todo if queued is not spoilt]
+                # The others are carried out anew, without them.
+                todo = [queued for queued in todo if queued not in spoilt]
         except Exception as error:  # noqa: BLE001 - the whole batch is answered with it
             self.stats.failed_commits += 1
             self.stats.failing = True
@@ -322,41 +339,42 @@ class Database:
         for listener in self._listeners:
             listener()
 
-    def _carry_out(self, connection: Connection, batch: list[_Queued]) -> _Queued | None:
-        """Run jobs in one transaction; returns the one that ended it before its time, if any did.
+    def _carry_out(self, connection: Connection, batch: list[_Queued]) -> list[_Queued] | None:
+        """Run jobs in one transaction; returns those that ended it before its time, if any did.
 
         A flush that fails rolls everything back, as does SQLite when the disk is full. Savepoints
         that the session knows of would hold that up, but cost every job as much as its work.
         """
         with connection.begin() as transaction:
-            for queued in batch:
-                if not self._attempt(connection, queued):
-                    if transaction.is_active:
-                        transaction.rollback()
-                    return queued
+            for members in _units(batch):
+                if self._attempt(connection, members):
+                    continue
+                if transaction.is_active:
+                    transaction.rollback()
+                if len(members) == 1:
+                    return members
+                for queued in members:
+                    queued.alone = True
+                return []
         return None
 
-    @staticmethod
-    def _attempt(connection: Connection, queued: _Queued) -> bool:
+    @classmethod
+    def _attempt(cls, connection: Connection, members: list[_Queued]) -> bool:
+        """Run one job, or one write for many; whether the transaction still stands."""
         connection.exec_driver_sql("SAVEPOINT job")
-        session = Session(
-            bind=connection,
-            join_transaction_mode="rollback_only",
-            autoflush=False,
-            expire_on_commit=False,
-        )
         try:
-            queued.error = None
-            queued.result = queued.job(session)
-            session.flush()
+            results = _run(connection, members)
         except Exception as error:  # noqa: BLE001 - handed to whoever asked for the write
-            queued.error = error
+            members[0].error = error
             try:
                 connection.exec_driver_sql("ROLLBACK TO SAVEPOINT job")
+                connection.exec_driver_sql("RELEASE SAVEPOINT job")
             except SQLAlchemyError:
                 return False
+            return len(members) == 1 or all(cls._attempt(connection, [one]) for one in members)
         connection.exec_driver_sql("RELEASE SAVEPOINT job")
-        session.expunge_all()
+        for queued, result in zip(members, results, strict=True):
+            queued.result, queued.error = result, None
         return True
 
     @staticmethod
@@ -380,6 +398,32 @@ class Database:
             connection.connection.driver_connection.execute(  # type: ignore[union-attr]
                 "PRAGMA wal_checkpoint(TRUNCATE)"
             )
+
+
+def _units(batch: list[_Queued]) -> Iterator[list[_Queued]]:
+    """What is run at a time: one job, or all that ask for the same write in a row."""
+    for together, group in groupby(batch, key=lambda q: None if q.alone else q.together):
+        members = list(group)
+        if together is None:
+            yield from ([queued] for queued in members)
+        else:
+            yield members
+
+
+def _run(connection: Connection, members: list[_Queued]) -> Sequence[Any]:
+    first = members[0]
+    if first.together is not None:
+        return first.together(connection, [queued.argument for queued in members])
+    session = Session(
+        bind=connection,
+        join_transaction_mode="rollback_only",
+        autoflush=False,
+        expire_on_commit=False,
+    )
+    result = first.job(session) if first.job is not None else None
+    session.flush()
+    session.expunge_all()
+    return [result]
 
 
 def _of_the_store(error: BaseException) -> bool:

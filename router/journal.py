@@ -8,22 +8,26 @@ again.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import and_, bindparam, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 
 from channels.base import Disposition, RawArrival, TemporaryError
 from channels.email.identity import is_undated
-from router.blobs import put_blob, read_blob
+from router.blobs import adopt_blob, blob_path, put_blob, read_blob
 from router.errors import NotFoundError, StoreUnavailableError
 from router.models import Arrival, ArrivalState
+from router.statements import Prepared
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from sqlalchemy import Connection
 
     from router.db import Database
 
@@ -48,43 +52,68 @@ async def append(db: Database, blobs: Path, arrival: RawArrival) -> tuple[Dispos
     Raises `TemporaryError` when it could not be kept: the sender keeps it and tries again.
     """
     try:
-        blob = ""
-        if len(arrival.raw) > INLINE_LIMIT:
-            blob = await asyncio.to_thread(put_blob, blobs, arrival.raw)
-        return await db.write(lambda session: insert(session, arrival, blob))
+        blob = None
+        if arrival.spooled is not None:
+            sha256 = arrival.spooled.sha256
+            await asyncio.to_thread(adopt_blob, blobs, arrival.spooled.path, sha256)
+            blob = blob_path(blobs, sha256)
+        elif len(arrival.raw) > INLINE_LIMIT:
+            blob = blob_path(blobs, await asyncio.to_thread(put_blob, blobs, arrival.raw))
+        return await db.write_together(insert, Entry(arrival, blob))
     except (OSError, StoreUnavailableError) as error:
         raise TemporaryError from error
 
 
-def insert(session: Session, arrival: RawArrival, blob: str = "") -> tuple[Disposition, int]:
-    """Write the row unless this delivery is already there; the unique index decides."""
-    row = {
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One arrival to be written, and the file of its content, where it has one."""
+
+    arrival: RawArrival
+    blob: Path | None = None
+
+
+def insert(connection: Connection, entries: Sequence[Entry]) -> list[tuple[Disposition, int]]:
+    """Write arrivals unless the delivery is already there; the unique index decides."""
+    rows = [_row(entry) for entry in entries]
+    made = _INSERT_ONCE.each(connection, rows)
+    return [
+        (Disposition.ACCEPTED, answer[0]) if answer is not None else _again(connection, entry, row)
+        for entry, row, answer in zip(entries, rows, made, strict=True)
+    ]
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    arrival = entry.arrival
+    return {
         "channel": arrival.channel,
         "external_id": arrival.external_id,
         "received_at": arrival.received_at,
-        "envelope": dict(arrival.envelope),
-        "raw": None if blob else arrival.raw,
-        "blob": blob,
-        "size": len(arrival.raw),
+        "envelope": arrival.envelope,
+        "raw": None if entry.blob else arrival.raw,
+        "blob": entry.blob.name if entry.blob else "",
+        "size": arrival.size,
         "state": ArrivalState.NEW,
         "attempts": 0,
         "error": "",
     }
-    connection = session.connection()
-    statement = _insert_once(connection.dialect.name)
-    inserted = connection.execute(statement, row).scalar()
-    if inserted is not None:
-        return Disposition.ACCEPTED, inserted
+
+
+def _again(connection: Connection, entry: Entry, row: dict[str, Any]) -> tuple[Disposition, int]:
+    """The same content is here: a retry of the sender, or, long after, the same words once more."""
+    arrival = entry.arrival
     latest = connection.execute(
         select(_TABLE.c.id, _TABLE.c.received_at)
         .where(_TABLE.c.channel == arrival.channel, same_key(_TABLE.c, arrival.external_id))
         .order_by(_TABLE.c.id.desc())
         .limit(1)
     ).one()
-    if arrival.received_at - latest.received_at <= _window(arrival):
+    if arrival.received_at - latest.received_at <= _window(entry):
         return Disposition.DUPLICATE, latest.id
     row["external_id"] = later_key(arrival.external_id, arrival.received_at)
-    return Disposition.ACCEPTED, connection.execute(statement, row).scalar_one()
+    answer = _INSERT_ONCE.one(connection, row)
+    if answer is None:
+        return Disposition.DUPLICATE, latest.id
+    return Disposition.ACCEPTED, answer[0]
 
 
 def later_key(external_id: str, at: datetime) -> str:
@@ -100,16 +129,24 @@ def same_key(columns: Any, external_id: str) -> Any:
     )
 
 
-def _window(arrival: RawArrival) -> timedelta:
-    undated = arrival.channel == "email" and is_undated(arrival.raw)
-    return UNDATED_WINDOW if undated else DUPLICATE_WINDOW
+def _window(entry: Entry) -> timedelta:
+    if entry.arrival.channel != "email":
+        return DUPLICATE_WINDOW
+    head = entry.arrival.raw
+    if entry.blob:
+        with entry.blob.open("rb") as file:
+            head = file.read(INLINE_LIMIT)
+    return UNDATED_WINDOW if is_undated(head) else DUPLICATE_WINDOW
 
 
-@cache
 def _insert_once(dialect: str) -> Any:
-    """Built once: it is carried out for every contact."""
     insert_into = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    return insert_into(_TABLE).on_conflict_do_nothing().returning(_TABLE.c.id)
+    names = ("channel", "external_id", "received_at", "envelope", "raw", "blob", "size", "state")
+    values: dict[str, Any] = {name: bindparam(name) for name in (*names, "attempts", "error")}
+    return insert_into(_TABLE).values(values).on_conflict_do_nothing().returning(_TABLE.c.id)
+
+
+_INSERT_ONCE = Prepared(_insert_once)
 
 
 def raw_of(arrival: Arrival, blobs: Path) -> bytes:

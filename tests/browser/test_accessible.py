@@ -100,7 +100,7 @@ def park(session):
     now = datetime.now(UTC)
     envelope = {"mail_from": "kari@eksempel.no"}
     raw = RawArrival("email", unique("x"), now, envelope, b"From: kari@eksempel.no\r\n\r\n\xff")
-    _, number = journal.insert(session, raw)
+    _, number = journal.insert(session.connection(), [journal.Entry(raw)])[0]
     journal.park(session, number, "could not be read: UnicodeDecodeError", now)
     return number
 

@@ -106,7 +106,9 @@ class House:
             {"mail_from": mail_from, "recipients": to},
             raw,
         )
-        return self.write(lambda session: journal.insert(session, arrival))[1]
+        return self.write(
+            lambda session: journal.insert(session.connection(), [journal.Entry(arrival)])[0]
+        )[1]
 
     def prepared(self, *numbers: int) -> list[Prepared]:
         """What the workshop does."""

@@ -51,7 +51,9 @@ async def test_readyz_has_a_line_for_every_part(busy):
 async def test_readyz_names_what_is_wrong(busy):
     home = busy
     arrival = RawArrival("email", "x", MONDAY - timedelta(seconds=90), {}, b"")
-    await home.hall.db.write(lambda session: journal.insert(session, arrival))
+    await home.hall.db.write(
+        lambda session: journal.insert(session.connection(), [journal.Entry(arrival)])[0]
+    )
 
     class Door:
         def health(self):

@@ -126,7 +126,9 @@ def test_parked_arrivals_are_listed_shown_and_put_back_in_line(run, store):
     now = datetime.now(UTC)
     arrival = journal.RawArrival("telegraf", "1", now, {"recipients": [TOWN_HALL]}, raw)
     db = store()
-    _, number = db.write_sync(lambda session: journal.insert(session, arrival))
+    _, number = db.write_sync(
+        lambda session: journal.insert(session.connection(), [journal.Entry(arrival)])[0]
+    )
     db.write_sync(lambda session: journal.park(session, number, "No such door.", now))
 
     assert run("parked", "list") == 0
@@ -199,7 +201,9 @@ def test_a_warning_is_raised_for_what_was_parked_a_while_ago(run, store):
     assert run("migrate") == 0
     db, now = store(), datetime.now(UTC)
     arrival = journal.RawArrival("telegraf", "1", now, {}, b"x")
-    _, number = db.write_sync(lambda session: journal.insert(session, arrival))
+    _, number = db.write_sync(
+        lambda session: journal.insert(session.connection(), [journal.Entry(arrival)])[0]
+    )
 
     def alarms(minutes: int) -> int:
         later = now + timedelta(minutes=minutes)

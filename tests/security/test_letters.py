@@ -32,7 +32,9 @@ def submit(house, **fields: str) -> str:
         | fields
     )
     raw: RawArrival = arrival(form, TOWN_HALL, house.clock())
-    _, number = house.write(lambda session: journal.insert(session, raw))
+    _, number = house.write(
+        lambda session: journal.insert(session.connection(), [journal.Entry(raw)])[0]
+    )
     [taken] = house.take_in(*house.prepared(number))
     return taken.ref
 

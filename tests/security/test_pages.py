@@ -76,7 +76,9 @@ async def test_a_store_that_refuses_every_write_is_not_called_ready(home):
     await home.hall.db.write(break_off)
     arrival = RawArrival("email", "x", home.clock(), {"recipients": []}, b"x")
     with pytest.raises(Exception):  # noqa: B017 - whatever it is, the contact was refused
-        await home.hall.db.write(lambda session: journal.insert(session, arrival))
+        await home.hall.db.write(
+            lambda session: journal.insert(session.connection(), [journal.Entry(arrival)])[0]
+        )
     answer = await home.client.get("/readyz")
     assert not answer.json()["parts"]["store"]["ok"]
     assert answer.status_code == 503
