@@ -149,6 +149,10 @@ class Check(NamedTuple):
     fails: Test
     evidence: Callable[[View], list[dict[str, str]]]
     """What was matched, once it holds: patterns and matched tokens, no other text."""
+    needs: frozenset[str] = frozenset()
+    """Keywords without any of which it never holds; empty when it may hold without."""
+    where: int = BOTH
+    """In which part of `View.hits` these keywords are looked for."""
 
 
 def compile_when(when: Entries) -> tuple[Check, ...]:
@@ -272,7 +276,7 @@ def _words(group: WordGroup) -> Check:
         first = [word for word in some if word in hits][:1]
         return [hits[word].as_dict() for word in dict.fromkeys((*first, *each))]
 
-    return Check("words", fails, evidence)
+    return Check("words", fails, evidence, some_set or frozenset(each[:1]), fields)
 
 
 def searched(fields: Iterable[str]) -> int:

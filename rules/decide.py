@@ -72,7 +72,8 @@ def decide(ruleset: Ruleset, facts: Facts) -> Decision:
     labels: dict[str, str] = {}
     classified: list[dict[str, Any]] = []
     warnings: list[dict[str, str]] = []
-    for rule in ruleset.classify:
+    for position in ruleset.classify_agenda.candidates(view.hits):
+        rule = ruleset.classify[position]
         if not any(check.fails(view) for check in rule.checks):
             warnings += _label(rule, labels, tags)
             hits = _evidence(rule, view)
@@ -83,11 +84,15 @@ def decide(ruleset: Ruleset, facts: Facts) -> Decision:
     view.values["customer"] = (customer,) if customer else ()
 
     asked: list[dict[str, Any]] = []
-    for rule in ruleset.route:  # pragma: no branch  # the last rule matches everything
-        for name, fails, _ in rule.checks:
-            why = fails(view)
+    unasked = ruleset.route_agenda.unasked(view.hits)
+    # The last rule matches everything.
+    for position in ruleset.route_agenda.candidates(view.hits):  # pragma: no branch
+        asked += map(dict.copy, unasked[len(asked) : position])
+        rule = ruleset.route[position]
+        for check in rule.checks:
+            why = check.fails(view)
             if why:
-                asked.append({"rule": rule.id, "failed": name, "why": why})
+                asked.append({"rule": rule.id, "failed": check.name, "why": why})
                 break
         else:
             break

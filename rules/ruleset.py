@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ValidationError
 
 from rules import checks
+from rules.agenda import Agenda
 from rules.conditions import Check, compile_when, in_table, valid_between
 from rules.document import Document, DocumentError, Loc, Problem, problems_of, read_document
 from rules.schema import ClassifyRule, RouteRule, RulesFile, RuleTest, Valid
@@ -77,6 +78,8 @@ class Ruleset:
     emergency_excuses: tuple[Keyword, ...] = field(repr=False)
     keywords: Mapping[str, Keyword] = field(repr=False)
     lexicon: Lexicon = field(repr=False)
+    classify_agenda: Agenda = field(repr=False)
+    route_agenda: Agenda = field(repr=False)
     departments: Mapping[str, str] = field(repr=False)
     """Slug -> name for people."""
     languages: tuple[str, ...]
@@ -133,16 +136,20 @@ def load(
 
     content = _canonical(files, sources, world)
     rules = [_compile(source, world) for source in sources]
+    classify = tuple(rule for rule in rules if rule.stage == "classify")
+    route = tuple(rule for rule in rules if rule.stage == "route")
     return Ruleset(
         hash=hashlib.sha256(content.encode()).hexdigest(),
         content=content,
-        classify=tuple(rule for rule in rules if rule.stage == "classify"),
-        route=tuple(rule for rule in rules if rule.stage == "route"),
+        classify=classify,
+        route=route,
         emergency=frozenset(word.text for word in report.emergency_words),
         emergency_words=report.emergency_words,
         emergency_excuses=report.emergency_excuses,
         keywords=MappingProxyType(report.keywords),
         lexicon=Lexicon(report.keywords.values()),
+        classify_agenda=Agenda([(rule.id, rule.checks) for rule in classify]),
+        route_agenda=Agenda([(rule.id, rule.checks) for rule in route]),
         departments=MappingProxyType(names),
         languages=tuple(languages),
         warnings=tuple(sorted(report.warnings)),

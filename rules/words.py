@@ -60,16 +60,19 @@ class Hit(NamedTuple):
 
 def fold(text: str) -> str:
     """The form in which words are compared: NFC, casefold, nothing invisible, one hyphen."""
+    if text.isascii():
+        return text.casefold()
     text = _INVISIBLE.sub("", text).casefold()
     return _HYPHEN.sub("-", unicodedata.normalize("NFC", text))
 
 
 def tokenize(text: str) -> Text:
     """Split a text into tokens: runs of letters and digits of any alphabet."""
-    words = _WORD.findall(fold(text).replace("_", " "))
-    hyphenated = [word for word in words if "-" in word]
+    folded = fold(text)
+    words = _WORD.findall(folded.replace("_", " "))
+    hyphenated = [word for word in words if "-" in word] if "-" in folded else []
     tokens = " ".join(words).replace("-", " ").split() if hyphenated else words
-    distinct = {token: token for token in tokens}
+    distinct = dict(zip(tokens, tokens, strict=True))
     for word in hyphenated:
         distinct.setdefault(word.replace("-", ""), word)
     return Text(tokens, distinct)
@@ -315,7 +318,7 @@ class Lexicon:
             self._anchors,
         )
         hits: dict[str, Hit] = {}
-        for token in [token for token in distinct if token in forms]:
+        for token in filter(forms.__contains__, distinct):
             for key in forms[token]:
                 if key not in hits:
                     hits[key] = Hit(key, token, distinct[token], field)
@@ -327,7 +330,7 @@ class Lexicon:
             for suffix, key in suffixes[token[-EDGE:]]:
                 if key not in hits and token.endswith(suffix):
                     hits[key] = Hit(key, "*" + suffix, distinct[token], field)
-        if any(token in anchors for token in distinct):
+        if not anchors.keys().isdisjoint(distinct):
             for index, token in enumerate(tokens):
                 for phrase in anchors.get(token, ()):
                     if phrase.keyword not in hits:
