@@ -4,7 +4,7 @@ in one commit."""
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, select
@@ -12,7 +12,7 @@ from sqlmodel import Session, col
 
 from channels.base import Address, MessageKind, Outgoing, OutgoingKind
 from router import correspondence, events, letters, outbox, queue
-from router.errors import ConflictError, InvalidError
+from router.errors import ConflictError, InvalidError, NotFoundError
 from router.models import (
     ContactAddress,
     DecisionRecord,
@@ -29,10 +29,12 @@ from router.models import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from router.access import Actor
     from router.correspondence import Letterhead
+    from router.preparing import KeptFile
 
 REPLY_LIMIT = 100_000
 """Characters of one reply."""
@@ -61,6 +63,13 @@ class ThreadMessage:
     sender_check: str
     marks: list[str]
     arrival_id: int | None
+    outbox_id: int | None = None
+    """Of what we sent; None for what came in, and for notes."""
+    attempts: int = 0
+    next_at: datetime | None = None
+    """When an unsent message is tried again."""
+    may_resend: bool = False
+    """Whether a person can have it sent once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +148,14 @@ def messages(session: Session, inquiry_id: int) -> list[ThreadMessage]:
         .where(col(Message.inquiry_id) == inquiry_id)
         .order_by(col(Message.id))
     )
+    letters_out = list(
+        session.execute(
+            select(OutboxItem)
+            .where(col(OutboxItem.inquiry_id) == inquiry_id)
+            .order_by(col(OutboxItem.id))
+        ).scalars()
+    )
+    item_of = {item.thread_message_id: item for item in letters_out}
     found = [
         ThreadMessage(
             id=message.id or 0,
@@ -160,18 +177,37 @@ def messages(session: Session, inquiry_id: int) -> list[ThreadMessage]:
             sender_check=message.sender_check,
             marks=message.marks,
             arrival_id=message.arrival_id,
+            **_on_its_way(item_of.get(message.id)),
         )
         for message, staff_name in rows
     ]
-    automatic = session.execute(
-        select(OutboxItem)
-        .where(
-            col(OutboxItem.inquiry_id) == inquiry_id, col(OutboxItem.thread_message_id).is_(None)
-        )
-        .order_by(col(OutboxItem.id))
-    ).scalars()
-    found += [_automatic(item) for item in automatic]
+    found += [_automatic(item) for item in letters_out if item.thread_message_id is None]
     return sorted(found, key=lambda message: message.at)
+
+
+def require_replyable(
+    session: Session,
+    head: Letterhead,
+    actor: Actor,
+    ref: str,
+    text: str,
+    version: int | None = None,
+) -> tuple[Inquiry, str, Address]:
+    """The inquiry, the tidied text and the recipient of a reply that may be sent as things are.
+
+    Raises what `reply` raises.
+    """
+    inquiry = queue.get(session, actor, ref)
+    text = text.replace("\r\n", "\n").strip()
+    if not text:
+        raise InvalidError("The reply is empty.")
+    if len(text) > REPLY_LIMIT:
+        raise InvalidError("The reply is too long.")
+    if inquiry.status is not InquiryStatus.OPEN:
+        raise ConflictError("The inquiry is closed. Reopen it first.")
+    queue.require_holder(session, actor, inquiry)
+    queue.require_version(inquiry, version)
+    return inquiry, text, _recipient(session, head, inquiry)
 
 
 def reply(
@@ -184,24 +220,15 @@ def reply(
     *,
     close: bool = False,
     version: int | None = None,
+    files: Sequence[KeptFile] = (),
 ) -> Inquiry:
     """Answer the resident: the text is stored, put in the outbox, and the clock stops.
 
-    Raises `InvalidError` when there is no text or nowhere to send it; `ConflictError` when
-    somebody else holds
-    the inquiry, when it is closed, or when it changed after `version` was read.
+    `files` lie in the blob folder already. Raises `InvalidError` when there is no text or nowhere
+    to send it; `ConflictError` when somebody else holds the inquiry, when it is closed, or when it
+    changed after `version` was read.
     """
-    inquiry = queue.get(session, actor, ref)
-    text = text.replace("\r\n", "\n").strip()
-    if not text:
-        raise InvalidError("The reply is empty.")
-    if len(text) > REPLY_LIMIT:
-        raise InvalidError("The reply is too long.")
-    if inquiry.status is not InquiryStatus.OPEN:
-        raise ConflictError("The inquiry is closed. Reopen it first.")
-    queue.require_holder(session, actor, inquiry)
-    queue.require_version(inquiry, version)
-    recipient = _recipient(session, head, inquiry)
+    inquiry, text, recipient = require_replyable(session, head, actor, ref, text, version)
     language = letters.letter_language(inquiry.language)
     department = session.get_one(Department, inquiry.department)
     name = head.departments[department.slug].name.get(language)
@@ -225,6 +252,12 @@ def reply(
     )
     session.add(message)
     session.flush()
+    rows = [asdict(file) for file in files]
+    if rows:
+        session.connection().execute(
+            insert(StoredAttachment.__table__),  # type: ignore[attr-defined]
+            [{"message_id": message.id, **row} for row in rows],
+        )
     chain = _chain(session, inquiry)
     latest = _latest(session, inquiry)
     letter = Outgoing(
@@ -259,6 +292,7 @@ def reply(
             message.id,
             now,
             arrival_id=latest.arrival_id if latest is not None else None,
+            files=rows,
         ),
     )
     with queue.counted(session, inquiry):
@@ -282,6 +316,34 @@ def reply(
             staff_id=actor.staff_id,
             data={"ref": inquiry.ref},
         )
+    return inquiry
+
+
+def send_again(session: Session, actor: Actor, ref: str, item_id: int, now: datetime) -> Inquiry:
+    """Send a message of an inquiry once more, because a person said so.
+
+    Raises `NotFoundError` when there is no such message here or it is sent; `ConflictError` when
+    somebody else holds the inquiry.
+    """
+    inquiry = queue.get(session, actor, ref)
+    item = session.get(OutboxItem, item_id)
+    if item is None or item.inquiry_id != inquiry.id:
+        raise NotFoundError
+    queue.require_holder(session, actor, inquiry)
+    outbox.retry(session, item_id, now)
+    message = session.get(Message, item.thread_message_id) if item.thread_message_id else None
+    if message is not None:
+        message.delivery = "queued"
+        message.delivery_detail = ""
+    events.record(
+        session,
+        "resent",
+        at=now,
+        inquiry_id=inquiry.id,
+        department=inquiry.department,
+        staff_id=actor.staff_id,
+        data={"ref": inquiry.ref, "kind": item.kind},
+    )
     return inquiry
 
 
@@ -440,4 +502,17 @@ def _automatic(item: OutboxItem) -> ThreadMessage:
         sender_check="",
         marks=[],
         arrival_id=None,
+        **_on_its_way(item),
     )
+
+
+def _on_its_way(item: OutboxItem | None) -> dict[str, Any]:
+    if item is None:
+        return {}
+    tried_in_vain = item.state == "queued" and item.attempts > 0
+    return {
+        "outbox_id": item.id,
+        "attempts": item.attempts,
+        "next_at": item.next_at,
+        "may_resend": item.state in {"failed", "uncertain"} or tried_in_vain,
+    }
