@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from channels.base import MessageKind
+from channels.email.addresses import normalise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,6 +26,8 @@ _LIST_FIELDS = (
     b"list-id", b"list-unsubscribe", b"list-post", b"list-help", b"list-subscribe", b"list-owner",
     b"list-archive",
 )  # fmt: skip
+_EXCHANGE_RULE = b"x-ms-exchange-generated-message-source"
+"""Exchange says here which of its agents wrote an automatic answer."""
 _DAEMON = re.compile(
     r"(?:mailer-?daemon|mail-daemon|microsoftexchange[0-9a-f]{16,}|mdaemon)(?:[+=.@]|$)"
 )
@@ -48,10 +51,17 @@ _BOUNCE_SUBJECT = re.compile(
     r"|could not be delivered|kan ikke leveres|kunne ikke leveres|ikke levert|ikkje levert"
     r"|kunne ikkje leverast|ikke leverbar"
     r"|uleverbar|ulevert|feil ved levering|kan inte levereras|kunne ikke afleveres|unzustellbar"
-    r"|rejected|mail system error|warning: (?:message|could not)|delayed",
+    r"|rejected|mail system error",
+    re.IGNORECASE,
+)
+# «Still trying» is no failure; some servers say so in words only.
+_DELAY_SUBJECT = re.compile(
+    r"delayed|\(delay\)|warning: (?:message|could not)|forsinket|forseinka|försenad"
+    r"|delivery (?:is )?delay|leveres senere",
     re.IGNORECASE,
 )
 _ACTION = re.compile(rb"^action:[ \t]*([a-z]+)", re.IGNORECASE | re.MULTILINE)
+_STATUS = re.compile(rb"^status:[ \t]*([245])\.", re.IGNORECASE | re.MULTILINE)
 DMARC_FAILED = "DMARC failed"
 """Why there is no receipt when the sender's own domain says that the sender is forged."""
 
@@ -67,11 +77,14 @@ def classify(
     report_type: str,
     delivery_status: bytes,
     to_return_path: bool,
+    own: OwnAddresses,
+    spam: bool = False,
 ) -> MessageKind:
-    """Delivery report, automatic reply, bulk, or a person.
+    """Delivery report, automatic reply, bulk, spam, or a person.
 
-    `envelope_sender` is empty for the null sender and None when the envelope does not tell. When in
-    doubt it is a person: one superfluous inquiry costs less than a lost one.
+    `envelope_sender` is empty for the null sender and None when the envelope does not tell; `spam`
+    is what somebody we trust says. When in doubt it is a person: one superfluous inquiry costs less
+    than a lost one.
     """
     null_sender = envelope_sender == ""
     submitted = _submitted(headers)
@@ -81,18 +94,19 @@ def classify(
         or headers.token(b"precedence") in ("auto_reply", "auto-reply")
         or headers.token(b"x-precedence") == "auto_reply"
         or headers.token(b"delivered-to").startswith("autoresponder")
-        or report_type == "disposition-notification"
+        or report_type in ("disposition-notification", "feedback-report")
+        or b"mailbox rules agent" in headers.raw(_EXCHANGE_RULE).lower()
+        or _is_own_loop(headers, own)
         or bool(_AUTO_SUBJECT.match(subject))
     )
+    delayed = bool(_DELAY_SUBJECT.search(subject))
     if report_type == "delivery-status" or delivery_status:
-        # RFC 3464 §2.3.3: only `failed` says that it did not arrive.
-        actions = {action.lower() for action in _ACTION.findall(delivery_status)}
-        return (
-            MessageKind.AUTO_REPLY if actions and b"failed" not in actions else MessageKind.BOUNCE
-        )
+        return _kind_of_report(delivery_status, delayed)
     local_part = sender.rpartition("@")[0]
     author = headers.token(b"from")
     daemon = bool(_DAEMON.match(f"{local_part}@") or "mailer-daemon" in author)
+    if delayed and (daemon or null_sender or to_return_path or local_part == "postmaster"):
+        return MessageKind.AUTO_REPLY
     if daemon or b"x-failed-recipients" in headers:
         return MessageKind.BOUNCE
     if (null_sender or local_part == "postmaster") and _BOUNCE_SUBJECT.search(subject):
@@ -104,11 +118,28 @@ def classify(
     answers = b"in-reply-to" in headers or b"references" in headers
     if (submitted or null_sender) and (answers or report_type):
         return MessageKind.AUTO_REPLY
-    if headers.token(b"precedence") in ("bulk", "list", "junk") or any(
-        field in headers for field in _LIST_FIELDS
-    ):
+    from_list = any(field in headers for field in _LIST_FIELDS)
+    precedence = headers.token(b"precedence")
+    # The vacation programs of old mark their answers with nothing else.
+    if answers and not from_list and precedence in ("bulk", "junk"):
+        return MessageKind.AUTO_REPLY
+    if spam:
+        return MessageKind.SPAM
+    if from_list or precedence in ("bulk", "list", "junk"):
         return MessageKind.BULK
     return MessageKind.CONTACT
+
+
+def _kind_of_report(delivery_status: bytes, delayed: bool) -> MessageKind:
+    """RFC 3464 §2.3.3: only `failed` says that it did not arrive."""
+    actions = {action.lower() for action in _ACTION.findall(delivery_status)}
+    if actions:
+        failed = b"failed" in actions
+    else:
+        # RFC 3463 §2: class 4 is a problem that may pass, class 2 is success.
+        classes = set(_STATUS.findall(delivery_status))
+        failed = b"5" in classes or not (classes or delayed)
+    return MessageKind.BOUNCE if failed else MessageKind.AUTO_REPLY
 
 
 def receipt_bar(
@@ -120,6 +151,7 @@ def receipt_bar(
     content_type: str,
     own: OwnAddresses,
     header_recipients: Iterable[str],
+    infected: bool = False,
 ) -> str:
     """Why no automatic receipt may go out (RFC 3834 §2, §4, §5), or empty when it may."""
     for barred, reason in (
@@ -135,7 +167,7 @@ def receipt_bar(
         (own.is_own(sender) or own.is_own(envelope_sender or ""), "sent by ourselves"),
         (content_type == "multipart/report", "report"),
         (kind is not MessageKind.CONTACT, kind.value.replace("_", " ")),
-        (_is_spam(headers), "tagged as spam or virus"),
+        (infected or _is_spam(headers), "tagged as spam or virus"),
         (_fails_dmarc(headers), DMARC_FAILED),
         (not any(own.is_own(address) for address in header_recipients), "not addressed to us"),
     ):
@@ -156,6 +188,14 @@ def _submitted(headers: Headers) -> str:
 def _is_suppressed(headers: Headers) -> bool:
     words = re.split(r"[,;\s]+", headers.token(b"x-auto-response-suppress"))
     return not _SUPPRESSED.isdisjoint(words)
+
+
+def _is_own_loop(headers: Headers, own: OwnAddresses) -> bool:
+    """Whether a robot sent the loop header of our own automatic mail back."""
+    return any(
+        own.is_own(normalise(value.decode("ascii", "replace").strip()))
+        for value in headers.all(b"x-loop")
+    )
 
 
 def _is_silent(address: str) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from channels.base import Address, Attachment, Envelope, Incoming, MessageKind
 from channels.email.addresses import OwnAddresses as OwnAddresses
 from channels.email.addresses import normalise
+from channels.email.authentication import NOBODY, Trust, says_spam, sender_check
 from channels.email.charsets import clean, clean_line, decode, strip_controls
 from channels.email.guards import classify, receipt_bar
 from channels.email.headers import (
@@ -31,6 +32,7 @@ from channels.email.markup import (
     unflow,
 )
 from channels.email.mime import Part, read_structure, safe_filename
+from channels.email.verdict import verdict_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,13 +84,13 @@ class _Room:
             self.attachments.append(_attachment(part, len(self.attachments) + 1))
 
 
-def parse(raw: bytes, envelope: Envelope, own: OwnAddresses) -> Incoming:
+def parse(raw: bytes, envelope: Envelope, own: OwnAddresses, trust: Trust = NOBODY) -> Incoming:
     """The message in `raw`, normalised. Never raises: what cannot be read is told in `defects`.
 
     `envelope` is what the transport said: `mail_from`, `recipients`; both may be missing.
     """
     try:
-        return _parse(raw, envelope, own)
+        return _parse(raw, envelope, own, trust)
     except Exception as error:  # noqa: BLE001 - a mail must never be lost to a fault of ours
         return _rescue(raw, envelope, own, f"unparsed: {type(error).__name__}")
 
@@ -102,7 +104,7 @@ def formatted(raw: bytes) -> str:
     return _html(body, _Room())
 
 
-def _parse(raw: bytes, envelope: Envelope, own: OwnAddresses) -> Incoming:
+def _parse(raw: bytes, envelope: Envelope, own: OwnAddresses, trust: Trust) -> Incoming:
     structure = read_structure(raw)
     root, defects = structure.root, structure.defects
     headers = root.headers
@@ -121,15 +123,17 @@ def _parse(raw: bytes, envelope: Envelope, own: OwnAddresses) -> Incoming:
     )
 
     mail_from = _string(envelope.get("mail_from"))
-    author = (headers.addresses(b"from") or headers.addresses(b"sender"))[:1]
+    authors = headers.addresses(b"from") or headers.addresses(b"sender")
+    author = authors[:1]
     subject = headers.text(b"subject")[:SUBJECT_LIMIT]
     sender = _sender(author, mail_from or "")
     recipients = _strings(envelope.get("recipients"))
     header_recipients = [
-        address for name in (b"to", b"cc") for value in headers.all(name)
+        address for name in _ADDRESSEES for value in headers.all(name)
         for _, address in parse_addresses(value)
     ]  # fmt: skip
     report_type, delivery_status = _report(root, body.files)
+    scanned = verdict_of(envelope)
     kind = classify(
         headers,
         envelope_sender=mail_from,
@@ -138,6 +142,8 @@ def _parse(raw: bytes, envelope: Envelope, own: OwnAddresses) -> Incoming:
         report_type=report_type,
         delivery_status=delivery_status,
         to_return_path=any(map(own.is_return, recipients)),
+        own=own,
+        spam=scanned.spam or says_spam(headers, envelope, trust),
     )
     if not text and delivery_status:
         text = clean(decode(delivery_status))
@@ -167,7 +173,10 @@ def _parse(raw: bytes, envelope: Envelope, own: OwnAddresses) -> Incoming:
             content_type=root.content_type,
             own=own,
             header_recipients=header_recipients,
+            infected=bool(scanned.virus),
         ),
+        sender_check=sender_check(headers, envelope, authors, trust),
+        marks=scanned.marks,
         forwarded=bool(_FORWARDED.match(subject)),
         defects=tuple(dict.fromkeys(defects))[:_MAX_DEFECTS],
     )
@@ -203,6 +212,7 @@ def _gather(part: Part, body: _Body, *, is_root: bool = False) -> None:
         body.files.append(part)
 
 
+_ADDRESSEES = (b"to", b"cc", b"resent-to", b"resent-cc")
 _MESSAGES = frozenset(("message/rfc822", "message/global"))
 _HTML = frozenset(("text/html", "text/xhtml"))
 _READABLE = _HTML | {
@@ -395,6 +405,7 @@ def _rescue(raw: bytes, envelope: Envelope, own: OwnAddresses, defect: str) -> I
         message_id=next(iter(message_ids(found.get(b"message-id", b""))), ""),
         thread_token=next(filter(None, map(own.token, recipients)), ""),
         receipt_barred="unparsed",
+        marks=verdict_of(envelope).marks,
         forwarded=bool(_FORWARDED.match(subject)),
         defects=(defect,),
     )
