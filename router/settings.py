@@ -121,10 +121,38 @@ class Smarthost(_Section):
 
 
 class Receipts(_Section):
-    """Brakes on automatic receipts."""
+    """Brakes on automatic letters; receipts, emergency answers and forwards count apart."""
 
     per_sender_per_day: int = Field(default=10, ge=0)
+    per_inquiry_per_day: int = Field(default=3, ge=0)
     per_domain_per_hour: int = Field(default=500, ge=0)
+    per_hour: int = Field(default=2000, ge=0)
+
+
+class RelayTrust(_Section):
+    """What our own mail relay writes into the header, and we believe. It must take away such fields
+    of strangers (RFC 8601 §5)."""
+
+    authserv_id: str = ""
+    spam_header: str = "X-Spam-Flag"
+
+
+class Scan(_Section):
+    """Scanners beside us: `host:port`, clamd also the path of its socket; empty for none."""
+
+    clamd: str = ""
+    rspamd: str = ""
+
+    @field_validator("clamd", "rspamd")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        value = value.strip().removeprefix("http://").rstrip("/")
+        host, _, port = value.rpartition(":")
+        if value and not value.startswith("/") and not (host and port.isdecimal()):
+            raise fault(
+                "skal være en adresse som 127.0.0.1:3310", "must be an address like 127.0.0.1:3310"
+            )
+        return value
 
 
 class EmailDoor(_Section):
@@ -135,6 +163,8 @@ class EmailDoor(_Section):
     sender: Email
     domain: str
     receipts: Receipts = Receipts()
+    trust: RelayTrust = RelayTrust()
+    scan: Scan = Scan()
 
 
 class Channels(_Section):
