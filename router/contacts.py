@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from router.models import Contact, ContactAddress
+from router.statements import inserting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
     from router.preparing import Prepared
 
 _ADDRESS: Any = ContactAddress.__table__  # type: ignore[attr-defined]
-_CONTACT: Any = Contact.__table__  # type: ignore[attr-defined]
+_INSERT_CONTACT = inserting(
+    Contact.__table__,  # type: ignore[attr-defined]
+    "name language created_at",
+    returning="id",
+)
+_INSERT_ADDRESS = inserting(_ADDRESS, "contact_id channel value name created_at")
 
 
 def contacts_of(
@@ -43,16 +49,16 @@ def contacts_of(
     }
     new_people = [key for key in wanted if key not in found]
     if new_people:
-        made = connection.execute(
-            insert(_CONTACT).returning(_CONTACT.c.id, sort_by_parameter_order=True),
+        made = _INSERT_CONTACT.each(
+            connection,
             [
                 {"name": wanted[key][0].name, "language": wanted[key][1], "created_at": now}
                 for key in new_people
             ],
-        ).scalars()
-        found |= dict(zip(new_people, made, strict=True))
-        connection.execute(
-            insert(_ADDRESS),
+        )
+        found |= {key: contact for key, (contact,) in zip(new_people, made, strict=True)}
+        _INSERT_ADDRESS.many(
+            connection,
             [
                 {
                     "contact_id": found[key],

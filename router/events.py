@@ -16,10 +16,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from router.models import Event
+from router.statements import inserting
 
 if TYPE_CHECKING:
     from sqlmodel import Session
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _TABLE: Any = Event.__table__  # type: ignore[attr-defined]
+
+_INSERT = inserting(_TABLE, "at kind inquiry_id department staff_id once data")
 
 CLIENT_BUFFER = 256
 """Events a slow client may lag behind before it is told to reload."""
@@ -67,7 +70,7 @@ def record(
     }
     connection = session.connection()
     if once is None:
-        connection.execute(insert(_TABLE), row)
+        _INSERT.many(connection, [row])
         return True
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     done = connection.execute(dialect.insert(_TABLE).on_conflict_do_nothing(), row)
@@ -76,8 +79,7 @@ def record(
 
 def record_many(session: Session, rows: list[dict[str, Any]]) -> None:
     """Append events in bulk; rows as `record` builds them."""
-    if rows:
-        session.connection().execute(insert(_TABLE), rows)
+    _INSERT.many(session.connection(), rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +129,7 @@ class EventHub:
     async def start(self) -> None:
         """Begin to follow the event table."""
         self._loop = asyncio.get_running_loop()
-        with self._db.read() as session:
-            self.last_id = session.connection().execute(select(func.max(_TABLE.c.id))).scalar() or 0
+        self.last_id = self._read_last_id()
         self._db.on_commit(self._notify)
         self._task = asyncio.create_task(self._follow(), name="event-hub")
 
@@ -158,6 +159,9 @@ class EventHub:
 
     async def _fan_out(self) -> None:
         while True:
+            if not self._clients:
+                self.last_id = await asyncio.to_thread(self._read_last_id)
+                return
             batch = await asyncio.to_thread(self._read_after, self.last_id)
             if not batch:
                 return
@@ -166,6 +170,10 @@ class EventHub:
                 for item in batch:
                     if client.visible(item):
                         _offer(client, item)
+
+    def _read_last_id(self) -> int:
+        with self._db.read() as session:
+            return session.connection().execute(select(func.max(_TABLE.c.id))).scalar() or 0
 
     def _read_after(self, last_id: int, limit: int = 1000) -> list[LiveEvent]:
         with self._db.read() as session:

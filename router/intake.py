@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from sqlalchemy import bindparam, func, insert, select, update
 from sqlmodel import Session, col
 
@@ -36,12 +37,16 @@ from router.models import (
     StoredAttachment,
 )
 from router.queue import add_to_counters, counted
+from router.statements import Prepared as Statement
+from router.statements import inserting
 from router.threads import find_thread, takes_part
 from rules.order import Lane, lane_of, queue_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime, timedelta
+
+    from sqlalchemy import Connection
 
     from router.correspondence import Letterhead
     from router.preparing import Prepared
@@ -52,10 +57,38 @@ _CONTACT: Any = Contact.__table__  # type: ignore[attr-defined]
 _INQUIRY: Any = Inquiry.__table__  # type: ignore[attr-defined]
 _MESSAGE: Any = Message.__table__  # type: ignore[attr-defined]
 _FILE: Any = StoredAttachment.__table__  # type: ignore[attr-defined]
-_DECISION: Any = DecisionRecord.__table__  # type: ignore[attr-defined]
 _OUTBOX: Any = OutboxItem.__table__  # type: ignore[attr-defined]
 
-_THE_ARRIVAL = _ARRIVAL.c.id == bindparam("arrival")
+INSERT_INQUIRY = inserting(
+    _INQUIRY,
+    "ref channel kind status reply_state subject contact_id sender_name sender_address sender_phone"
+    " department received_at due_at warn_at target calendar last_message_at lane sort_at language"
+    " sensitivity emergency tags hint_id version",
+    returning="id",
+)
+INSERT_MESSAGE = inserting(
+    _MESSAGE,
+    "inquiry_id channel external_id direction kind sender_name sender_address recipients subject"
+    " text has_html at message_id reply_to arrival_id delivery delivery_detail defects sender_check"
+    " marks",
+    returning="id",
+)
+INSERT_DECISION = inserting(
+    DecisionRecord.__table__,  # type: ignore[attr-defined]
+    "inquiry_id at department rule reason reason_text ruleset staff_id trace presence",
+)
+INSERT_OUTBOX = inserting(
+    _OUTBOX,
+    "channel kind message_id inquiry_id thread_message_id arrival_id recipient recipient_domain"
+    " payload state attempts next_at created_at provider_id detail",
+)
+_FINISH = Statement(
+    lambda _dialect: (
+        update(_ARRIVAL)
+        .where(_ARRIVAL.c.id == bindparam("arrival"))
+        .values({name: bindparam(name) for name in ("state", "inquiry_id", "processed_at")})
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,11 +247,8 @@ def _join(
             inquiry.lane = int(Lane.CRISIS)
             inquiry.sort_at = item.received_at
     session.flush()
-    message_id = (
-        session.connection()
-        .execute(insert(_MESSAGE).returning(_MESSAGE.c.id), _message_row(item, inquiry.id or 0))
-        .scalar_one()
-    )
+    row = _message_row(item, inquiry.id or 0)
+    [message_id] = _ids(INSERT_MESSAGE, session.connection(), [row])
     _keep_files(session, [(item, message_id)])
     events.record(
         session,
@@ -237,7 +267,7 @@ def _join(
         brakes = correspondence.Brakes(session, head, now)
         if _may_answer(item) and _allowed(brakes, item):
             row = correspondence.receipt_row(head, item, inquiry.id or 0, inquiry.ref, None, now)
-            session.connection().execute(insert(_OUTBOX), row)
+            INSERT_OUTBOX.many(session.connection(), [row])
     _finish(session, item, inquiry.id or 0, ArrivalState.PROCESSED, now)
     return _taken(item, inquiry, "joined")
 
@@ -333,18 +363,14 @@ def _open(
         _inquiry_row(item, ref, contacts, hint)
         for (item, hint), ref in zip(fresh, refs, strict=True)
     ]
-    made = connection.execute(insert(_INQUIRY).returning(_INQUIRY.c.ref, _INQUIRY.c.id), inquiries)
-    ids: dict[str, int] = dict(made.all())
-    messages = {
-        key: number
-        for number, *key_parts in connection.execute(
-            insert(_MESSAGE).returning(_MESSAGE.c.id, _MESSAGE.c.channel, _MESSAGE.c.external_id),
-            [_message_row(item, ids[ref]) for item, ref in zip(items, refs, strict=True)],
-        )
-        for key in [tuple(key_parts)]
-    }
-    connection.execute(
-        insert(_DECISION),
+    ids = dict(zip(refs, _ids(INSERT_INQUIRY, connection, inquiries), strict=True))
+    messages = _ids(
+        INSERT_MESSAGE,
+        connection,
+        [_message_row(item, ids[ref]) for item, ref in zip(items, refs, strict=True)],
+    )
+    INSERT_DECISION.many(
+        connection,
         [_decision_row(item, ids[ref], now) for item, ref in zip(items, refs, strict=True)],
     )
     log: list[dict[str, Any]] = []
@@ -366,20 +392,16 @@ def _open(
             log.append(_event_row("forwarded", inquiry_id, ref, department, now))
         if _may_answer(item) and not receipt:
             log.append(_event_row("receipt_withheld", inquiry_id, ref, department, now))
-    if letters:
-        connection.execute(insert(_OUTBOX), letters)
-    _keep_files(
-        session,
-        [(i, messages[i.incoming.channel, i.incoming.external_id]) for i in items if i.files],
-    )
+    INSERT_OUTBOX.many(connection, letters)
+    _keep_files(session, zip(items, messages, strict=True))
     events.record_many(session, log)
     changes: dict[str, int] = {}
     for item in items:
         name = f"open:{item.decision.department}"
         changes[name] = changes.get(name, 0) + 1
     add_to_counters(session, changes)
-    connection.execute(
-        update(_ARRIVAL).where(_THE_ARRIVAL),
+    _FINISH.many(
+        connection,
         [
             {
                 "arrival": item.arrival_id,
@@ -394,6 +416,10 @@ def _open(
         Taken(item.arrival_id, ids[ref], ref, item.decision.department, item.due.due_at, "new")
         for item, ref in zip(items, refs, strict=True)
     ]
+
+
+def _ids(statement: Statement, connection: Connection, rows: Sequence[dict[str, Any]]) -> list[int]:
+    return [answer[0] for answer in statement.each(connection, rows)]
 
 
 def _references(session: Session, years: Iterable[int]) -> list[str]:
@@ -499,7 +525,7 @@ def _decision_row(item: Prepared, inquiry_id: int, now: datetime) -> dict[str, A
         "reason_text": decision.reason_text,
         "ruleset": decision.ruleset,
         "staff_id": None,
-        "trace": dict(decision.trace),
+        "trace": orjson.Fragment(item.trace),
         "presence": {},
     }
 
@@ -553,7 +579,7 @@ def _allowed(brakes: correspondence.Brakes, item: Prepared) -> bool:
     return item.incoming.sender is not None and brakes.allow(kind, item.incoming.sender.value)
 
 
-def _keep_files(session: Session, pairs: Sequence[tuple[Prepared, int]]) -> None:
+def _keep_files(session: Session, pairs: Iterable[tuple[Prepared, int]]) -> None:
     rows = [
         {
             "message_id": message_id,
@@ -574,11 +600,13 @@ def _keep_files(session: Session, pairs: Sequence[tuple[Prepared, int]]) -> None
 def _finish(
     session: Session, item: Prepared, inquiry_id: int, state: ArrivalState, now: datetime
 ) -> None:
-    session.connection().execute(
-        update(_ARRIVAL)
-        .where(_ARRIVAL.c.id == item.arrival_id)
-        .values(state=state, inquiry_id=inquiry_id, processed_at=now)
-    )
+    row = {
+        "arrival": item.arrival_id,
+        "state": state,
+        "inquiry_id": inquiry_id,
+        "processed_at": now,
+    }
+    _FINISH.many(session.connection(), [row])
 
 
 def _taken(item: Prepared, inquiry: Inquiry, outcome: str) -> Taken:

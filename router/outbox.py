@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -86,9 +86,6 @@ def row(
     """An outbox row. `arrival_id` is what it answers, for the logs. `files` name attachments in
     the blob folder; `outgoing.attachments` stays
     empty."""
-    payload = asdict(outgoing)
-    payload["created_at"] = outgoing.created_at.isoformat()
-    payload["attachments"] = list(files)
     return {
         "channel": outgoing.channel,
         "kind": outgoing.kind.value,
@@ -98,13 +95,24 @@ def row(
         "arrival_id": arrival_id,
         "recipient": outgoing.to.value,
         "recipient_domain": outgoing.to.value.rpartition("@")[2],
-        "payload": payload,
+        "payload": _payload(outgoing, files),
         "state": "queued",
         "attempts": 0,
         "next_at": now,
         "created_at": now,
         "provider_id": "",
         "detail": "",
+    }
+
+
+def _payload(outgoing: Outgoing, files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    # Not `dataclasses.asdict`: it copies everything deeply, at the cost of all else in a row.
+    payload = {name: getattr(outgoing, name) for name in Outgoing.__slots__}
+    return payload | {
+        "created_at": outgoing.created_at.isoformat(),
+        "to": {name: getattr(outgoing.to, name) for name in Address.__slots__},
+        "sender": {name: getattr(outgoing.sender, name) for name in Address.__slots__},
+        "attachments": list(files),
     }
 
 

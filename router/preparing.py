@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 from zoneinfo import ZoneInfo
 
+import orjson
 from pebble import ProcessExpired, ProcessPool
 
 from channels import web
@@ -83,6 +84,12 @@ class Work:
     received_at: datetime
     envelope: dict[str, Any]
     raw: bytes
+    blob: Path | None = None
+    """Where the content lies when it is too large to be handed around."""
+
+    def content(self) -> bytes:
+        """The bytes as they came. Raises `FileNotFoundError` when their file is gone."""
+        return self.raw if self.blob is None else self.blob.read_bytes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,9 @@ class Prepared:
     incoming: Incoming
     files: tuple[KeptFile, ...]
     decision: Decision
+    """Without its trace, which is written out already."""
+    trace: bytes
+    """JSON."""
     due: DueDate
     due_in_words: str
 
@@ -146,9 +156,9 @@ class WorkbenchFactory(Protocol):
 def prepare(workbench: Workbench, work: Work) -> Prepared:
     """Parse, decide and date one arrival. Attachments are written to the blob folder."""
     if work.channel == "email":
-        incoming = parse_email(work.raw, work.envelope, workbench.own)
+        incoming = parse_email(work.content(), work.envelope, workbench.own)
     elif work.channel == web.CHANNEL:
-        incoming = web.parse(work.raw, work.envelope, work.external_id)
+        incoming = web.parse(work.content(), work.envelope, work.external_id)
     else:
         raise UnreadableError(f"No door is called «{work.channel}».")
     facts = facts_of(incoming, work.received_at, OpenAt(workbench.hours, work.received_at))
@@ -171,7 +181,8 @@ def prepare(workbench: Workbench, work: Work) -> Prepared:
             )
             for file in incoming.attachments
         ),
-        decision=decision,
+        decision=replace(decision, trace={}),
+        trace=orjson.dumps(decision.trace),
         due=due,
         due_in_words=moment_in_words(due.due_at, zone, language),
     )
@@ -207,6 +218,8 @@ def _prepare_batch(batch: Sequence[Work]) -> list[Prepared | Unreadable]:
     for work in batch:
         try:
             results.append(prepare(_workbench, work))
+        except FileNotFoundError:
+            results.append(Unreadable(work.arrival_id, "its content is missing from the store"))
         except OSError:
             raise  # disk full and its kin: ours, not the arrival's; tried again later
         except Exception as error:  # noqa: BLE001 - one arrival must not take its neighbours along

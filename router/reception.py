@@ -18,6 +18,7 @@ import structlog
 from channels import web
 from channels.base import Disposition, RawArrival, TemporaryError
 from router import intake, journal, metrics
+from router.blobs import blob_path
 from router.errors import InvalidError, StoreUnavailableError
 from router.models import Arrival, ArrivalState, Inquiry
 from router.preparing import Prepared, Unreadable, Work, Workbench, Workshop
@@ -109,11 +110,9 @@ class Reception:
         """What the doors are handed: returns after the commit. Raises `TemporaryError`."""
         disposition, number = await journal.append(self._db, self._workbench.blobs, arrival)
         metrics.ARRIVALS.labels(arrival.channel, disposition.value).inc()
-        log.info(
-            "arrival.journaled", arrival=number, channel=arrival.channel, size=len(arrival.raw)
-        )
+        log.info("arrival.journaled", arrival=number, channel=arrival.channel, size=arrival.size)
         if disposition is Disposition.ACCEPTED:
-            if len(self._held) < HELD and len(arrival.raw) <= HELD_SIZE:
+            if len(self._held) < HELD and arrival.size <= HELD_SIZE:
                 self._held[number] = _work(number, arrival)
             self._enqueue(number)
         return disposition
@@ -214,11 +213,10 @@ class Reception:
 
     async def _process(self, numbers: Sequence[int]) -> None:
         missing = [n for n in numbers if n not in self._held]
-        loaded = await asyncio.to_thread(self._load, missing) if missing else {}
-        found = [w for n in numbers if (w := self._held.get(n) or loaded.get(n)) is not None]
-        work = [item for item in found if isinstance(item, Work)]
+        work = [self._held[n] for n in numbers if n in self._held]
+        if missing:
+            work += await asyncio.to_thread(self._load, missing)
         results = await self._workshop.prepare(work) if work else []
-        results += [item for item in found if isinstance(item, Unreadable)]
         prepared = [result for result in results if isinstance(result, Prepared)]
         for result in results:
             if isinstance(result, Unreadable):
@@ -289,25 +287,24 @@ class Reception:
             raise StoreUnavailableError("The first submission is still being taken in; try again.")
         return FormReceipt(inquiry.ref, inquiry.due_at, inquiry.department, inquiry.id or 0, True)
 
-    def _load(self, numbers: Sequence[int]) -> dict[int, Work | Unreadable]:
-        works: dict[int, Work | Unreadable] = {}
+    def _load(self, numbers: Sequence[int]) -> list[Work]:
+        works = []
         with self._db.read() as session:
             for number in numbers:
                 arrival = session.get(Arrival, number)
                 if arrival is None or arrival.state is not ArrivalState.NEW:
                     continue
-                try:
-                    raw = journal.raw_of(arrival, self._workbench.blobs)
-                except FileNotFoundError:
-                    works[number] = Unreadable(number, "its content is missing from the store")
-                    continue
-                works[number] = Work(
-                    number,
-                    arrival.channel,
-                    arrival.external_id,
-                    arrival.received_at,
-                    arrival.envelope,
-                    raw,
+                blob = blob_path(self._workbench.blobs, arrival.blob) if arrival.blob else None
+                works.append(
+                    Work(
+                        number,
+                        arrival.channel,
+                        arrival.external_id,
+                        arrival.received_at,
+                        arrival.envelope,
+                        arrival.raw or b"",
+                        blob,
+                    )
                 )
         return works
 

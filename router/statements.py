@@ -7,8 +7,10 @@ and a result each time, which costs more than the statement itself.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import DateTime, bindparam, insert
 from sqlalchemy.exc import DBAPIError
 
 if TYPE_CHECKING:
@@ -56,6 +58,14 @@ class Prepared:
         return found
 
 
+def inserting(table: Any, columns: str, returning: str = "") -> Prepared:
+    """An INSERT of the named columns, separated by spaces; answers with one column if asked."""
+    statement = insert(table).values({name: bindparam(name) for name in columns.split()})
+    if returning:
+        statement = statement.returning(table.c[returning])
+    return Prepared(lambda _dialect: statement)
+
+
 @contextmanager
 def _cursor(connection: Connection, sql: str) -> Iterator[Any]:
     """The driver's cursor; its errors come out as SQLAlchemy's, without the values."""
@@ -74,6 +84,11 @@ def _cursor(connection: Connection, sql: str) -> Iterator[Any]:
 def _binder(compiled: Any) -> Callable[[Mapping[str, Any]], Any]:
     """What turns a row into the driver's parameters, each value as its column's type wants it."""
     processors: dict[str, Callable[[Any], Any] | None] = dict(compiled._bind_processors)
+    for parameter, name in compiled.bind_names.items():
+        convert = processors.get(name)
+        if convert is not None and parameter.type._type_affinity is DateTime:
+            # The rows of a batch share their instants, and writing one out takes a while.
+            processors[name] = lru_cache(256)(convert)
     if compiled.positional:
         plan = [(name, processors.get(name)) for name in compiled.positiontup]
         return lambda row: [

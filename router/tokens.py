@@ -8,7 +8,6 @@ rotated.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import os
@@ -24,6 +23,9 @@ MAC_BITS = {"reply": 80, "return": 80, "message-id": 80, "status": 160}
 such bound."""
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"  # RFC 4648 §6, in lower case
+_TWO = [first + second for first in _BASE32 for second in _BASE32]
+"""Ten bits as two digits; the MACs are whole multiples of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,9 @@ def new_secret() -> str:
 
 
 def _mac(key: bytes, purpose: str, name: str) -> str:
-    digest = hmac.new(key, f"{purpose}:{name}".encode(), hashlib.sha256).digest()
-    return base64.b32encode(digest[: MAC_BITS[purpose] // 8]).decode().rstrip("=").lower()
+    bits = MAC_BITS[purpose]
+    number = int.from_bytes(hmac.digest(key, f"{purpose}:{name}".encode(), "sha256")[: bits // 8])
+    return "".join([_TWO[number >> shift & 1023] for shift in range(bits - 10, -1, -10)])
 
 
 def _base36(number: int) -> str:
