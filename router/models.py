@@ -285,6 +285,14 @@ class Inquiry(SQLModel, table=True):
     version: int = 1
 
 
+class Addressee(SQLModel, table=True):
+    """A department that a message was sent to as well: it sees the inquiry that another answers."""
+
+    __tablename__ = "addressee"
+    department: str = Field(foreign_key="department.slug", primary_key=True)
+    inquiry_id: int = Field(foreign_key="inquiry.id", primary_key=True, index=True)
+
+
 class Message(SQLModel, table=True):
     """One message of an inquiry's thread: in, out, or a note of the house."""
 
@@ -392,6 +400,7 @@ class OutboxItem(SQLModel, table=True):
         ),
         Index("ix_outbox_recipient", "recipient", "kind", "created_at"),
         Index("ix_outbox_domain", "recipient_domain", "kind", "created_at"),
+        Index("ix_outbox_kind", "kind", "created_at"),
         Index("ix_outbox_inquiry", "inquiry_id"),
         Index(
             "ix_outbox_unsent",
