@@ -11,14 +11,17 @@ import json
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cache, partial
+from importlib.util import module_from_spec, spec_from_file_location
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from rules.document import fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 Span: TypeAlias = tuple[time, time]
 """Opening and closing time; midnight as closing time is the end of that day."""
@@ -255,11 +258,28 @@ def easter_sunday(year: int) -> date:
 def _public_holidays(country: str, year: int) -> frozenset[date]:
     if not country:
         return frozenset()
-    import holidays  # slow to import, and only calendars need it
-
     # Without a language the names follow the locale of the process.
     language = "no" if country == "NO" else None
-    return frozenset(holidays.country_holidays(country, years=[year], language=language))
+    return frozenset(_country(country)(years=[year], language=language))
+
+
+@cache
+def _country(code: str) -> Callable[..., Iterable[date]]:
+    """The holidays of one country. Raises NotImplementedError for one that is not known."""
+    import holidays  # slow to import, and only calendars need it
+    from holidays.registry import COUNTRIES
+
+    for module, (name, *codes) in COUNTRIES.items():
+        if code in codes:
+            # Imported by name, it would bring all the countries of the world along.
+            file = Path(holidays.__file__).parent / "countries" / f"{module}.py"
+            spec = spec_from_file_location(f"holidays_{module}", file)
+            if spec and spec.loader:
+                loaded = module_from_spec(spec)
+                spec.loader.exec_module(loaded)
+                made: Callable[..., Iterable[date]] = getattr(loaded, name)
+                return made
+    return partial(holidays.country_holidays, code)
 
 
 def _plain(hours: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 import unicodedata
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -193,15 +194,21 @@ def _variants(keyword: str, lists: Mapping[str, Sequence[str]]) -> list[tuple[_T
     if len(list(itertools.islice(itertools.product(*parts), PHRASE_LIMIT + 1))) > PHRASE_LIMIT:
         nb, en = "ordlistene gir for mange kombinasjoner", "the word lists combine too often"
         raise WordError(nb, en)
-    variants: list[tuple[_Term, ...]] = []
-    for combination in itertools.product(*parts):
-        words = " ".join(combination).split()
-        variants.append(tuple(term for word in words for term in _terms(word)))
-        if any("-" in word for word in words):
-            # «HC-kort» is found as one word, with a hyphen and with a space.
-            spaced = [part for word in words for part in _spaced(word)]
-            variants.append(tuple(term for part in spaced for term in _terms(part)))
-    return variants
+    return [
+        terms for combination in itertools.product(*parts) for terms in _runs(" ".join(combination))
+    ]
+
+
+@lru_cache(maxsize=16384)
+def _runs(text: str) -> tuple[tuple[_Term, ...], ...]:
+    """The runs of terms that a folded keyword without word lists stands for."""
+    words = text.split()
+    runs = [tuple(itertools.chain.from_iterable(map(_terms, words)))]
+    if "-" in text:
+        # «HC-kort» is found as one word, with a hyphen and with a space.
+        spaced = [part for word in words for part in _spaced(word)]
+        runs.append(tuple(itertools.chain.from_iterable(map(_terms, spaced))))
+    return tuple(runs)
 
 
 def _spaced(word: str) -> list[str]:
@@ -271,7 +278,7 @@ def keyword(text: str, lists: Mapping[str, Sequence[str]] | None = None) -> Keyw
     Raises WordError when it is none of these.
     """
     variants = tuple(_variants(text, lists or {}))
-    if any(not any(term.forms for term in terms) for terms in variants if len(terms) > 1):
+    if any(len(terms) > 1 and not any(term.forms for term in terms) for terms in variants):
         nb = f"«{text}»: minst ett ord uten * i en frase"
         raise WordError(nb, f"“{text}”: at least one word without * in a phrase")
     return Keyword(text, variants)
@@ -281,10 +288,10 @@ class Lexicon:
     """All keywords of a ruleset turned inside out: from a form to the keywords it belongs to."""
 
     def __init__(self, keywords: Iterable[Keyword]) -> None:
-        self._forms: dict[str, list[str]] = {}
-        self._prefixes: dict[str, list[tuple[str, str]]] = {}
-        self._suffixes: dict[str, list[tuple[str, str]]] = {}
-        self._anchors: dict[str, list[_Phrase]] = {}
+        self._forms: dict[str, list[str]] = defaultdict(list)
+        self._prefixes: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        self._suffixes: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        self._anchors: dict[str, list[_Phrase]] = defaultdict(list)
         for word in dict.fromkeys(keywords):
             for terms in word.variants:
                 if len(terms) == 1:
@@ -294,11 +301,11 @@ class Lexicon:
 
     def _add_word(self, text: str, term: _Term) -> None:
         for form in term.forms:
-            self._forms.setdefault(form, []).append(text)
+            self._forms[form].append(text)
         if term.prefix:
-            self._prefixes.setdefault(term.prefix[:EDGE], []).append((term.prefix, text))
+            self._prefixes[term.prefix[:EDGE]].append((term.prefix, text))
         for suffix in term.suffixes:
-            self._suffixes.setdefault(suffix[-EDGE:], []).append((suffix, text))
+            self._suffixes[suffix[-EDGE:]].append((suffix, text))
 
     def _add_phrase(self, text: str, terms: tuple[_Term, ...]) -> None:
         # The longest word is the rarest, so texts are seldom searched for the whole phrase.
@@ -306,7 +313,7 @@ class Lexicon:
         anchor = max(whole, key=lambda index: len(min(terms[index].forms, key=len)))
         phrase = _Phrase(text, terms, anchor)
         for form in terms[anchor].forms:
-            self._anchors.setdefault(form, []).append(phrase)
+            self._anchors[form].append(phrase)
 
     def scan(self, text: Text, field: str) -> dict[str, Hit]:
         """The keywords that the text has, each with the first token that shows it."""
