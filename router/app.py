@@ -93,7 +93,10 @@ async def open_hall(
         workshop = Workshop(partial(build_workbench, settings))
         workshop.start()
         stack.callback(workshop.stop)
-        reception = Reception(db, workbench, workshop, head, outbox, clock)
+        counter = Workshop(partial(build_workbench, settings))
+        counter.start(now=False)
+        stack.callback(counter.stop)
+        reception = Reception(db, workbench, workshop, counter, head, outbox, clock)
         outbox.give_way = lambda: reception.backlog > BATCH
         channels["email"] = _email_channel(settings, workbench, reception, clock)
         hall = Hall(
@@ -106,6 +109,7 @@ async def open_hall(
             calendar=workbench.calendar,
             hours=workbench.hours,
             reception=reception,
+            counter=counter,
             outbox=outbox,
             reply_context=head,
             channels=channels,
@@ -157,6 +161,7 @@ async def serve(settings: Settings, announce: Callable[[Hall, str], None]) -> No
             if server.ready.is_set():
                 announce(hall, f"http://{_printable(host)}:{port}")
                 log.info("service.ready")
+                hall.counter.start()
                 checked = asyncio.create_task(asyncio.to_thread(_test_rules, hall.ruleset))
                 stopped = asyncio.create_task(stop.wait())
                 await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)

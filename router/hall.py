@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from router.events import EventHub
     from router.jobs import Beat
     from router.outbox import Outbox
+    from router.preparing import Workshop
     from router.reception import Reception
     from router.settings import Settings
     from router.tokens import Signer
@@ -36,6 +37,8 @@ class Hall:
     hours: Mapping[str, WorkingCalendar]
     """Department slug -> when it is open."""
     reception: Reception
+    counter: Workshop
+    """Where what somebody waits for is worked on: forms, and hostile content to be looked at."""
     outbox: Outbox
     reply_context: Letterhead
     channels: dict[str, Channel] = field(default_factory=dict)

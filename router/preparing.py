@@ -12,12 +12,12 @@ import asyncio
 import multiprocessing
 import os
 import resource
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from rules.ruleset import Ruleset
     from rules.targets import ReplyTarget
 
+T = TypeVar("T")
+
 TIME_LIMIT = 10.0
 """Seconds for one arrival; a batch gets one more for each further one."""
 
@@ -60,6 +62,12 @@ class UnreadableError(RouterError):
     """The arrival could not be read."""
 
     code = "unreadable"
+
+
+class WorkerLostError(RouterError):
+    """The worker took too long or too much memory, and was replaced."""
+
+    code = "worker_lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,11 +246,12 @@ class Workshop:
         self._turn = asyncio.Lock()
         self._open = False
 
-    def start(self) -> None:
-        """Start the worker; it loads the ruleset while the service comes up."""
+    def start(self, *, now: bool = True) -> None:
+        """Start the worker, which loads the ruleset while the service comes up; or have it started
+        with the first work."""
         self._open = True
         self._turn = asyncio.Lock()
-        if self._pool is None:
+        if now and self._pool is None:
             self._pool = self._hire()
 
     def stop(self) -> None:
@@ -257,26 +266,32 @@ class Workshop:
 
         Raises `OSError` when files cannot be written now, `RuntimeError` when there is no worker.
         """
-        prepared = await self._run(batch)
-        if prepared is not None:
-            return prepared
-        if len(batch) == 1:
-            return [Unreadable(batch[0].arrival_id, "took too long or too much memory")]
+        try:
+            return await self.run(_prepare_batch, batch, seconds=TIME_LIMIT + len(batch))
+        except WorkerLostError:
+            if len(batch) == 1:
+                return [Unreadable(batch[0].arrival_id, "took too long or too much memory")]
         results: list[Prepared | Unreadable] = []
         for work in batch:
             results += await self.prepare([work])
         return results
 
-    async def _run(self, batch: Sequence[Work]) -> list[Prepared | Unreadable] | None:
-        """Have a batch prepared; None when the worker was lost over it."""
+    async def run(
+        self, function: Callable[..., T], *args: object, seconds: float = TIME_LIMIT
+    ) -> T:
+        """Call an importable function in the worker: for whatever hostile content could stall.
+
+        Raises what it raises, `WorkerLostError` when the worker was lost over it, `RuntimeError`
+        when there is none.
+        """
         async with self._turn:
             for _ in range(ATTEMPTS):
                 try:
                     pool = await self._worker()
-                    future = pool.schedule(_prepare_batch, args=[batch])
+                    future: Future[T] = pool.schedule(function, args=args)
                     # The pool's own limit begins when the worker takes the work: one that is
                     # frozen never does.
-                    if await _settled(future, TIME_LIMIT + len(batch)):
+                    if await _settled(future, seconds):
                         return future.result()
                     begun = future.running()
                 except ProcessExpired:
@@ -288,7 +303,7 @@ class Workshop:
                     raise
                 await self._replace()
                 if begun:
-                    return None
+                    raise WorkerLostError
         raise RuntimeError("no worker takes the work")
 
     async def _worker(self) -> ProcessPool:

@@ -62,13 +62,18 @@ class FormReceipt:
 
 
 class Reception:
-    """Takes arrivals from the doors and turns them into inquiries."""
+    """Takes arrivals from the doors and turns them into inquiries.
+
+    `counter` is a workshop for those who stand and wait for an answer: they do not queue behind a
+    flood of mail.
+    """
 
     def __init__(
         self,
         db: Database,
         workbench: Workbench,
         workshop: Workshop,
+        counter: Workshop,
         head: Letterhead,
         outbox: Outbox,
         clock: Callable[[], datetime],
@@ -76,6 +81,7 @@ class Reception:
         self._db = db
         self._workbench = workbench
         self._workshop = workshop
+        self._counter = counter
         self._head = head
         self._outbox = outbox
         self._clock = clock
@@ -144,7 +150,7 @@ class Reception:
 
     async def _take_form(self, number: int, arrival: RawArrival) -> FormReceipt:
         try:
-            [prepared] = await self._workshop.prepare([_work(number, arrival)])
+            [prepared] = await self._counter.prepare([_work(number, arrival)])
         except (OSError, RuntimeError) as error:
             self._enqueue(number)
             raise StoreUnavailableError from error

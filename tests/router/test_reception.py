@@ -64,7 +64,7 @@ def workshop(home):
 @pytest.fixture
 async def reception(home, workshop):
     outbox = Outbox(home.db, {}, home.workbench.blobs, home.clock)
-    opened = Reception(home.db, home.workbench, workshop, home.head, outbox, home.clock)
+    opened = Reception(home.db, home.workbench, workshop, workshop, home.head, outbox, home.clock)
     opened.start()
     yield opened
     await opened.stop()

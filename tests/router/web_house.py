@@ -240,7 +240,8 @@ def _hall(
         ruleset=workbench.ruleset,
         calendar=workbench.calendar,
         hours=workbench.hours,
-        reception=Reception(db, workbench, workshop, head, outbox, clock),
+        reception=Reception(db, workbench, workshop, workshop, head, outbox, clock),
+        counter=workshop,
         outbox=outbox,
         reply_context=head,
     )
