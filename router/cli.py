@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import sys
@@ -65,6 +66,7 @@ for name, group in (
 
 def main() -> None:
     """Run the command line; every expected failure is one plain sentence and exit code 1."""
+    _collect_garbage()
     # What is written here (store, mails, keys) is nobody else's to read.
     os.umask(0o077)
     use_language_of_environment()
@@ -78,6 +80,12 @@ def main() -> None:
         if error.filename is None or not error.strerror:
             raise
         fail(f"{error.filename}: {error.strerror}.")
+
+
+def _collect_garbage() -> None:
+    """Look for garbage from now on, but not among what has been loaded so far: that stays."""
+    gc.freeze()
+    gc.enable()
 
 
 def _print_version(wanted: bool) -> None:
@@ -114,6 +122,8 @@ def serve(
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Run the whole service in one process until it is told to stop."""
+    gc.disable()  # until everything is loaded
+
     import uvloop
 
     from channels.base import ChannelError
@@ -126,6 +136,7 @@ def serve(
 
     def announce(hall: Hall, web: str) -> None:
         _announce(hall, web, one_time_login)
+        _collect_garbage()
 
     try:
         with (
@@ -135,6 +146,8 @@ def serve(
             runner.run(run(settings, announce))
     except ChannelError as error:
         fail(str(error))
+    finally:
+        gc.enable()
 
 
 def _announce(hall: Hall, web: str, one_time_login: bool) -> None:

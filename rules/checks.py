@@ -337,6 +337,10 @@ def _tables(routes: Sequence[Source], world: World, report: Report) -> None:
                 report.warnings.append(source.problem(loc, nb, en))
 
 
+_SETS = frozenset(("channel", "language", "tags", "customer"))
+_PATTERNS = frozenset(("did", "recipient", "sender", "attachments"))
+
+
 class _Condition(NamedTuple):
     """What must hold for a rule, where that can be compared with other rules."""
 
@@ -377,12 +381,11 @@ def _implies(narrow: _Condition, wide: _Condition, keywords: Mapping[str, Keywor
     a, b = narrow.when, wide.when
     if wide.source.rule.valid and wide.source.rule.valid != narrow.source.rule.valid:
         return False
-    for name in ("channel", "language", "tags", "customer"):
+    for name in _SETS & wide.asked:
         if not _subset(getattr(a, name), getattr(b, name)):
             return False
-    for name in ("did", "recipient", "sender", "attachments"):
-        patterns = getattr(b, name)
-        if patterns is not None and not all(map(matcher(patterns), getattr(a, name))):
+    for name in _PATTERNS & wide.asked:
+        if not all(map(matcher(getattr(b, name)), getattr(a, name))):
             return False
     if b.open is not None and not _subset(b.open, a.open):
         return False
