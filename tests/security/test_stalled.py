@@ -176,7 +176,7 @@ def test_a_store_that_refuses_to_be_written_says_so_until_it_can_be_again(house)
 
 def test_a_service_with_a_frozen_worker_still_ends(tmp_path):
     with running.sink() as smarthost, running.service(tmp_path, smarthost.port) as opened:
-        [worker] = [
+        worker, *_ = [
             child
             for child in psutil.Process(opened.pid).children(recursive=True)
             if "spawn_main" in " ".join(child.cmdline())
