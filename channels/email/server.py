@@ -1,61 +1,66 @@
-"""Accepts mail over SMTP: checks recipients, reads the content, hands it over, then says 250.
+"""Accepts mail over SMTP and LMTP: checks recipients, reads the content, hands it over, then
+says 250.
 
-Built on aiosmtpd 1.4.6 with an own DATA reader. Only recipient, size and bare-newline problems are
-permanent (5xx); whatever goes wrong on our side is temporary, so that the sender keeps the mail.
+Built on aiosmtpd 1.4.6. Only recipient, size and bare-newline problems are permanent (5xx);
+whatever goes wrong on our side is temporary, so that the sender keeps the mail.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
-import secrets
-import traceback
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import TYPE_CHECKING, Any, cast
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
-from aiosmtpd.smtp import MISSING, SMTP
-from aiosmtpd.smtp import Envelope as SmtpEnvelope
-from aiosmtpd.smtp import Session as SmtpSession
-
-from channels.base import MisconfiguredError, RawArrival, RejectedError
+from channels.base import Disposition, MisconfiguredError
 from channels.email.addresses import RecipientVerdict
-from channels.email.identity import delivery_key
+from channels.email.certificate import Certificate, CertificateError
+from channels.email.content import discard, sweep
+from channels.email.session import LmtpSession, Session
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from datetime import datetime
 
-    from channels.base import Disposition, Receive
+    from channels.base import RawArrival, Receive
 
 RecipientCheck = Callable[[str], RecipientVerdict]
+Door = Literal["smtp", "lmtp"]
 
-_READ_SIZE = 1 << 20
-"""Must exceed all that the stream reader can hold (twice its limit and one receive), so that a read
-empties it and pipelined commands can be pushed back in order."""
-_TERMINATOR = b"\r\n.\r\n"
-_INLINE_LIMIT = 256 * 1024
-"""Contents above this many bytes are unstuffed and hashed in a thread, not in the loop."""
-_REFUSED_RECIPIENTS = 50
-_SIZE = re.compile(r"(?:^|\s)SIZE=(\d{1,20})(?=\s|$)", re.IGNORECASE)
-_PATH = re.compile(r'\s*<((?:[^<>"\\]|"(?:[^"\\]|\\.)*"|\\.)*)>\s*(.*)', re.DOTALL)
-_SPACE = re.compile(r"\s")
-_SOURCE_ROUTE = re.compile(r"@[^:\s]*:")
-_NOT_JSON = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
-_COMMAND_LIMITS = {
-    "*": 200,
-    "NOOP": 2_000,
-    # A trusted relay keeps one connection for days.
-    **dict.fromkeys(("MAIL", "RCPT", "DATA", "RSET"), 10_000_000),
-}
+_SPOOLERS = 4
+_ABANDONED = 3600.0
+"""Seconds after which a spooled file that nobody has taken over is a left-over of a crash."""
+_PACE = 0.25
+"""Seconds between two looks at deadlines, disk space and the loop's lag."""
 
 logger = logging.getLogger(__name__)
-# Below ERROR the library prints addresses, command lines and, after a refused DATA, the mail.
-logging.getLogger("mail.log").setLevel(logging.ERROR)
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """An address to listen on; port 0 takes a free one."""
+
+    host: str = "127.0.0.1"
+    port: int = 2424
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """A certificate chain and its private key, PEM."""
+
+    certificate: Path
+    key: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +69,38 @@ class ListenSettings:
 
     host: str = "127.0.0.1"
     port: int = 2525
+    smtp: bool = True
+    """Whether to listen for SMTP at all."""
+    lmtp: Listener | None = None
+    """Where to listen for LMTP; whoever reaches it is trusted."""
     hostname: str = "localhost"
+    tls: TlsFiles | None = None
+    """Offers STARTTLS on both listeners."""
+    spool: Path | None = None
+    """Directory for large contents on their way in, made at the start; without one they lie in a
+    temporary directory, which a crash of the machine may empty."""
     max_size: int = 36 * 1024 * 1024
     """25 MB of files in base64."""
     max_recipients: int = 100
+    max_commands: int = 1_000
+    """From one mail to the next."""
     max_connections: int = 500
     max_strangers: int = 400
     """Of these; the rest is kept for trusted peers, where there are any."""
     max_connections_per_peer: int = 100
     """Does not hold for trusted peers: behind a relay everything comes from one address."""
+    max_uncommitted: int = 400
+    """Mails handed over and not yet journaled; beyond, new ones should come later."""
+    max_lag: float = 1.0
+    """How late the event loop may be before new mail should come later."""
     idle_timeout: float = 300.0
     """RFC 5321 §4.5.3.2.7: at least five minutes."""
     data_timeout: float = 1800.0
-    """For one whole mail, however steadily it trickles in."""
+    """For one whole mail, however steadily it trickles in, and for a stranger to begin one."""
+    slow_after: float = 60.0
+    """After this time a mail from a stranger must have come at `min_rate`."""
+    min_rate: int = 100
+    """Bytes a second: the slowest line in use is twenty times as fast."""
     commit_timeout: float = 60.0
     trusted_peers: tuple[IPv4Network | IPv6Network, ...] = ()
     """Relays in front of us, whose content with bare CR or LF is taken."""
@@ -85,8 +109,16 @@ class ListenSettings:
     """All contents under way together."""
 
 
+class CannotListenError(MisconfiguredError):
+    """A listener could not be had; `door` tells which."""
+
+    def __init__(self, detail: str, door: Door) -> None:
+        super().__init__(detail)
+        self.door: Door = door
+
+
 class EmailServer:
-    """Listens for SMTP in the running loop; one mail, one call of `receive`."""
+    """Listens for SMTP and LMTP in the running loop; one mail, one call of `receive`."""
 
     def __init__(
         self,
@@ -103,57 +135,136 @@ class EmailServer:
         self.free_space = free_space
         self.stopping = False
         self.memory_held = 0
-        self._listener: asyncio.Server | None = None
-        self._sessions: set[_Session] = set()
+        self.lag = 0.0
+        """Seconds that the event loop was late last time."""
+        self.certificate: Certificate | None = None
+        self.spool = Path()
+        self.is_trusted = lru_cache(maxsize=4096)(partial(_is_in, settings.trusted_peers))
+        self._temporary_spool: TemporaryDirectory[str] | None = None
+        self._threads: ThreadPoolExecutor | None = None
+        self._listeners: dict[Door, asyncio.Server] = {}
+        self._sessions: set[Session] = set()
         self._peers: Counter[str] = Counter()
-        self._commits: set[asyncio.Task[Disposition]] = set()
+        self._taken = 0
+        self._strangers = 0
+        self._commits: set[asyncio.Future[Disposition]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._empty = asyncio.Event()
+        self._free: int | None = None
+        self._pace = _PACE
+        self._ticker: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Begin to listen. Raises `MisconfiguredError` when the address cannot be had."""
-        loop = asyncio.get_running_loop()
+        """Begin to listen.
+
+        Raises `MisconfiguredError` when the certificate or the spool directory cannot be used, its
+        kind `CannotListenError` when an address cannot be had.
+        """
+        if self._threads is not None:
+            return
+        limits = self.settings
         try:
-            self._listener = await loop.create_server(
-                lambda: _Session(self, loop), self.settings.host, self.settings.port, backlog=512
+            if limits.tls is not None:
+                self.certificate = Certificate(limits.tls.certificate, limits.tls.key)
+        except CertificateError as error:
+            raise MisconfiguredError(f"STARTTLS: {error}") from error
+        self._threads = ThreadPoolExecutor(_SPOOLERS, "spool")
+        try:
+            await self._prepare_spool()
+            if limits.smtp:
+                await self._listen("smtp", limits.host, limits.port)
+            if limits.lmtp is not None:
+                await self._listen("lmtp", limits.lmtp.host, limits.lmtp.port)
+        except BaseException:
+            await self.stop()
+            raise
+        self.stopping = False
+        timeouts = (limits.idle_timeout, limits.data_timeout, limits.commit_timeout)
+        self._pace = max(min(_PACE, *(timeout / 4 for timeout in timeouts)), 0.01)
+        loop = asyncio.get_running_loop()
+        self._ticker = loop.call_later(self._pace, self._tick, loop.time() + self._pace)
+
+    async def _prepare_spool(self) -> None:
+        if self.settings.spool is None:
+            self._temporary_spool = TemporaryDirectory(prefix="sentralbord-")
+            self.spool = Path(self._temporary_spool.name)
+            return
+        self.spool = self.settings.spool
+        try:
+            abandoned = self.clock().timestamp() - _ABANDONED
+            removed = await self.in_thread(sweep, self.spool, abandoned)
+        except OSError as error:
+            raise MisconfiguredError(f"{self.spool}: {error.strerror}") from error
+        if removed:
+            logger.warning("removed %d spooled mails that a crash had left", removed)
+
+    async def _listen(self, door: Door, host: str, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        kind = LmtpSession if door == "lmtp" else Session
+        try:
+            self._listeners[door] = await loop.create_server(
+                kind(self, loop).open, host, port, backlog=512
             )
         except OSError as error:
-            where = f"{self.settings.host}:{self.settings.port}"
             reason = error.strerror or "ukjent vert"
-            raise MisconfiguredError(f"Kan ikke lytte etter e-post på {where}: {reason}") from error
-        self.stopping = False
+            raise CannotListenError(
+                f"Kan ikke lytte etter e-post på {host}:{port}: {reason}", door
+            ) from error
 
     @property
     def listening(self) -> bool:
-        """Whether new connections are taken."""
-        return self._listener is not None and self._listener.is_serving()
+        """Whether new connections are taken, on every listener there should be."""
+        return bool(self._listeners) and all(one.is_serving() for one in self._listeners.values())
 
     @property
     def port(self) -> int:
-        """The port in use; tells the free one that was taken when the settings say 0."""
-        if self._listener is None or not self._listener.sockets:
-            return self.settings.port
-        return int(self._listener.sockets[0].getsockname()[1])
+        """The SMTP port in use; tells the free one that was taken when the settings say 0."""
+        return self._port("smtp", self.settings.port)
+
+    @property
+    def lmtp_port(self) -> int:
+        """The LMTP port in use, likewise."""
+        return self._port("lmtp", self.settings.lmtp.port if self.settings.lmtp else 0)
+
+    def _port(self, door: Door, wanted: int) -> int:
+        listener = self._listeners.get(door)
+        if listener is None or not listener.sockets:
+            return wanted
+        return int(listener.sockets[0].getsockname()[1])
 
     async def stop(self, grace: float = 8.0) -> None:
         """Stop listening, say 421 to the idle, give mail under way `grace` seconds to be taken."""
-        listener, self._listener = self._listener, None
-        if listener is None:
+        threads = self._threads
+        if threads is None:
             return
         self.stopping = True
-        listener.close()
+        listeners, self._listeners = self._listeners, {}
+        for listener in listeners.values():
+            listener.close()
         for session in tuple(self._sessions):
-            session.close_if_idle()
+            session.goodbye()
         now = asyncio.get_running_loop().time
         deadline = now() + grace
-        while self._sessions and now() < deadline:
-            gone = [session.gone for session in self._sessions]
-            await asyncio.wait(gone, timeout=deadline - now())
+        if self._sessions:
+            self._empty.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), grace)
         for session in tuple(self._sessions):
             session.abort()
-        if self._commits:
-            await asyncio.wait(self._commits, timeout=max(deadline - now(), 1.5))
-        await listener.wait_closed()
+        deadline = max(deadline, now() + 1.5)
+        while (self._tasks or self._commits) and now() < deadline:
+            under_way: set[asyncio.Future[Any]] = {*self._tasks, *self._commits}
+            await asyncio.wait(under_way, timeout=deadline - now())
+        if self._ticker is not None:
+            self._ticker.cancel()
+        for listener in listeners.values():
+            await listener.wait_closed()
+        self._threads = None
+        threads.shutdown(wait=False)
+        if self._temporary_spool is not None:
+            self._temporary_spool.cleanup()
 
-    def opened(self, session: _Session) -> str:
+    def opened(self, session: Session) -> str:
         """Count a new connection; returns the refusal when there are too many."""
         limits = self.settings
         peer = session.peer_address
@@ -161,388 +272,99 @@ class EmailServer:
         self._peers[peer] += 1
         if self.stopping:
             return "421 4.3.2 Service is closing, please try again later"
-        crowded = self._peers[peer] > limits.max_connections_per_peer and not session.trusted
-        taken = [one for one in self._sessions if not one.refused]
-        strangers = sum(not one.trusted for one in taken)
-        shut_out = (
-            bool(limits.trusted_peers) and not session.trusted and strangers >= limits.max_strangers
-        )
-        if crowded or shut_out or len(taken) >= limits.max_connections:
+        if not session.trusted:
+            if self._peers[peer] > limits.max_connections_per_peer or (
+                limits.trusted_peers and self._strangers >= limits.max_strangers
+            ):
+                return "421 4.7.0 Too many connections, please try again later"
+            if self.busy():
+                return "421 4.3.2 Too busy, please try again later"
+        if self._taken >= limits.max_connections:
             return "421 4.7.0 Too many connections, please try again later"
         session.refused = False
+        self._taken += 1
+        self._strangers += not session.trusted
         return ""
 
-    def closed(self, session: _Session) -> None:
+    def closed(self, session: Session) -> None:
         """Forget a connection."""
-        if session in self._sessions:
-            self._sessions.discard(session)
-            self._peers[session.peer_address] -= 1
-            if self._peers[session.peer_address] <= 0:
-                del self._peers[session.peer_address]
+        if session not in self._sessions:
+            return
+        self._sessions.discard(session)
+        self._peers[session.peer_address] -= 1
+        if self._peers[session.peer_address] <= 0:
+            del self._peers[session.peer_address]
+        if not session.refused:
+            self._taken -= 1
+            self._strangers -= not session.trusted
+        if not self._sessions:
+            self._empty.set()
 
-    def short_of_space(self) -> bool:
-        """Whether the disk is too full to take more mail."""
-        return self.free_space is not None and self.free_space() < self.settings.min_free_space
+    def short_of_space(self, declared: int = 0) -> bool:
+        """Whether the disk is too full for more mail, or for one of the declared size."""
+        if self.free_space is None:
+            return False
+        if self._free is None:
+            self._free = self.free_space()
+        # The content lies there twice when the journal's disk is another one.
+        return self._free < max(self.settings.min_free_space, 2 * declared)
 
     def busy(self) -> bool:
         """Whether so much is under way that new mail should come later."""
-        return self.memory_held > self.settings.max_memory // 2
-
-    async def commit(self, arrival: RawArrival) -> str:
-        """Hand the arrival over and put the outcome in SMTP words.
-
-        The task is on its own: a client that hangs up meanwhile must not undo it half-way.
-        """
-        task = asyncio.ensure_future(self.receive(arrival))
-        self._commits.add(task)
-        task.add_done_callback(self._committed)
-        done, _ = await asyncio.wait((task,), timeout=self.settings.commit_timeout)
-        if not done:
-            return _temporary("was not stored in time")
-        error = None if task.cancelled() else task.exception()
-        if isinstance(error, RejectedError):
-            return "554 5.7.1 Message refused"
-        if task.cancelled() or error is not None:
-            return _temporary("could not be stored", error)
-        return f"250 2.0.0 OK {arrival.external_id[:16]}"
-
-    def _committed(self, task: asyncio.Task[Disposition]) -> None:
-        self._commits.discard(task)
-        if not task.cancelled():
-            task.exception()  # marks it as seen: the client may be gone
-
-
-class _Policy:
-    """What aiosmtpd asks before it says 250 to MAIL and RCPT."""
-
-    async def handle_MAIL(  # noqa: N802
-        self,
-        smtp: _Session,
-        session: SmtpSession,
-        envelope: SmtpEnvelope,
-        address: str,
-        options: list[str],
-    ) -> Any:
-        if smtp.owner.stopping:
-            return "421 4.3.2 Service is closing, please try again later"
-        if smtp.owner.short_of_space():
-            return "452 4.3.1 Insufficient system storage, please try again later"
-        if smtp.owner.busy():
-            return "451 4.3.2 Too busy, please try again later"
-        return MISSING
-
-    async def handle_RCPT(  # noqa: N802
-        self,
-        smtp: _Session,
-        session: SmtpSession,
-        envelope: SmtpEnvelope,
-        address: str,
-        options: list[str],
-    ) -> Any:
-        # RFC 5321 §4.5.3.1.8 and .10: at least 100 recipients, 452 beyond.
-        if len(envelope.rcpt_tos) >= smtp.owner.settings.max_recipients:
-            return "452 4.5.3 Too many recipients"
-        verdict = smtp.owner.recipients(address)
-        if verdict is RecipientVerdict.ACCEPTED:
-            return MISSING
-        smtp.refused_recipients += 1
-        if smtp.refused_recipients > _REFUSED_RECIPIENTS and not smtp.trusted:
-            smtp.close_after_reply()
-            return "421 4.7.0 Too many unknown recipients"
-        if verdict is RecipientVerdict.UNKNOWN:
-            return "550 5.1.1 No such recipient here"
-        return "550 5.7.1 Relaying denied"
-
-
-_POLICY = _Policy()
-
-
-class _Session(SMTP):
-    """One SMTP connection."""
-
-    # From the first moment to the last these are there.
-    session: SmtpSession
-    envelope: SmtpEnvelope
-    line_length_limit = 1 << 17
-    command_size_limit = 2048
-
-    def __init__(self, owner: EmailServer, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(
-            _POLICY,
-            data_size_limit=owner.settings.max_size,
-            enable_SMTPUTF8=True,
-            hostname=owner.settings.hostname,  # else a blocking DNS look-up for each connection
-            ident="ESMTP",
-            timeout=owner.settings.idle_timeout,
-            command_call_limit=_COMMAND_LIMITS,
-            loop=loop,
-        )
-        # The class keeps one dictionary for all connections and clears it with each new one.
-        self.command_size_limits = defaultdict(lambda: self.command_size_limit)
-        self.owner = owner
-        self.gone: asyncio.Future[None] = loop.create_future()
-        self.peer_address = ""
-        self.trusted = False
-        self.refused = True
-        self.refused_recipients = 0
-        self._refusal = ""
-        self._in_data = False
-
-    def __dir__(self) -> list[str]:
-        # The library looks through every attribute of each new connection for commands and log-in
-        # methods; this spares it 0.2 ms, and there is no log-in here.
-        return _COMMANDS
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        peer = transport.get_extra_info("peername")
-        self.peer_address = str(peer[0]) if isinstance(peer, tuple) else ""
-        self.trusted = _is_in(self.peer_address, self.owner.settings.trusted_peers)
-        self._refusal = self.owner.opened(self)
-        super().connection_made(transport)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.owner.closed(self)
-        if not self.gone.done():
-            self.gone.set_result(None)
-        super().connection_lost(error)
-
-    def close_if_idle(self) -> None:
-        """Say goodbye now, or after the mail that is under way."""
-        if not self._in_data and self.transport is not None and not self.transport.is_closing():
-            self._writer.write(b"421 4.3.2 Service is closing, please try again later\r\n")
-            self.transport.close()
-
-    def close_after_reply(self) -> None:
-        """Close the connection once the reply being made has been written."""
-        self.loop.call_soon(self._close)
-
-    def abort(self) -> None:
-        """Cut the connection."""
-        if self.transport is not None:
-            cast("asyncio.WriteTransport", self.transport).abort()
-
-    def _close(self) -> None:
-        if self.transport is not None:
-            self.transport.close()
-
-    def _timeout_cb(self) -> None:
-        if self.transport is not None and not self.transport.is_closing():
-            self._writer.write(b"421 4.4.2 Timeout, closing connection\r\n")
-            self.transport.close()
-
-    async def _handle_client(self) -> None:
-        with suppress(ConnectionError):  # the client left; nobody is there to be told
-            if self._refusal:
-                await self.push(self._refusal)
-                self._close()
-                return
-            await super()._handle_client()
-
-    async def handle_exception(self, error: Exception) -> str:
-        """Our fault is temporary for the sender and tells nothing about our insides."""
-        if self._in_data:
-            self.close_after_reply()  # what follows on the wire may be content, not commands
-        return _temporary("failed", error)
-
-    def _getaddr(self, arg: str) -> tuple[str | None, str | None]:
-        """The address and what follows it. The library's raises on odd input: a 451 of ours."""
-        match = _PATH.fullmatch(arg)
-        if match:
-            address, rest = match[1].strip(), match[2]
-        else:
-            address, _, rest = arg.strip().partition(" ")
-            if "<" in address or ">" in address or not address:
-                return None, None
-        address = _SOURCE_ROUTE.sub("", address, count=1) if address.startswith("@") else address
-        if _SPACE.search(address) and '"' not in address:
-            return None, None
-        # The library takes an empty sender for a missing one.
-        return _NOT_JSON.sub("\ufffd", address) or "<>", rest
-
-    async def smtp_EHLO(self, hostname: str) -> None:  # noqa: N802
-        """EHLO with our extensions in one write."""
-        if not hostname:
-            await self.push("501 5.5.4 Syntax: EHLO hostname")
-            return
-        self._set_rset_state()  # type: ignore[no-untyped-call]
-        self.session.extended_smtp = True
-        self.session.host_name = hostname
-        extensions = (f"SIZE {self.data_size_limit}", "8BITMIME", "SMTPUTF8", "PIPELINING")
-        lines = [f"250-{line}" for line in (self.hostname, *extensions[:-1])]
-        await self.push("\r\n".join((*lines, f"250 {extensions[-1]}")))
-
-    async def smtp_MAIL(self, arg: str | None) -> None:  # noqa: N802
-        """MAIL, after a look at the declared size (RFC 1870 §6.1)."""
-        declared = _SIZE.search(arg) if arg and self.session.extended_smtp else None
-        if declared and int(declared[1]) > self.owner.settings.max_size:
-            await self.push("552 5.3.4 Message size exceeds the limit")
-            return
-        await super().smtp_MAIL(arg)
-
-    async def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802
-        """RCPT; the null path is no recipient."""
-        if arg and self._getaddr(arg.partition(":")[2])[0] == "<>":
-            await self.push("501 5.1.3 Syntax: RCPT TO:<address>")
-            return
-        await super().smtp_RCPT(arg)
-
-    async def smtp_VRFY(self, arg: str) -> None:  # noqa: N802
-        """VRFY tells nothing about who exists (RFC 5321 §7.3)."""
-        await self.push(
-            "252 2.1.5 Cannot verify, but will take a message and try to deliver it"
-            if arg
-            else "501 5.5.4 Syntax: VRFY address"
+        limits = self.settings
+        return (
+            self.memory_held > limits.max_memory // 2
+            or len(self._commits) >= limits.max_uncommitted
+            or self.lag > limits.max_lag
         )
 
-    async def smtp_AUTH(self, arg: str) -> None:  # noqa: N802
-        """There is no log-in here: mail is taken for our own addresses only."""
-        await self.push("502 5.5.1 AUTH not implemented")
+    def commit(self, arrival: RawArrival) -> asyncio.Future[Disposition]:
+        """Hand the arrival over. It goes its way whether the client waits for the outcome or not;
+        a spooled file is removed when nobody has taken it over."""
+        commit = asyncio.ensure_future(self.receive(arrival))
+        self._commits.add(commit)
+        commit.add_done_callback(self._committed)
+        if arrival.spooled is not None:
+            commit.add_done_callback(partial(self._clear_away, arrival.spooled.path))
+        return commit
 
-    async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802
-        """DATA: read the content, hand it over, answer."""
-        if await self.check_helo_needed():
-            return
-        if not self.envelope.rcpt_tos:
-            await self.push("503 5.5.1 Error: need RCPT command")
-            return
-        if arg:
-            await self.push("501 5.5.4 Syntax: DATA")
-            return
-        self._in_data = True
-        try:
-            await self.push("354 End data with <CR><LF>.<CR><LF>")
-            reply = await self._take()
-        finally:
-            self._set_post_data_state()  # type: ignore[no-untyped-call]
-        self._in_data = False
-        await self.push(reply)
-        if self.owner.stopping:
-            self.close_if_idle()
+    def _committed(self, commit: asyncio.Future[Disposition]) -> None:
+        self._commits.discard(commit)
+        if not commit.cancelled():
+            commit.exception()  # marks it as seen: the client may be gone
 
-    async def _take(self) -> str:
-        chunks: list[bytes] = []
-        held = 0
-        try:
-            refusal = await self._read_content(chunks)
-            held = sum(map(len, chunks))
-            if refusal:
-                return refusal
-            recipients = [_json_safe(address) for address in self.envelope.rcpt_tos]
-            if held > _INLINE_LIMIT:
-                content, bare, key = await asyncio.to_thread(_finish, chunks, recipients)
-            else:
-                content, bare, key = _finish(chunks, recipients)
-            # SMTP smuggling (CVE-2024-27305): a bare newline may be a hidden end of data.
-            if bare and not self.trusted:
-                return "550 5.6.11 Bare CR or LF in the message"
-            return await self._hand_over(content, bare, key, recipients)
-        finally:
-            self.owner.memory_held -= held
-
-    async def _read_content(self, chunks: list[bytes]) -> str:
-        """Read up to the lone dot into `chunks`; returns a refusal, or empty.
-
-        What is refused is still read to its end: the session stays in step (RFC 5321 §4.2.5).
-        """
-        limits = self.owner.settings
-        deadline = self.loop.time() + limits.data_timeout
-        refusal, size, held = "", 0, 0
-        tail = b"\r\n"  # so that the dot of an empty mail is found
-        try:
-            while True:
-                chunk = await self._reader.read(_READ_SIZE)
-                if not chunk:
-                    raise ConnectionResetError
-                window = tail + chunk
-                at = window.find(_TERMINATOR)
-                if at >= 0:
-                    used = at + len(_TERMINATOR) - len(tail)
-                    if used < len(chunk):  # pipelined commands; before any other await
-                        self._reader.feed_data(chunk[used:])
-                        chunk = chunk[:used]
-                size += len(chunk)
-                if not refusal:
-                    chunks.append(chunk)
-                    held += len(chunk)
-                    self.owner.memory_held += len(chunk)
-                    if size > limits.max_size + 3:
-                        refusal = "552 5.3.4 Message size exceeds the limit"
-                    elif self.owner.memory_held > limits.max_memory:
-                        refusal = "452 4.3.1 Insufficient system storage, please try again later"
-                    if refusal:
-                        chunks.clear()
-                        self.owner.memory_held -= held
-                        held = 0
-                if at >= 0:
-                    return refusal
-                if size > 4 * limits.max_size:
-                    self.close_after_reply()
-                    return refusal
-                tail = window[-4:]
-                self._reset_timeout(
-                    max(min(limits.idle_timeout, deadline - self.loop.time()), 0.001)
-                )
-        except BaseException:
-            self.owner.memory_held -= held
-            chunks.clear()
-            raise
-
-    async def _hand_over(self, content: bytes, bare: bool, key: str, recipients: list[str]) -> str:
-        sender = self.envelope.mail_from or ""
-        arrival = RawArrival(
-            channel="email",
-            external_id=key,
-            received_at=self.owner.clock(),
-            envelope={
-                "peer": self.peer_address,
-                "helo": _json_safe(self.session.host_name or ""),
-                "mail_from": "" if sender == "<>" else _json_safe(sender),
-                "recipients": recipients,
-                "smtputf8": bool(self.envelope.smtp_utf8),
-                "bare_newlines": bare,
-            },
-            raw=content,
+    def _clear_away(self, path: Path, commit: asyncio.Future[Disposition]) -> None:
+        taken = (
+            not commit.cancelled()
+            and commit.exception() is None
+            and commit.result() is Disposition.ACCEPTED
         )
-        if self._timeout_handle is not None:
-            self._timeout_handle.cancel()  # the wait is ours now, not the client's
-        reply = await self.owner.commit(arrival)
-        self._reset_timeout()
-        return reply
+        if not taken:
+            self.run(self.in_thread(discard, path))
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let something go on beside the connections; `stop` waits for it."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def in_thread(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Do what blocks in one of the threads for it."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, partial(work, *args, **kwargs))
+
+    def _tick(self, due: float) -> None:
+        """One timer for all deadlines: a timer for each command costs more than the command."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self.lag = max(now - due, 0.0)
+        self._free = None
+        for session in [one for one in self._sessions if one.deadline < now]:
+            session.timed_out()
+        self._ticker = loop.call_later(self._pace, self._tick, now + self._pace)
 
 
-_COMMANDS = [name for name in dir(_Session) if name.startswith("smtp_")]
-
-
-def _finish(chunks: list[bytes], recipients: list[str]) -> tuple[bytes, bool, str]:
-    """Undo the dot-stuffing (RFC 5321 §4.5.2), look for bare newlines, compute the key.
-
-    Chunk by chunk: one call on a large content would hold the interpreter, and the loop, too long.
-    """
-    excess = 3  # the lone dot
-    while excess:
-        last = chunks.pop()
-        if len(last) > excess:
-            chunks.append(last[:-excess])
-        excess = max(excess - len(last), 0)
-    pieces: list[bytes] = []
-    bare = False
-    held_back = b"\r\n"  # the first line may begin with a dot too
-    for chunk in chunks:
-        data = held_back + chunk
-        end = len(data) - (2 if data.endswith(b"\r\n") else data.endswith(b"\r"))
-        piece, held_back = data[:end].replace(b"\r\n.", b"\r\n"), data[end:]
-        pairs = piece.count(b"\r\n")
-        bare = bare or piece.count(b"\n") != pairs or piece.count(b"\r") != pairs
-        pieces.append(piece)
-    if pieces:
-        pieces[0] = pieces[0].removeprefix(b"\r\n")
-        pieces.append(held_back)
-        bare = bare or held_back == b"\r"
-    content = b"".join(pieces)
-    return content, bare, delivery_key(content, recipients)
-
-
-def _is_in(peer: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
+def _is_in(networks: tuple[IPv4Network | IPv6Network, ...], peer: str) -> bool:
     if not networks:
         return False
     try:
@@ -552,27 +374,3 @@ def _is_in(peer: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
     if isinstance(address, IPv6Address) and address.ipv4_mapped:
         address = address.ipv4_mapped
     return any(address in network for network in networks)
-
-
-def _json_safe(text: str) -> str:
-    """Text that every store can keep: no control characters, no lone surrogates."""
-    return _NOT_JSON.sub("\ufffd", text)
-
-
-def _temporary(what: str, error: BaseException | None = None) -> str:
-    """Log under a number and answer with the number alone.
-
-    The error's own words stay out of the log: they may quote the mail.
-    """
-    incident = secrets.token_hex(4)
-    logger.error("incident %s: mail %s: %s", incident, what, _describe(error))
-    return f"451 4.3.0 Temporary failure here, please try again later (incident {incident})"
-
-
-def _describe(error: BaseException | None) -> str:
-    if error is None:
-        return "no error"
-    frames = traceback.extract_tb(error.__traceback__)[-3:]
-    return " < ".join(
-        (type(error).__name__, *(f"{frame.name}:{frame.lineno}" for frame in reversed(frames)))
-    )
