@@ -10,9 +10,11 @@ import queue
 import random
 import smtplib
 import threading
+import time
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import httpx
@@ -21,14 +23,18 @@ import orjson
 from tests.service import TOWN_HALL, Desk, mail, unique, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator, Sequence
 
+    from tests.integration.postfix import Postfix
     from tests.service import Received, Service, Sink
 
 LONG = 120.0
 """Seconds for catching up after the last start."""
 
-SETTINGS = {"CHANNELS__EMAIL__RECEIPTS__PER_DOMAIN_PER_HOUR": "1000000"}
+SETTINGS = {
+    "CHANNELS__EMAIL__RECEIPTS__PER_DOMAIN_PER_HOUR": "1000000",
+    "CHANNELS__EMAIL__RECEIPTS__PER_HOUR": "1000000",
+}
 """What the service needs so that every mail of a run gets its receipt."""
 
 
@@ -39,6 +45,8 @@ class Report:
     kills: int = 0
     acknowledged: int = 0
     delivered_again: int = 0
+    waited: int = 0
+    """Mails that a relay in front of us held when the outage ended."""
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     unprocessed: list[int] = field(default_factory=list)
@@ -102,13 +110,17 @@ class _Relay(_Sender):
 
     _session: smtplib.SMTP | None = None
 
+    def connect(self) -> smtplib.SMTP:
+        """To whom it delivers."""
+        return self._service.smtp()
+
     def write(self, subject: str, sender: str) -> bytes:
         return mail(subject, sender=sender)
 
     def deliver(self, sender: str, letter: bytes) -> bool:
         try:
             if self._session is None:
-                self._session = self._service.smtp()
+                self._session = self.connect()
             self._session.sendmail(sender, [TOWN_HALL], letter)
         except (OSError, smtplib.SMTPException):
             self.again += self._session is not None
@@ -120,6 +132,21 @@ class _Relay(_Sender):
         if self._session is not None:
             self._session.close()
             self._session = None
+
+
+class _Client(_Relay):
+    """Somebody who writes to the Postfix in front of us, a few mails a second."""
+
+    def __init__(self, service: Service, number: int, relay: Postfix) -> None:
+        super().__init__(service, number)
+        self._postfix = relay
+
+    def connect(self) -> smtplib.SMTP:
+        return smtplib.SMTP("127.0.0.1", self._postfix.port, "pc.eksempel.no", timeout=30)
+
+    def deliver(self, sender: str, letter: bytes) -> bool:
+        self.finish.wait(0.05)
+        return super().deliver(sender, letter)
 
 
 class _Integrator(_Sender):
@@ -152,8 +179,60 @@ def crash(service: Service, sink: Sink, kills: int, relays: int = 4, seed: int =
     crew.append(_Integrator(service, relays))
     service.token()
     report = Report(kills=kills)
+    with _writing(crew, report) as sent:
+        for _ in range(kills):
+            _see_more(crew, dice.randint(1, 120))
+            service.kill()
+            service.restart()
+    _settle(service)
+    _count(report, service, sink, sent)
+    return report
+
+
+def outage(
+    service: Service, relay: Postfix, sink: Sink, seconds: float, clients: int = 4
+) -> Report:
+    """Kill a running service behind a Postfix that takes mail all the time, and start it again
+    after `seconds`."""
+    crew = [_Client(service, number, relay) for number in range(clients)]
+    service.token()
+    report = Report(kills=1)
+    with _writing(crew, report) as sent:
+        _see_more(crew, 50)
+        service.kill()
+        began = time.monotonic()
+        _see_more(crew, 50)
+        wait_until(lambda: time.monotonic() - began >= seconds, "the outage", seconds + LONG)
+        report.waited = relay.waiting
+        service.restart()
+        _see_more(crew, 50)
+    wait_until(lambda: relay.waiting == 0, "Postfix's queue", LONG, pause=0.1)
+    _settle(service)
+    _count(report, service, sink, sent)
+    return report
+
+
+@contextmanager
+def _writing(crew: Sequence[_Sender], report: Report) -> Iterator[dict[str, str]]:
+    """Senders at work; what they sent is there afterwards, each subject with its sender."""
+    sent: dict[str, str] = {}
     for sender in crew:
         sender.start()
+    try:
+        yield sent
+    finally:
+        for sender in crew:
+            sender.finish.set()
+        for sender in crew:
+            sender.join(LONG)
+    for sender in crew:
+        sent |= sender.acknowledged
+        report.delivered_again += sender.again
+    report.acknowledged = len(sent)
+
+
+def _see_more(crew: Sequence[_Sender], number: int) -> None:
+    """Wait until so many more have been acknowledged."""
 
     def acknowledged() -> int:
         for sender in crew:
@@ -161,29 +240,8 @@ def crash(service: Service, sink: Sink, kills: int, relays: int = 4, seed: int =
                 raise sender.errors.get()
         return sum(len(sender.acknowledged) for sender in crew)
 
-    try:
-        for _ in range(kills):
-            goal = acknowledged() + dice.randint(1, 120)
-            wait_until(partial(_reached, acknowledged, goal), "the stream", LONG, pause=0.0005)
-            service.kill()
-            service.restart()
-    finally:
-        for sender in crew:
-            sender.finish.set()
-        for sender in crew:
-            sender.join(LONG)
-    sent: dict[str, str] = {}
-    for sender in crew:
-        sent |= sender.acknowledged
-        report.delivered_again += sender.again
-    report.acknowledged = len(sent)
-    _settle(service)
-    _count(report, service, sink, sent)
-    return report
-
-
-def _reached(count: Callable[[], int], goal: int) -> bool:
-    return count() >= goal
+    goal = acknowledged() + number
+    wait_until(lambda: acknowledged() >= goal, "the stream", LONG, pause=0.0005)
 
 
 def _settle(service: Service) -> None:
