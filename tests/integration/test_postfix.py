@@ -22,7 +22,7 @@ def test_an_outage_behind_postfix_loses_nothing_and_doubles_nothing(tmp_path):
         running.service(tmp_path / "service", smarthost.port, **SETTINGS, **lmtp) as service,
         postfix(f"lmtp:inet:127.0.0.1:{port}") as relay,
     ):
-        report = outage(service, relay, smarthost, seconds=10)
+        report = outage(service, relay, smarthost, seconds=10, clients=2)
     assert report.waited > 0
     assert report.acknowledged > report.waited
     assert report.faults == []
