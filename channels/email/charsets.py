@@ -10,7 +10,10 @@ import re
 import unicodedata
 
 _LABELS = {
-    "utf-8": "utf-8 utf8 unicode-1-1-utf-8 utf-8-mac utf8mb4 unicode x-utf-8 utf-8n",
+    "utf-8": (
+        "utf-8 utf8 unicode-1-1-utf-8 utf-8-mac utf8mb4 utf8mb3 unicode utf-8n utf-8-sig cp65001"
+        " 65001"
+    ),
     "cp1252": (
         "iso-8859-1 iso8859-1 iso88591 8859-1 latin1 latin-1 l1 cp819 ibm819 iso-ir-100"
         " windows-1252"
@@ -41,13 +44,28 @@ _LABELS = {
     "koi8_r": "koi8-r koi8 koi",
     "koi8_u": "koi8-u koi8-ru",
     "cp437": "cp437 ibm437 437",
+    "cp737": "cp737 ibm737",
+    "cp775": "cp775 ibm775",
     "cp850": "cp850 ibm850 850",
     "cp852": "cp852 ibm852",
+    "cp855": "cp855 ibm855",
+    "cp857": "cp857 ibm857",
     "cp858": "cp858 ibm00858",
+    "cp860": "cp860 ibm860",
+    "cp861": "cp861 ibm861",
+    "cp862": "cp862 ibm862 dos-862",
+    "cp863": "cp863 ibm863",
+    "cp864": "cp864 ibm864",
     "cp865": "cp865 ibm865 865",
     "cp866": "cp866 ibm866",
     "mac_roman": "macintosh mac x-mac-roman mac-roman macroman x-macintosh",
-    "mac_cyrillic": "x-mac-cyrillic",
+    "mac_cyrillic": "x-mac-cyrillic x-mac-ukrainian mac-cyrillic",
+    "mac_latin2": "x-mac-ce x-mac-centraleurroman mac-centraleurope mac-latin2",
+    "mac_greek": "x-mac-greek mac-greek",
+    "mac_turkish": "x-mac-turkish mac-turkish",
+    "mac_iceland": "x-mac-icelandic mac-iceland",
+    "mac_romanian": "x-mac-romanian mac-romanian",
+    "mac_croatian": "x-mac-croatian mac-croatian",
     "gb18030": "gb18030 gb2312 gbk cp936 x-gbk gb-2312 gb2312-80 euc-cn chinese csgb2312",
     "hz": "hz-gb-2312 hz",
     "cp950": "big5 cp950 x-x-big5 csbig5 windows-950",
@@ -55,7 +73,7 @@ _LABELS = {
     "cp932": "shift-jis sjis shiftjis x-sjis ms-kanji windows-31j cp932 cswindows31j",
     "euc_jp": "euc-jp x-euc-jp eucjp",
     "iso2022_jp_2": "iso-2022-jp iso-2022-jp-2 csiso2022jp",
-    "iso2022_jp_ext": "iso-2022-jp-ext iso-2022-jp-1 iso-2022-jp-3",
+    "iso2022_jp_ext": "iso-2022-jp-ext iso-2022-jp-1 iso-2022-jp-3 iso-2022-jp-ms cp50220 cp50221",
     "cp949": "euc-kr ks-c-5601-1987 ks-c-5601 ksc5601 ks-c-5601-1989 cp949 korean windows-949 uhc",
     "johab": "johab",
     "iso2022_kr": "iso-2022-kr",
@@ -63,7 +81,9 @@ _LABELS = {
     "utf-16": "utf-16 utf16 iso-10646-ucs-2 ucs-2",
     "utf-16-le": "utf-16le",
     "utf-16-be": "utf-16be",
-    "utf-32": "utf-32",
+    "utf-32": "utf-32 utf32 ucs-4 iso-10646-ucs-4",
+    "utf-32-le": "utf-32le",
+    "utf-32-be": "utf-32be",
 }
 _CODECS = {label: codec for codec, labels in _LABELS.items() for label in labels.split()}
 
@@ -82,11 +102,14 @@ _STATEFUL = frozenset(
         "utf-16-le",
         "utf-16-be",
         "utf-32",
+        "utf-32-le",
+        "utf-32-be",
     )
 )
 """ASCII bytes mean something else here."""
 _BYTE_ORDER_MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
+_LABEL_END = re.compile(r"[*;,\s\"'?]")
 _MULTIBYTE = re.compile(
     rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
 )
@@ -103,8 +126,12 @@ _SPACES = re.compile("[\t\n\r\u2028\u2029]+")
 
 def codec_of(label: str) -> str:
     """The codec for a label from outside; empty when unknown or plain ASCII: then we guess."""
-    label = label.strip(" \t\r\n\"';").lower().partition("*")[0].replace("_", "-")
-    return _CODECS.get(label, "")
+    found = _CODECS.get(label)
+    if found is None:
+        label = _LABEL_END.split(label.strip(" \t\r\n\"';=").lower(), maxsplit=1)[0]
+        label = label.replace("_", "-")
+        found = _CODECS.get(label) or _CODECS.get(label.removeprefix("x-"), "")
+    return found
 
 
 def decode(data: bytes, label: str = "") -> str:
@@ -148,7 +175,10 @@ def _not_quite_utf8(data: bytes) -> str:
 
 def strip_controls(data: bytes, label: str = "") -> bytes:
     """`data` without control bytes that no text needs (cheaper here than in the text)."""
-    return data if codec_of(label) in _STATEFUL else data.translate(None, _DROPPED_BYTES)
+    codec = codec_of(label)
+    if codec in _STATEFUL or (not codec and data.startswith((b"\xff\xfe", b"\xfe\xff"))):
+        return data
+    return data.translate(None, _DROPPED_BYTES)
 
 
 def clean(text: str) -> str:

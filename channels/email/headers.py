@@ -57,8 +57,10 @@ class Headers:
         return [_unfold(lines) for field, lines in self.fields if field == name]
 
     def text(self, name: bytes) -> str:
-        """The first field of that name as one clean line of text."""
-        value = self.raw(name)
+        """The first field of that name that is not blank, as one clean line of text."""
+        if name not in self._first:
+            return ""
+        value = self.raw(name) or next(filter(None, self.all(name)[1:10]), b"")
         return decode_words(value, self.hint) if value else ""
 
     def token(self, name: bytes) -> str:
@@ -69,9 +71,13 @@ class Headers:
         return clean_line(value).lower()
 
     def addresses(self, name: bytes) -> list[tuple[str, str]]:
-        """(name, address) pairs of the first field of that name."""
+        """(name, address) pairs of the first field of that name that has any."""
+        if name not in self._first:
+            return []
         value = self.raw(name)
-        return parse_addresses(value, self.hint) if value else []
+        return parse_addresses(value, self.hint) or next(
+            filter(None, (parse_addresses(other, self.hint) for other in self.all(name)[1:10])), []
+        )
 
 
 def _unfold(lines: list[bytes]) -> bytes:
@@ -248,8 +254,11 @@ def _base64_run(run: bytes) -> bytes:
 
 
 _PARAMETER = re.compile(
-    rb';[ \t]*([^=;" \t]*)[ \t]*(?:=[ \t]*("(?:[^"\\]|\\.)*"?|[^;]*))?', re.DOTALL
+    # A semicolon, which some forget behind a quoted string.
+    rb'(?:;|(?<=")(?=[ \t]))[ \t]*([^=;" \t]*)[ \t]*(?:=[ \t]*("(?:[^"\\]|\\.)*"?|[^;]*))?',
+    re.DOTALL,
 )
+_NO_SEMICOLON = re.compile(rb"[ \t]+([A-Za-z*0-9-]{1,40}[ \t]{0,9}=)")
 _SECTION = re.compile(r"([^*]+)(?:\*(\d{1,4}))?(\*)?")
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
@@ -260,6 +269,11 @@ def parameters(value: bytes, hint: str = "") -> tuple[str, dict[str, str]]:
     Sections may be missing or out of order; encoded words in quotes are decoded though forbidden.
     """
     head, _, _ = value.partition(b";")
+    if b"=" in head:  # «text/html charset=utf-8», or a field of nothing but parameters
+        value = _NO_SEMICOLON.sub(rb";\1", value, count=1)
+        head, _, _ = value.partition(b";")
+        if b"=" in head:
+            value, head = b";" + value, b""
     word = clean_line(head.partition(b"(")[0].decode("ascii", "replace")).lower()
     plain: dict[str, str] = {}
     sections: dict[str, dict[int, tuple[bool, bytes]]] = {}

@@ -9,7 +9,11 @@ from __future__ import annotations
 import re
 from functools import cache
 from html import unescape
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HTML_LIMIT = 256 * 1024
 """Characters of HTML that are parsed; of a larger document only the text is scanned for."""
@@ -67,25 +71,69 @@ def declared_charset(html: bytes) -> str:
     return match[1].decode("ascii") if match else ""
 
 
-def sanitise(html: str) -> str:
+class Images:
+    """What becomes of the pictures in one mail."""
+
+    def __init__(self, url: Callable[[str], str] | None = None) -> None:
+        self._url = url
+        self.remote = 0
+        self.content_ids: dict[str, None] = {}
+
+    def source(self, value: str) -> str | None:
+        """The address to show a picture from, None when it is not to be loaded."""
+        scheme, _, name = value.strip().partition(":")
+        if scheme.lower() == "cid":
+            content_id = unquote(name).strip("<> ")[:200]
+            self.content_ids[content_id] = None
+            return (self._url(content_id) or None) if self._url else f"cid:{name}"
+        self.remote += scheme.lower() in ("http", "https") or value.startswith("//")
+        return None
+
+
+def sanitise(html: str, images: Images | None = None) -> str:
     """HTML that is safe to show, without scripts, styles, forms, remote images.
 
     Empty when it is too large, nested too deep, or little but signs to escape.
     """
     if len(html) > HTML_LIMIT or _too_odd(html) or _too_many_escapes(html):
         return ""
-    clean: str = _cleaner("<img" in html.lower()).clean(html)
-    return clean.strip()
+    if "<img" not in html.lower():
+        plain: str = _cleaner(None).clean(html)
+        return plain.strip()
+    clean: str = _cleaner(images or Images()).clean(html)
+    return _UNLOADED.sub(_description, clean).strip()
 
 
-def _no_remote_images(tag: str, attribute: str, value: str) -> str | None:
-    remote = tag == "img" and attribute == "src" and not value.lower().startswith("cid:")
-    return None if remote else value
+# As the cleaner writes a picture without address: names in its order, quotes escaped.
+_UNLOADED = re.compile(r'<img((?: (?:alt|width|height|dir|lang)="[^"]*")*)>')
+_ALT = re.compile(r' alt="([^"]*)"')
+_TINY = re.compile(r' (?:width|height)="[0-3](?:px)?"')
+
+
+def _description(image: re.Match[str]) -> str:
+    alt = _ALT.search(image[1])
+    told = alt[1].strip() if alt else ""
+    if not told:  # a picture of one pixel counts readers, and shows nothing
+        return "" if _TINY.search(image[1]) else "[bilde]"
+    return f"[{told}]"
+
+
+def _cleaner(images: Images | None) -> Any:
+    if images is None:
+        return _cleaner_without_images()
+    return _new_cleaner(images)
 
 
 @cache
-def _cleaner(images: bool) -> Any:
+def _cleaner_without_images() -> Any:
+    return _new_cleaner(None)
+
+
+def _new_cleaner(images: Images | None) -> Any:
     import nh3  # here, so that workers start without it
+
+    def only_ours(tag: str, attribute: str, value: str) -> str | None:
+        return images.source(value) if images and (tag, attribute) == ("img", "src") else value
 
     return nh3.Cleaner(
         tags=_SHOWN,
@@ -98,9 +146,11 @@ def _cleaner(images: bool) -> Any:
             "th": {"colspan", "rowspan"},
             "ol": {"start"},
         },
-        attribute_filter=_no_remote_images if images else None,
+        attribute_filter=only_ours if images else None,
         url_schemes={"http", "https", "mailto", "tel", "cid"},
         url_relative="deny",
+        link_rel="noopener noreferrer nofollow",
+        set_tag_attribute_values={"a": {"target": "_blank"}},
     )
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import binascii
 import re
+from bisect import bisect_left
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from channels.email.charsets import clean_line
 from channels.email.headers import Headers, base64_bytes, parameters, read_headers
@@ -16,7 +18,32 @@ MAX_PARTS = 1000
 MAX_DEPTH = 50
 _BOUNDARY_LIMIT = 1000
 _TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,80}/[a-z0-9!#$&^_.+-]{1,120}")
-_GUESSED_BOUNDARY = re.compile(rb"\n--([^\s-][^\n]{0,200})\n")
+_GUESSED_BOUNDARIES = (
+    re.compile(rb"\n--(\S[^\n]{0,200})\n(?=content-)", re.IGNORECASE),
+    re.compile(rb"\n--([^\s-][^\n]{0,200})\n"),
+)
+
+
+class Original:
+    """The bytes as they came, for what must be kept exactly."""
+
+    def __init__(self, raw: bytes, data: bytes) -> None:
+        self._raw = raw
+        self.data = data
+        """The same with LF newlines."""
+
+    def slice(self, start: int, end: int) -> bytes:
+        """The original of `data[start:end]`."""
+        if len(self._raw) == len(self.data):
+            return self._raw[start:end]
+        return self._raw[
+            start + bisect_left(self._shrunk, start) : end + bisect_left(self._shrunk, end)
+        ]
+
+    @cached_property
+    def _shrunk(self) -> list[int]:
+        """Where in `data` a newline was two bytes."""
+        return [match.start() - n for n, match in enumerate(re.finditer(b"\r\n", self._raw))]
 
 
 @dataclass(slots=True)
@@ -32,6 +59,7 @@ class Part:
     disposition: str = ""
     file_params: dict[str, str] = field(default_factory=dict)
     children: list[Part] = field(default_factory=list)
+    original: Original | None = None
 
     @property
     def main(self) -> str:
@@ -46,7 +74,12 @@ class Part:
     @property
     def filename(self) -> str:
         """The name as given, decoded but not made safe."""
-        return self.file_params.get("filename", "") or self.params.get("name", "")
+        return (
+            self.file_params.get("filename", "")
+            or self.params.get("name", "")
+            or self.params.get("filename", "")
+            or self.file_params.get("name", "")
+        )
 
     @property
     def encoding(self) -> str:
@@ -57,6 +90,13 @@ class Part:
         """The bytes of the body, transfer encoding undone, newlines as LF."""
         return decode_transfer(self.data[self.start : self.end], self.encoding)
 
+    def exact(self) -> bytes:
+        """The bytes of the body, transfer encoding undone, newlines as they came."""
+        original = self.original
+        if original is None or original.data is not self.data:
+            return self.body()
+        return decode_transfer(original.slice(self.start, self.end), self.encoding)
+
 
 @dataclass(slots=True)
 class Structure:
@@ -65,14 +105,17 @@ class Structure:
     root: Part
     defects: list[str]
     count: int = 0
+    original: Original | None = None
 
 
 def read_structure(raw: bytes) -> Structure:
     """Take a mail apart. Never raises on any bytes."""
+    if b"\r\r\n" in raw[:1000]:  # a program that wrote CRLF through a text-mode file
+        raw = raw.replace(b"\r\r\n", b"\r\n")
     data = raw.replace(b"\r\n", b"\n")
     if b"\r" in data:
         data = data.replace(b"\r", b"\n")
-    structure = Structure(Part(b"", Headers(), 0, 0), [])
+    structure = Structure(Part(b"", Headers(), 0, 0), [], original=Original(raw, data))
     start = _first_header(data, structure.defects)
     structure.root = _read_part(data, start, len(data), 0, "text/plain", structure)
     return structure
@@ -97,7 +140,7 @@ def _read_part(
     structure.count += 1
     headers, body = read_headers(data, start, end)
     structure.defects.extend(headers.defects)
-    part = Part(data, headers, min(body, end), end)
+    part = Part(data, headers, min(body, end), end, original=structure.original)
     _read_type(part, default, structure.defects)
     if part.main == "multipart":
         _read_children(part, depth, structure)
@@ -132,17 +175,21 @@ def _read_children(part: Part, depth: int, structure: Structure) -> None:
         structure.defects.append("nested too deep")
         part.content_type = "application/octet-stream"
         return
-    if part.encoding in ("base64", "quoted-printable"):  # forbidden (RFC 2045 §6.4), yet seen
-        decoded = part.body().replace(b"\r\n", b"\n")
+    boundary = part.params.get("boundary", "")[:_BOUNDARY_LIMIT].encode("utf-8", "replace").rstrip()
+    slices = _split(part.data, part.start, part.end, boundary) if boundary else []
+    if not slices and part.encoding in ("base64", "quoted-printable"):
+        decoded = part.body().replace(b"\r\n", b"\n")  # forbidden (RFC 2045 §6.4), yet seen
         if b"\n--" in decoded or decoded.startswith(b"--"):
             part.data, part.start, part.end = decoded, 0, len(decoded)
+            slices = _split(decoded, 0, len(decoded), boundary) if boundary else []
     data = part.data
-    boundary = part.params.get("boundary", "")[:_BOUNDARY_LIMIT].encode("utf-8", "replace").rstrip()
-    slices = _split(data, part.start, part.end, boundary) if boundary else []
     if not slices:
         structure.defects.append("multipart without its boundary")
-        guess = _GUESSED_BOUNDARY.search(data, max(part.start - 1, 0), part.end)
-        slices = _split(data, part.start, part.end, guess[1].rstrip()) if guess else []
+    for guess in () if slices else _GUESSED_BOUNDARIES:
+        found = guess.search(data, max(part.start - 1, 0), part.end)
+        slices = _split(data, part.start, part.end, found[1].rstrip()) if found else []
+        if slices:
+            break
     if not slices:
         part.content_type = "text/plain"
         return
@@ -151,6 +198,7 @@ def _read_children(part: Part, depth: int, structure: Structure) -> None:
         if structure.count >= MAX_PARTS:
             structure.defects.append("too many parts")
             rest = Part(data, Headers(), start, slices[-1][1], "application/octet-stream")
+            rest.original = structure.original
             part.children.append(rest)
             break
         part.children.append(_read_part(data, start, end, depth + 1, default, structure))
@@ -172,7 +220,7 @@ def _split(data: bytes, start: int, end: int, boundary: bytes) -> list[tuple[int
             if opened >= 0:
                 slices.append((opened, max(opened, at - 1)))
             opened = -1 if closing else min(line_end + 1, end)
-            if closing or len(slices) > MAX_PARTS:
+            if len(slices) > MAX_PARTS:
                 break
         at = _next_line(data, mark, after, end)
     if opened >= 0:
@@ -225,18 +273,17 @@ def _decode_uu(body: bytes) -> bytes:
         try:
             decoded.append(binascii.a2b_uu(line))
         except binascii.Error:
-            length = (
-                (line[0] - 32) & 63
-            ) * 4 // 3 + 2  # trailing garbage: read what the count says
+            # Trailing garbage: read what the count says.
+            length = (((line[0] - 32) & 63) * 4 + 5) // 3
             try:
-                decoded.append(binascii.a2b_uu(line[: length + 1]))
+                decoded.append(binascii.a2b_uu(line[:length]))
             except binascii.Error:
                 continue
     return b"".join(decoded)
 
 
 _FORBIDDEN_IN_NAMES = re.compile(
-    r'[<>:"|?*\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]'
+    r'["\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 )
 _EXTENSIONS = {
     "application/pdf": ".pdf", "application/msword": ".doc", "application/rtf": ".rtf",
@@ -265,8 +312,8 @@ def safe_filename(name: str, content_type: str, number: int) -> str:
     Without a usable name: `vedlegg-NUMBER` and an extension of the content type.
     """
     name = clean_line(name).replace("\\", "/").rstrip("/").rpartition("/")[2]
-    name = _FORBIDDEN_IN_NAMES.sub("_", name).strip(" ._") if name else ""
-    if not name:
+    name = _FORBIDDEN_IN_NAMES.sub("_", name).strip(" .") if name else ""
+    if not name.strip("_"):
         return f"vedlegg-{number}{_EXTENSIONS.get(content_type, '.bin')}"
     if len(name) > 150:
         stem, dot, extension = name.rpartition(".")
