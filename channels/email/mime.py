@@ -283,7 +283,7 @@ def _decode_uu(body: bytes) -> bytes:
 
 
 _FORBIDDEN_IN_NAMES = re.compile(
-    r'["\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+    r'["\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]'
 )
 _EXTENSIONS = {
     "application/pdf": ".pdf", "application/msword": ".doc", "application/rtf": ".rtf",
