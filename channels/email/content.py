@@ -28,6 +28,7 @@ BLOCK = 256 * 1024
 
 _TERMINATOR = b"\r\n.\r\n"
 _MANY = 1_000
+_NO_NEWLINES = bytes(set(range(256)) - set(b"\r\n"))
 
 
 class Content:
@@ -112,8 +113,8 @@ class Unstuffer:
                 break
         self._held = data[end:]
         piece = data[:end].replace(b"\r\n.", b"\r\n")
-        pairs = piece.count(b"\r\n")
-        if piece.count(b"\n") != pairs or piece.count(b"\r") != pairs:
+        # Every CR and LF belongs to a pair; deleting all else is the fastest way to count them.
+        if 2 * piece.count(b"\r\n") != len(piece.translate(None, _NO_NEWLINES)):
             self.bare = True
         return self._without_first_newline(piece)
 

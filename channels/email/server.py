@@ -135,6 +135,8 @@ class EmailServer:
         self.free_space = free_space
         self.stopping = False
         self.memory_held = 0
+        self.now = 0.0
+        """Loop time, a little old: near enough for deadlines, and to be had for nothing."""
         self.lag = 0.0
         """Seconds that the event loop was late last time."""
         self.certificate: Certificate | None = None
@@ -168,6 +170,8 @@ class EmailServer:
                 self.certificate = Certificate(limits.tls.certificate, limits.tls.key)
         except CertificateError as error:
             raise MisconfiguredError(f"STARTTLS: {error}") from error
+        loop = asyncio.get_running_loop()
+        self.now = loop.time()
         self._threads = ThreadPoolExecutor(_SPOOLERS, "spool")
         try:
             await self._prepare_spool()
@@ -181,7 +185,6 @@ class EmailServer:
         self.stopping = False
         timeouts = (limits.idle_timeout, limits.data_timeout, limits.commit_timeout)
         self._pace = max(min(_PACE, *(timeout / 4 for timeout in timeouts)), 0.01)
-        loop = asyncio.get_running_loop()
         self._ticker = loop.call_later(self._pace, self._tick, loop.time() + self._pace)
 
     async def _prepare_spool(self) -> None:
@@ -359,7 +362,8 @@ class EmailServer:
         now = loop.time()
         self.lag = max(now - due, 0.0)
         self._free = None
-        for session in [one for one in self._sessions if one.deadline < now]:
+        self.now = now
+        for session in [one for one in self._sessions if one.overdue(now)]:
             session.timed_out()
         self._ticker = loop.call_later(self._pace, self._tick, now + self._pace)
 

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import errno
 import logging
-import re
 from typing import TYPE_CHECKING, Any, cast
 
-from aiosmtpd.smtp import MISSING, SMTP, syntax
-from aiosmtpd.smtp import Envelope as SmtpEnvelope
+from aiosmtpd.smtp import SMTP, syntax
 from aiosmtpd.smtp import Session as SmtpSession
 
 from channels.base import RawArrival, RejectedError, Spooled
-from channels.email.addresses import RecipientVerdict
 from channels.email.content import BLOCK, INLINE_LIMIT, Content, SpoolFile, unstuff
 from channels.email.identity import delivery_key
+from channels.email.policy import POLICY, read_path
 from channels.email.replies import (
-    BUSY,
     CLOSING,
     NO_SPACE,
     TOO_LARGE,
@@ -44,64 +41,13 @@ _AHEAD = 64 * 1024
 _LINE = 2048
 """Longest command line; RFC 5321 §4.5.3.1.4 asks for 512 and what extensions add."""
 _DOT_LINE = 3
-_REFUSED_RECIPIENTS = 50
 _UNKNOWN_COMMANDS = 5
 _LINGER = 10.0
 """Seconds for the last reply to be read."""
 _HANDSHAKE = 30.0
 
-_PATH = re.compile(r'\s*<((?:[^<>"\\]|"(?:[^"\\]|\\.)*"|\\.)*)>\s*(.*)', re.DOTALL)
-_SPACE = re.compile(r"\s")
-_SOURCE_ROUTE = re.compile(r"@[^:\s]*:")
 # Below ERROR the library prints addresses, command lines and, after a refused DATA, the mail.
 logging.getLogger("mail.log").setLevel(logging.ERROR)
-
-
-class _Policy:
-    """What aiosmtpd asks before it says 250 to MAIL and RCPT."""
-
-    async def handle_MAIL(  # noqa: N802
-        self,
-        smtp: Session,
-        session: SmtpSession,
-        envelope: SmtpEnvelope,
-        address: str,
-        options: list[str],
-    ) -> Any:
-        if smtp.owner.stopping:
-            return CLOSING
-        # RFC 1870 §6.1: the declared size is known before the content comes.
-        declared = next((int(o[5:]) for o in options if o.startswith("SIZE=")), 0)
-        if smtp.owner.short_of_space(declared):
-            return NO_SPACE
-        if smtp.owner.busy():
-            return f"451 {BUSY}"
-        return MISSING
-
-    async def handle_RCPT(  # noqa: N802
-        self,
-        smtp: Session,
-        session: SmtpSession,
-        envelope: SmtpEnvelope,
-        address: str,
-        options: list[str],
-    ) -> Any:
-        # RFC 5321 §4.5.3.1.8 and .10: at least 100 recipients, 452 beyond.
-        if len(envelope.rcpt_tos) >= smtp.owner.settings.max_recipients:
-            return "452 4.5.3 Too many recipients"
-        verdict = smtp.owner.recipients(address)
-        if verdict is RecipientVerdict.ACCEPTED:
-            return MISSING
-        smtp.refused_recipients += 1
-        if smtp.refused_recipients > _REFUSED_RECIPIENTS and not smtp.trusted:
-            smtp.closing = True
-            return "421 4.7.0 Too many unknown recipients"
-        if verdict is RecipientVerdict.UNKNOWN:
-            return "550 5.1.1 No such recipient here"
-        return "550 5.7.1 Relaying denied"
-
-
-_POLICY = _Policy()
 
 
 class Session(SMTP):
@@ -122,7 +68,7 @@ class Session(SMTP):
 
     def __init__(self, owner: EmailServer, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
-            _POLICY,
+            POLICY,
             data_size_limit=owner.settings.max_size,
             enable_SMTPUTF8=True,
             hostname=owner.settings.hostname,  # else a blocking DNS look-up
@@ -141,8 +87,6 @@ class Session(SMTP):
         self.trusted = False
         self.refused = True
         self.refused_recipients = 0
-        self.deadline = 0.0
-        """Loop time at which the client has let us wait too long."""
         self.closing = False
         """Nothing more is taken; the connection closes when the replies are written."""
         self.tls = ""
@@ -162,8 +106,10 @@ class Session(SMTP):
         self._unknown_commands = 0
         self._key = ""
         self._held = 0
-        self._data_began = 0.0
-        self._patience = 0.0
+        self._heard = 0.0
+        """When the client last did what it should, or our own work on its mail began."""
+        self._began = 0.0
+        """When the mail began to come, or else the time to bring one."""
 
     def open(self) -> Session:
         """A session for one more connection."""
@@ -181,9 +127,7 @@ class Session(SMTP):
         self.peer_address = str(peer[0]) if isinstance(peer, tuple) else ""
         self.trusted = self.protocol == "lmtp" or self.owner.is_trusted(self.peer_address)
         self._begin()
-        now = self.loop.time()
-        self._patience = now + self.owner.settings.data_timeout
-        self._expect_command(now)
+        self._heard = self._began = self.owner.now
         refusal = self.owner.opened(self)
         if refusal:
             self.closing = True
@@ -244,16 +188,30 @@ class Session(SMTP):
         if self.transport is not None:
             self.transport.abort()
 
+    def overdue(self, now: float) -> bool:
+        """Whether somebody has let the other wait too long."""
+        limits = self.owner.settings
+        silent = now - self._heard
+        if self._commit is not None:
+            return silent > limits.commit_timeout
+        if self.closing:
+            return silent > _LINGER
+        if self._content is not None and self._content.ended:
+            return False  # it is being written to the disk
+        # RFC 5321 §4.5.3.2. Who trickles a mail, or brings none for long, has to come again.
+        return silent > limits.idle_timeout or (
+            now - self._began > limits.data_timeout
+            and (self._content is not None or not self.trusted)
+        )
+
     def timed_out(self) -> None:
-        """The deadline has passed."""
+        """Give up waiting."""
         if self._commit is not None:
             self._commit = None  # it goes on; the client hears that it should come again
             self._answer(temporary("was not stored in time"))
             self._advance()
         elif self.closing:
             self.abort()
-        elif self._content is not None and self._content.ended:
-            self._expect_command(self.loop.time())  # the disk's fault, not the client's
         else:
             self._leave("421 4.4.2 Timeout, closing connection")
 
@@ -287,7 +245,8 @@ class Session(SMTP):
         if self._ended and not (self._waiting or self._scheduled or self._write_blocked):
             self.closing = True
         self._flush()
-        self._throttle()
+        if self._waiting or self._scheduled or self._read_blocked or self._content is not None:
+            self._throttle()
 
     def _flush(self) -> None:
         """Write all replies at once (RFC 2920 §3.2), and close when that was the last."""
@@ -298,7 +257,7 @@ class Session(SMTP):
             replies, self._replies = self._replies, []
             transport.write(replies[0] if len(replies) == 1 else b"".join(replies))
         if self.closing and not transport.is_closing():
-            self.deadline = self.loop.time() + _LINGER
+            self._heard = self.owner.now
             transport.close()
 
     def _throttle(self) -> None:
@@ -349,7 +308,7 @@ class Session(SMTP):
             else:
                 self._say("500 5.5.1 Command not recognised")
             return
-        self._expect_command(self.loop.time())
+        self._heard = self.owner.now
         argument = argument.strip()
         # Not every client that sends other bytes has asked for UTF-8; none may be lost.
         arg = argument.decode("utf-8", "surrogateescape") if argument else None
@@ -366,28 +325,10 @@ class Session(SMTP):
         self._set_rset_state()  # type: ignore[no-untyped-call]
         self.session = SmtpSession(self.loop)
 
-    def _expect_command(self, now: float) -> None:
-        # RFC 5321 §4.5.3.2.7; who brings no mail for long has to come again.
-        self.deadline = now + self.owner.settings.idle_timeout
-        if not self.trusted:
-            self.deadline = min(self.deadline, self._patience)
-
     # Commands
 
     def _getaddr(self, arg: str) -> tuple[str | None, str | None]:
-        """The address and what follows it. The library's raises on odd input: a 451 of ours."""
-        match = _PATH.fullmatch(arg)
-        if match:
-            address, rest = match[1].strip(), match[2]
-        else:
-            address, _, rest = arg.strip().partition(" ")
-            if "<" in address or ">" in address or not address:
-                return None, None
-        address = _SOURCE_ROUTE.sub("", address, count=1) if address.startswith("@") else address
-        if _SPACE.search(address) and '"' not in address:
-            return None, None
-        # The library takes an empty sender for a missing one.
-        return json_safe(address) or "<>", rest
+        return read_path(arg)
 
     @syntax("HELO hostname")
     async def smtp_HELO(self, hostname: str) -> None:  # noqa: N802
@@ -410,14 +351,6 @@ class Session(SMTP):
         self.session.extended_smtp = extended
         self.session.host_name = hostname
         return True
-
-    @syntax("RCPT TO: <address>")
-    async def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802
-        """RCPT; the null path is no recipient."""
-        if arg and self._getaddr(arg.partition(":")[2])[0] == "<>":
-            self._say("501 5.1.3 Syntax: RCPT TO:<address>")
-            return
-        await super().smtp_RCPT(arg)
 
     @syntax("VRFY <address>")
     async def smtp_VRFY(self, arg: str) -> None:  # noqa: N802
@@ -483,7 +416,7 @@ class Session(SMTP):
         self._begin()
         self._input = b""
         self._waiting = False
-        self._expect_command(self.loop.time())
+        self._heard = self.owner.now
         if self.owner.stopping:
             self.goodbye()
 
@@ -498,7 +431,7 @@ class Session(SMTP):
             self._say("501 5.5.4 Syntax: DATA")
         else:
             self._content = Content()
-            self._data_began = self.loop.time()
+            self._began = self.owner.now
             self._replies.append(b"354 End data with <CR><LF>.<CR><LF>\r\n")
 
     # Content
@@ -532,8 +465,7 @@ class Session(SMTP):
             self._answer(content.refusal)
             self.closing = True
             return
-        now = self.loop.time()
-        passed = now - self._data_began
+        passed = self.owner.now - self._began
         if (
             passed > limits.slow_after
             and content.size < passed * limits.min_rate
@@ -541,7 +473,7 @@ class Session(SMTP):
         ):
             self._leave("421 4.4.2 Too slow, closing connection")
             return
-        self.deadline = min(now + limits.idle_timeout, self._data_began + limits.data_timeout)
+        self._heard = self.owner.now
 
     def _refuse(self, content: Content, reply: str) -> None:
         content.refuse(reply)
@@ -621,7 +553,7 @@ class Session(SMTP):
         self._key = key
         self._commit = self.owner.commit(arrival)
         self._waiting = True
-        self.deadline = self.loop.time() + self.owner.settings.commit_timeout
+        self._heard = self.owner.now
         self._hold(len(raw))
         self._commit.add_done_callback(self._committed)
 
@@ -636,7 +568,7 @@ class Session(SMTP):
             self._answer(temporary("could not be stored", error))
         else:
             self._commands = 0
-            self._patience = self.loop.time() + self.owner.settings.data_timeout
+            self._began = self.owner.now
             self._answer(f"250 2.0.0 OK {self._key[:16]}")
         self._advance()
 
@@ -648,7 +580,7 @@ class Session(SMTP):
         self._waiting = False
         self._hold(0)
         self._set_rset_state()  # type: ignore[no-untyped-call]
-        self._expect_command(self.loop.time())
+        self._heard = self.owner.now
         if self.owner.stopping:
             self.goodbye()
 
