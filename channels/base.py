@@ -147,6 +147,8 @@ class DeliveryReport:
     """Enhanced status code (RFC 3463), such as 5.1.1."""
     detail: str = ""
     """What the other server said, one line."""
+    message_id: str = ""
+    """Message-ID of the message that came back, with its angle brackets."""
 
 
 @dataclass(frozen=True, slots=True)

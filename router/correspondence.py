@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
-from channels.base import Address, MessageKind, Outgoing, OutgoingKind
+from channels.base import Address, Mark, MessageKind, Outgoing, OutgoingKind
 from router import letters
 from router.letters import phone_in_words
 from router.models import Direction, Inquiry, Message, OutboxItem, StoredAttachment
@@ -40,7 +40,11 @@ class Letterhead:
     signer: Signer
     departments: Mapping[str, Department]
     per_sender_per_day: int
+    per_inquiry_per_day: int
     per_domain_per_hour: int
+    per_hour: int
+    owners: Mapping[str, str]
+    """Each address of one department -> its slug; not those of the whole house."""
 
     def is_own(self, address: str) -> bool:
         """Whether mail to this address comes back to us."""
@@ -86,15 +90,24 @@ def letterhead(settings: Settings, signer: Signer, zone: ZoneInfo) -> Letterhead
         signer=signer,
         departments=settings.departments,
         per_sender_per_day=email.receipts.per_sender_per_day,
+        per_inquiry_per_day=email.receipts.per_inquiry_per_day,
         per_domain_per_hour=email.receipts.per_domain_per_hour,
+        per_hour=email.receipts.per_hour,
+        owners=settings.department_addresses,
     )
 
 
-class Brakes:
-    """Limits on letters nobody wrote: per recipient and day, per recipient's domain and hour.
+_DAY, _HOUR = timedelta(days=1), timedelta(hours=1)
+_AUTOMATIC = tuple(
+    kind.value for kind in (OutgoingKind.RECEIPT, OutgoingKind.EMERGENCY, OutgoingKind.FORWARD)
+)
 
-    A robot that answers each of them, or one that changes its address, runs dry. Emergency letters
-    have their own count, so that receipts never use it up.
+
+class Brakes:
+    """Limits on letters nobody wrote: per recipient, inquiry and domain, and in all.
+
+    A robot that answers each of them runs dry, also one that changes its address or its domain.
+    Each kind of letter has a count of its own, so that receipts never use up emergency answers.
     """
 
     def __init__(
@@ -104,50 +117,81 @@ class Brakes:
         self._session = session
         self._head = head
         self._now = now
-        self._counts: dict[tuple[str, str], int] = {}
+        self._counts: dict[tuple[str, str, object], int] = {}
         if addresses:
-            found = session.connection().execute(
-                select(_TABLE.c.kind, _TABLE.c.recipient, func.count())
-                .where(
-                    _TABLE.c.recipient.in_(addresses),
-                    _TABLE.c.created_at > now - timedelta(days=1),
-                )
-                .group_by(_TABLE.c.kind, _TABLE.c.recipient)
+            domains = {_domain(address) for address in addresses}
+            self._look_up(_TABLE.c.recipient, addresses, _DAY)
+            self._look_up(_TABLE.c.recipient_domain, domains, _HOUR)
+
+    def limit(self, kind: OutgoingKind, address: str, inquiry_id: int | None = None) -> str:
+        """The limit that stands against another letter of this kind to an address, by the name it
+        has in the settings; empty when it may go, and then it is counted.
+
+        `inquiry_id` is for a letter in an old thread; a new inquiry has had none.
+        """
+        head = self._head
+        checks: list[tuple[str, int, Any, object, timedelta]] = [
+            ("per_hour", head.per_hour, _TABLE.c.kind, kind.value, _HOUR),
+            (
+                "per_domain_per_hour",
+                head.per_domain_per_hour,
+                _TABLE.c.recipient_domain,
+                _domain(address),
+                _HOUR,
+            ),
+        ]
+        if kind is not OutgoingKind.FORWARD:
+            checks.append(
+                ("per_sender_per_day", head.per_sender_per_day, _TABLE.c.recipient, address, _DAY)
             )
-            for kind in (OutgoingKind.RECEIPT, OutgoingKind.EMERGENCY):
-                self._counts |= {(kind.value, address): 0 for address in addresses}
-            self._counts |= {(kind, address): count for kind, address, count in found}
+        if inquiry_id is not None:
+            most = head.per_inquiry_per_day
+            checks.append(("per_inquiry_per_day", most, _TABLE.c.inquiry_id, inquiry_id, _DAY))
+        for name, most, column, value, span in checks:
+            if self._count(kind, column, value, span) >= most:
+                return name
+        for _name, _most, column, value, _span in checks:
+            self._counts[kind.value, column.name, value] += 1
+        return ""
 
     def allow(self, kind: OutgoingKind, address: str) -> bool:
         """Whether another letter of this kind may go to an address; counts it when so."""
-        domain = address.rpartition("@")[2]
-        to_domain = self._count(kind, _TABLE.c.recipient_domain, domain, timedelta(hours=1))
-        if to_domain >= self._head.per_domain_per_hour:
-            return False
-        if kind is not OutgoingKind.FORWARD:
-            to_address = self._count(kind, _TABLE.c.recipient, address, timedelta(days=1))
-            if to_address >= self._head.per_sender_per_day:
-                return False
-            self._counts[kind.value, address] += 1
-        self._counts[kind.value, domain] += 1
-        return True
+        return not self.limit(kind, address)
 
-    def _count(self, kind: OutgoingKind, column: Any, value: str, span: timedelta) -> int:
-        if (kind.value, value) not in self._counts:
+    def _count(self, kind: OutgoingKind, column: Any, value: object, span: timedelta) -> int:
+        key = (kind.value, column.name, value)
+        if key not in self._counts:
             query = select(func.count()).where(
                 column == value,
                 _TABLE.c.kind == kind.value,
                 _TABLE.c.created_at > self._now - span,
             )
-            found = self._session.connection().execute(query).scalar_one()
-            self._counts[kind.value, value] = found
-        return self._counts[kind.value, value]
+            self._counts[key] = self._session.connection().execute(query).scalar_one()
+        return self._counts[key]
+
+    def _look_up(self, column: Any, values: Collection[str], span: timedelta) -> None:
+        found = self._session.connection().execute(
+            select(_TABLE.c.kind, column, func.count())
+            .where(
+                column.in_(values),
+                _TABLE.c.kind.in_(_AUTOMATIC),
+                _TABLE.c.created_at > self._now - span,
+            )
+            .group_by(_TABLE.c.kind, column)
+        )
+        self._counts |= {(kind, column.name, value): 0 for kind in _AUTOMATIC for value in values}
+        self._counts |= {(kind, column.name, value): count for kind, value, count in found}
+
+
+def _domain(address: str) -> str:
+    return address.rpartition("@")[2]
 
 
 def is_forwarded(head: Letterhead, item: Prepared) -> bool:
     """Whether a contact goes on to an external body by itself.
 
-    Not when it is sensitive, urgent, from a robot, or from that body: it would go round and round.
+    Not when it is sensitive, urgent, infected, from a robot, or from that body: it would go round
+    and round.
     """
     department = head.departments[item.decision.department]
     incoming = item.incoming
@@ -159,8 +203,22 @@ def is_forwarded(head: Letterhead, item: Prepared) -> bool:
         and not item.decision.sensitivity
         and not item.decision.emergency
         and incoming.kind is MessageKind.CONTACT
-        and sender.rpartition("@")[2] != body.rpartition("@")[2]
+        and Mark.QUARANTINED not in incoming.marks
+        and _domain(sender) != _domain(body)
     )
+
+
+def also_addressed(
+    head: Letterhead, addresses: Sequence[str], answering: str, sensitivity: str
+) -> list[str]:
+    """The departments beside the answering one that a message to several of our addresses was for.
+
+    None when there is one address, where the rules may have sent it elsewhere with reason, and
+    none when it is sensitive: then only who answers needs to know.
+    """
+    if len(addresses) < 2 or sensitivity:
+        return []
+    return sorted({head.owners[a] for a in addresses if a in head.owners} - {answering})
 
 
 def receipt_row(
@@ -266,7 +324,9 @@ def handover_rows(
     )
     files = session.execute(
         select(StoredAttachment).where(
-            col(StoredAttachment.message_id).in_([message.id for message in incoming])
+            col(StoredAttachment.message_id).in_(
+                [message.id for message in incoming if Mark.QUARANTINED not in message.marks]
+            )
         )
     ).scalars()
     resident = Address("email", inquiry.sender_address, inquiry.sender_name)

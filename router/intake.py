@@ -14,14 +14,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlmodel import Session, col
 
-from channels.base import MessageKind, OutgoingKind
-from router import correspondence, events
+from channels.base import Mark, MessageKind, OutgoingKind
+from router import correspondence, events, robots
 from router.contacts import contacts_of
 from router.journal import DUPLICATE_WINDOW, UNDATED_WINDOW, later_key, same_key
 from router.models import (
+    Addressee,
     Arrival,
     ArrivalState,
     Contact,
@@ -82,6 +83,10 @@ INSERT_OUTBOX = inserting(
     "channel kind message_id inquiry_id thread_message_id arrival_id recipient recipient_domain"
     " payload state attempts next_at created_at provider_id detail",
 )
+INSERT_ADDRESSEE = inserting(
+    Addressee.__table__,  # type: ignore[attr-defined]
+    "department inquiry_id",
+)
 _FINISH = Statement(
     lambda _dialect: (
         update(_ARRIVAL)
@@ -126,7 +131,7 @@ def process(
         if key in keys:
             later.append(item)
         elif key in seen:
-            taken.append(_add_addressees(session, item, seen[key], now))
+            taken.append(_add_addressees(session, item, seen[key], head, now))
         else:
             keys.add(key)
             inquiry, hint = find_thread(session, item, head)
@@ -137,7 +142,7 @@ def process(
     taken += _open(session, fresh, head, now)
     for item in later:
         known = _known_messages(session, [item])[item.incoming.channel, item.incoming.external_id]
-        taken.append(_add_addressees(session, item, known, now))
+        taken.append(_add_addressees(session, item, known, head, now))
     return taken
 
 
@@ -209,22 +214,26 @@ def _as_new(item: Prepared) -> Prepared:
     return replace(item, incoming=replace(item.incoming, external_id=key))
 
 
-def _add_addressees(session: Session, item: Prepared, known: _Known, now: datetime) -> Taken:
-    """The same message to another of our addresses: one inquiry that names both."""
+def _add_addressees(
+    session: Session, item: Prepared, known: _Known, head: Letterhead, now: datetime
+) -> Taken:
+    """The same message to another of our addresses: one inquiry that names both, and both see."""
     message = session.get_one(Message, known.message_id)
     inquiry = session.get_one(Inquiry, known.inquiry_id)
     added = [a for a in item.incoming.recipients if a not in message.recipients]
     if added:
         message.recipients = [*message.recipients, *added]
         session.flush()
-        events.record(
-            session,
-            "addressee_added",
-            at=now,
-            inquiry_id=inquiry.id,
-            department=inquiry.department,
-            data={"ref": inquiry.ref},
+        others = correspondence.also_addressed(
+            head, message.recipients, inquiry.department, inquiry.sensitivity
         )
+        for other in others:
+            session.merge(Addressee(department=other, inquiry_id=known.inquiry_id))
+        log = [
+            _event_row("addressee_added", known.inquiry_id, inquiry.ref, department, now)
+            for department in (others or [inquiry.department])
+        ]
+        events.record_many(session, log)
     _finish(session, item, known.inquiry_id, ArrivalState.DUPLICATE, now)
     return _taken(item, inquiry, "duplicate")
 
@@ -236,12 +245,14 @@ def _join(
     incoming = item.incoming
     if incoming.kind is MessageKind.BOUNCE:
         _mark_undelivered(session, item, inquiry, head, now)
+    asks = robots.asks(incoming)
+    alarming = asks and item.decision.emergency
     with counted(session, inquiry):
-        inquiry.last_message_at = item.received_at
-        inquiry.version += 1
-        if incoming.kind is MessageKind.CONTACT:
+        if asks:
+            inquiry.last_message_at = item.received_at
+            inquiry.version += 1
             _await_answer(session, item, inquiry, now)
-        if item.decision.emergency and incoming.kind is MessageKind.CONTACT:
+        if alarming:
             inquiry.emergency = True
             inquiry.emergency_seen_at = None
             inquiry.lane = int(Lane.CRISIS)
@@ -252,7 +263,7 @@ def _join(
     _keep_files(session, [(item, message_id)])
     events.record(
         session,
-        "message_in",
+        "message_in" if asks else "automatic_in",
         at=now,
         inquiry_id=inquiry.id,
         department=inquiry.department,
@@ -262,22 +273,32 @@ def _join(
             "other_sender": not takes_part(session, inquiry, incoming.sender),
         },
     )
-    if item.decision.emergency and incoming.kind is MessageKind.CONTACT:
+    if alarming:
         _raise_alarm(session, inquiry.id or 0, inquiry.ref, inquiry.department, now)
-        brakes = correspondence.Brakes(session, head, now)
-        if _may_answer(item) and _allowed(brakes, item):
-            row = correspondence.receipt_row(head, item, inquiry.id or 0, inquiry.ref, None, now)
-            INSERT_OUTBOX.many(session.connection(), [row])
+        if _may_answer(item):
+            _write_alarm_letter(session, item, inquiry, head, now)
     _finish(session, item, inquiry.id or 0, ArrivalState.PROCESSED, now)
     return _taken(item, inquiry, "joined")
 
 
+def _write_alarm_letter(
+    session: Session, item: Prepared, inquiry: Inquiry, head: Letterhead, now: datetime
+) -> None:
+    limit = _limit(correspondence.Brakes(session, head, now), item, inquiry.id)
+    if limit:
+        log = [_withheld_row(limit, head, inquiry.id or 0, inquiry.ref, inquiry.department, now)]
+        events.record_many(session, log)
+        return
+    row = correspondence.receipt_row(head, item, inquiry.id or 0, inquiry.ref, None, now)
+    INSERT_OUTBOX.many(session.connection(), [row])
+
+
 def _await_answer(session: Session, item: Prepared, inquiry: Inquiry, now: datetime) -> None:
-    reopened = inquiry.status is InquiryStatus.CLOSED
-    if reopened:
-        inquiry.status = InquiryStatus.OPEN
-        inquiry.closed_at = None
-    if reopened or inquiry.answered_at is not None:
+    reopened = inquiry.status is not InquiryStatus.OPEN
+    was_closed = inquiry.status is InquiryStatus.CLOSED
+    inquiry.status = InquiryStatus.OPEN
+    inquiry.closed_at = None
+    if was_closed or inquiry.answered_at is not None:
         # A new question after an answer is owed an answer of its own; an unanswered one keeps its
         # date.
         inquiry.answered_at = None
@@ -311,23 +332,24 @@ def _mark_undelivered(
     session: Session, item: Prepared, inquiry: Inquiry, head: Letterhead, now: datetime
 ) -> None:
     """A bounce of our reply, or of what we forwarded: nobody has answered the resident, so the
-    inquiry needs a person again."""
-    number = head.signer.verify("return", item.incoming.thread_token)
-    if number is not None:
-        message = session.get(Message, number)
-        if message is None or message.inquiry_id != inquiry.id:
-            return
-        message.delivery = "failed"
-        message.delivery_detail = "Mottakerens e-posttjeneste sendte meldingen tilbake."
-    elif head.signer.verify("reply", item.incoming.thread_token) is None or not _was_forwarded(
-        session, inquiry
-    ):
+    inquiry needs a person again. One of a receipt is only noted with the receipt."""
+    returned = robots.returned_letter(session, item.incoming, head)
+    if returned is None or returned.letter.inquiry_id != inquiry.id:
+        return
+    letter, message, report = returned.letter, returned.message, item.incoming.report
+    reason = robots.reason_in_words(report)
+    letter.state, letter.detail = "failed", reason
+    if message is not None:
+        message.delivery, message.delivery_detail = "failed", reason
+    session.flush()
+    if not returned.owed:
         return
     with counted(session, inquiry):
         inquiry.status = InquiryStatus.OPEN
         inquiry.closed_at = None
         inquiry.answered_at = None
         inquiry.reply_state = ReplyState.NOT_DELIVERED
+        inquiry.version += 1
     session.flush()
     events.record(
         session,
@@ -335,15 +357,8 @@ def _mark_undelivered(
         at=now,
         inquiry_id=inquiry.id,
         department=inquiry.department,
-        data={"ref": inquiry.ref},
+        data={"ref": inquiry.ref, "status": report.status if report is not None else ""},
     )
-
-
-def _was_forwarded(session: Session, inquiry: Inquiry) -> bool:
-    query = select(func.count()).where(
-        _OUTBOX.c.inquiry_id == inquiry.id, _OUTBOX.c.kind == OutgoingKind.FORWARD.value
-    )
-    return bool(session.connection().execute(query).scalar())
 
 
 def _open(
@@ -375,30 +390,42 @@ def _open(
     )
     log: list[dict[str, Any]] = []
     letters: list[dict[str, Any]] = []
+    shared: list[dict[str, Any]] = []
     senders = {i.incoming.sender.value for i in items if i.incoming.sender is not None}
     brakes = correspondence.Brakes(session, head, now, senders)
     for item, ref in zip(items, refs, strict=True):
         inquiry_id = ids[ref]
         department = item.decision.department
         log += _birth_events(item, inquiry_id, ref, now)
-        receipt = _may_answer(item) and _allowed(brakes, item)
+        limit = _limit(brakes, item) if _may_answer(item) else ""
         forwarded = correspondence.is_forwarded(head, item) and brakes.allow(
             OutgoingKind.FORWARD, str(head.departments[department].forward_to)
         )
-        if receipt:
+        if limit:
+            log.append(_withheld_row(limit, head, inquiry_id, ref, department, now))
+        elif _may_answer(item):
             letters.append(correspondence.receipt_row(head, item, inquiry_id, ref, forwarded, now))
         if forwarded:
             letters.append(correspondence.forward_row(head, item, inquiry_id, ref, now))
             log.append(_event_row("forwarded", inquiry_id, ref, department, now))
-        if _may_answer(item) and not receipt:
-            log.append(_event_row("receipt_withheld", inquiry_id, ref, department, now))
+        others = (
+            correspondence.also_addressed(
+                head, item.incoming.recipients, department, item.decision.sensitivity
+            )
+            if not robots.sets_aside(item)
+            else []
+        )
+        log += [_event_row("addressee_added", inquiry_id, ref, other, now) for other in others]
+        shared += [{"department": other, "inquiry_id": inquiry_id} for other in others]
     INSERT_OUTBOX.many(connection, letters)
+    INSERT_ADDRESSEE.many(connection, shared)
     _keep_files(session, zip(items, messages, strict=True))
     events.record_many(session, log)
     changes: dict[str, int] = {}
     for item in items:
-        name = f"open:{item.decision.department}"
-        changes[name] = changes.get(name, 0) + 1
+        if not robots.sets_aside(item):
+            name = f"open:{item.decision.department}"
+            changes[name] = changes.get(name, 0) + 1
     add_to_counters(session, changes)
     _FINISH.many(
         connection,
@@ -447,8 +474,10 @@ def _inquiry_row(
 ) -> dict[str, Any]:
     incoming, decision = item.incoming, item.decision
     sender = incoming.sender
+    aside = robots.sets_aside(item)
+    emergency = decision.emergency and not aside
     lane, sort_at, *_ = queue_key(
-        lane_of(crisis=decision.emergency, live=False),
+        lane_of(crisis=emergency, live=False),
         received_at=item.received_at,
         id=ref,
         due_at=item.due.due_at,
@@ -457,7 +486,7 @@ def _inquiry_row(
         "ref": ref,
         "channel": incoming.channel,
         "kind": decision.kind or incoming.kind.value,
-        "status": InquiryStatus.OPEN,
+        "status": InquiryStatus.ASIDE if aside else InquiryStatus.OPEN,
         "reply_state": ReplyState.UNANSWERED,
         "subject": incoming.subject[:500],
         "contact_id": contacts[sender.channel, sender.value] if sender else None,
@@ -475,7 +504,7 @@ def _inquiry_row(
         "sort_at": sort_at,
         "language": incoming.language,
         "sensitivity": decision.sensitivity,
-        "emergency": decision.emergency,
+        "emergency": emergency,
         "tags": _tags(item),
         "hint_id": hint,
         "version": 1,
@@ -539,8 +568,13 @@ def _birth_events(item: Prepared, inquiry_id: int, ref: str, now: datetime) -> l
     routed = _event_row("routed", inquiry_id, ref, department, now)
     routed["data"] |= {"rule": item.decision.rule, "reason": item.decision.reason}
     rows = [received, routed]
-    if item.decision.emergency and item.incoming.kind is MessageKind.CONTACT:
+    if robots.sets_aside(item):
+        rows.append(_event_row("set_aside", inquiry_id, ref, department, now))
+        rows[-1]["data"]["reason"] = item.incoming.kind.value
+    elif item.decision.emergency:
         rows.append(_event_row("emergency", inquiry_id, ref, department, now))
+    if Mark.QUARANTINED in item.incoming.marks:
+        rows.append(_event_row("quarantined", inquiry_id, ref, department, now))
     return rows
 
 
@@ -574,9 +608,18 @@ def _may_answer(item: Prepared) -> bool:
     )
 
 
-def _allowed(brakes: correspondence.Brakes, item: Prepared) -> bool:
+def _limit(brakes: correspondence.Brakes, item: Prepared, inquiry_id: int | None = None) -> str:
     kind = OutgoingKind.EMERGENCY if item.decision.emergency else OutgoingKind.RECEIPT
-    return item.incoming.sender is not None and brakes.allow(kind, item.incoming.sender.value)
+    sender = item.incoming.sender
+    return brakes.limit(kind, sender.value if sender is not None else "", inquiry_id)
+
+
+def _withheld_row(
+    limit: str, head: Letterhead, inquiry_id: int, ref: str, department: str, now: datetime
+) -> dict[str, Any]:
+    row = _event_row("receipt_withheld", inquiry_id, ref, department, now)
+    row["data"] |= {"limit": limit, "most": getattr(head, limit)}
+    return row
 
 
 def _keep_files(session: Session, pairs: Iterable[tuple[Prepared, int]]) -> None:

@@ -14,13 +14,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from sqlalchemy import and_, insert, or_, select, text, tuple_, update
+from sqlalchemy import and_, delete, insert, or_, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 
 from router import events
 from router.errors import ConflictError, InvalidError, NotFoundError
 from router.models import (
+    Addressee,
     Counter,
     DecisionRecord,
     Department,
@@ -34,16 +35,22 @@ from router.models import (
 from rules.order import Lane
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from router.access import Actor
 
 PAGE_LIMIT = 200
 ALARM_LIMIT = 20
 ALARM_DAYS = 14
 """An alarm of an inquiry that was closed unseen stands this long: every page of the desk asks."""
+SHARED_LIMIT = 1000
+"""Inquiries of other departments that a department was addressed in as well, the latest of which
+stand in its lists."""
 SWITCHBOARD = "servicetorg"
 
 _I: Any = Inquiry.__table__  # type: ignore[attr-defined]
 _C: Any = Counter.__table__  # type: ignore[attr-defined]
+_A: Any = Addressee.__table__  # type: ignore[attr-defined]
 
 _QUEUE_KEY = (_I.c.lane, _I.c.sort_at, _I.c.received_at, _I.c.id)
 """`rules.order.queue_key`, as the store sorts it."""
@@ -53,6 +60,7 @@ _SEARCHED = (_I.c.ref, _I.c.subject, _I.c.sender_name, _I.c.sender_address)
 # Written out, not bound: the planner then sees that the partial index of open inquiries fits.
 _IS_OPEN = text("inquiry.status = 'open'")
 _IS_CLOSED = text("inquiry.status = 'closed'")
+_IS_ASIDE = text("inquiry.status = 'aside'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,31 +147,76 @@ _COLUMNS = (
 def page(
     session: Session, actor: Actor, wanted: Filter, after: str | None = None, limit: int = 50
 ) -> Page:
-    """One page in queue order; open inquiries first, then closed ones, latest first.
+    """One page in queue order; open inquiries first, then closed ones, latest first. What lies
+    aside is shown only when it is asked for, latest first.
 
     Raises `InvalidError` for a cursor or status that is not ours.
     """
     limit = max(1, min(limit, PAGE_LIMIT))
-    if wanted.status not in {"", "open", "closed"}:
-        raise InvalidError("status is open or closed.")
+    if wanted.status not in {"", "open", "closed", "aside"}:
+        raise InvalidError("status is open, closed or aside.")
     part, position = _read_cursor(after)
-    rows: list[QueueRow] = []
+    if wanted.status == "aside":
+        rows = _part(session, actor, wanted, "aside", position if part == "aside" else None, limit)
+        return _page(rows, limit)
+    rows = []
     if wanted.status != "closed" and part == "open":
-        rows = _rows(session, _open_query(actor, wanted, position), limit + 1)
-        position = None
+        rows = _part(session, actor, wanted, "open", position, limit)
     if wanted.status != "open" and len(rows) <= limit:
         closed_at = position if part == "closed" else None
-        query = _closed_query(actor, wanted, closed_at)
-        rows += _rows(session, query, limit + 1 - len(rows))
+        rows += _part(session, actor, wanted, "closed", closed_at, limit - len(rows))
+    return _page(rows, limit)
+
+
+def _page(rows: list[QueueRow], limit: int) -> Page:
     if len(rows) <= limit:
         return Page(rows, None)
     return Page(rows[:limit], _cursor(rows[limit - 1]))
 
 
+def _part(
+    session: Session,
+    actor: Actor,
+    wanted: Filter,
+    part: str,
+    position: list[Any] | None,
+    limit: int,
+) -> list[QueueRow]:
+    """One row more than `limit`, in the order of this part of the list."""
+    rows = _rows(session, _ordered(_filtered(actor, wanted), part, position), limit + 1)
+    # Apart from the actor's own: each question then has an index of its own to read.
+    shared = _shared(session, actor, wanted.department)
+    if not shared:
+        return rows
+    query = _narrowed(_joined(select(*_COLUMNS)).where(_I.c.id.in_(shared)), wanted)
+    rows += _rows(session, _ordered(query, part, position), limit + 1)
+    return sorted(rows, key=_SORTED[part])[: limit + 1]
+
+
+def _shared(session: Session, actor: Actor, department: str) -> list[int]:
+    """Inquiries of other departments that the actor sees because theirs was addressed too."""
+    if actor.departments is None:
+        return []
+    mine = {department} & actor.departments if department else actor.departments
+    query = (
+        select(_A.c.inquiry_id)
+        .join(_I, _I.c.id == _A.c.inquiry_id)
+        .where(_A.c.department.in_(sorted(mine)), _I.c.department.not_in(sorted(mine)))
+        .order_by(_A.c.inquiry_id.desc())
+        .limit(SHARED_LIMIT)
+    )
+    return list(session.connection().execute(query).scalars())
+
+
 def row(session: Session, actor: Actor, ref: str) -> QueueRow:
     """One inquiry as a line of the queue. Raises `NotFoundError` also when it is not the actor's
     to see."""
-    found = _rows(session, _visible(actor, select(*_COLUMNS)).where(_I.c.ref == ref), 1)
+    query = _joined(select(*_COLUMNS)).where(_I.c.ref == ref)
+    if actor.departments is not None:
+        mine = sorted(actor.departments)
+        also = select(_A.c.inquiry_id).where(_A.c.department.in_(mine))
+        query = query.where(or_(_I.c.department.in_(mine), _I.c.id.in_(also)))
+    found = _rows(session, query, 1)
     if not found:
         raise NotFoundError
     return found[0]
@@ -174,9 +227,20 @@ def get(session: Session, actor: Actor, ref: str) -> Inquiry:
     actor's."""
     query = select(Inquiry).where(col(Inquiry.ref) == ref)
     inquiry: Inquiry | None = session.execute(query).scalar()
-    if inquiry is None or not actor.sees(inquiry.department):
+    if inquiry is None or not sees(session, actor, inquiry):
         raise NotFoundError
     return inquiry
+
+
+def sees(session: Session, actor: Actor, inquiry: Inquiry) -> bool:
+    """Whether an inquiry is the actor's to see: their department answers it, or it was sent to
+    their department as well."""
+    if actor.sees(inquiry.department):
+        return True
+    query = select(_A.c.inquiry_id).where(
+        _A.c.inquiry_id == inquiry.id, _A.c.department.in_(sorted(actor.departments or ()))
+    )
+    return session.connection().execute(query.limit(1)).scalar() is not None
 
 
 def by_id(session: Session, inquiry_id: int) -> Inquiry:
@@ -194,8 +258,7 @@ def claim(session: Session, actor: Actor, ref: str, now: datetime) -> Inquiry:
     """
     inquiry = get(session, actor, ref)
     staff_id = _person(actor)
-    if inquiry.status is not InquiryStatus.OPEN:
-        raise ConflictError("The inquiry is closed. Reopen it first.")
+    require_open(inquiry)
     if inquiry.assignee_id == staff_id:
         return inquiry
     taken = session.connection().execute(
@@ -231,7 +294,7 @@ def transfer(
     Raises `InvalidError` for an unknown department, `ConflictError` when closed or held by another.
     """
     inquiry = get(session, actor, ref)
-    _require_open(inquiry)
+    require_open(inquiry)
     require_holder(session, actor, inquiry)
     target = session.get(Department, department)
     if target is None or not target.active:
@@ -245,7 +308,7 @@ def transfer(
 def hand_back(session: Session, actor: Actor, ref: str, reason: str, now: datetime) -> Inquiry:
     """Return an inquiry to the switchboard («ikke vårt»), with the reason shown there."""
     inquiry = get(session, actor, ref)
-    _require_open(inquiry)
+    require_open(inquiry)
     require_holder(session, actor, inquiry)
     if not reason.strip():
         raise InvalidError("Say why it is returned, so that the switchboard can send it on.")
@@ -287,15 +350,17 @@ def close(
 
 
 def reopen(session: Session, actor: Actor, ref: str, now: datetime) -> Inquiry:
-    """Open a closed inquiry again, with its old dates. Reopening twice changes nothing."""
+    """Open a closed inquiry again, or bring one that lies aside to the queue, with its old dates.
+    Reopening twice changes nothing."""
     inquiry = get(session, actor, ref)
     if inquiry.status is InquiryStatus.OPEN:
         return inquiry
+    before = inquiry.status.value
     with counted(session, inquiry):
         inquiry.status = InquiryStatus.OPEN
         inquiry.closed_at = None
         inquiry.version += 1
-    _event(session, inquiry, "reopened", actor, now)
+    _event(session, inquiry, "reopened", actor, now, {"from": before})
     return inquiry
 
 
@@ -325,6 +390,14 @@ def require_holder(session: Session, actor: Actor, inquiry: Inquiry) -> None:
     """Raise `ConflictError` when somebody else holds the inquiry."""
     if inquiry.assignee_id is not None and inquiry.assignee_id != actor.staff_id:
         raise held_by(session, inquiry)
+
+
+def require_open(inquiry: Inquiry) -> None:
+    """Raise `ConflictError` when the inquiry is not in the queue."""
+    if inquiry.status is InquiryStatus.ASIDE:
+        raise ConflictError("The inquiry lies aside. Move it to the queue first.")
+    if inquiry.status is not InquiryStatus.OPEN:
+        raise ConflictError("The inquiry is closed. Reopen it first.")
 
 
 def require_version(inquiry: Inquiry, version: int | None) -> None:
@@ -398,11 +471,6 @@ def _person(actor: Actor) -> int:
     return actor.staff_id
 
 
-def _require_open(inquiry: Inquiry) -> None:
-    if inquiry.status is not InquiryStatus.OPEN:
-        raise ConflictError("The inquiry is closed. Reopen it first.")
-
-
 def _move(
     session: Session,
     actor: Actor,
@@ -413,6 +481,8 @@ def _move(
     now: datetime,
 ) -> None:
     source = inquiry.department
+    # Whoever decides where it belongs decides who sees it, too.
+    session.connection().execute(delete(_A).where(_A.c.inquiry_id == inquiry.id))
     with counted(session, inquiry):
         inquiry.department = department
         inquiry.assignee_id = None
@@ -484,8 +554,13 @@ def _event(
     )
 
 
+def _joined(query: Any) -> Any:
+    return query.select_from(_I.outerjoin(Staff.__table__, _I.c.assignee_id == col(Staff.id)))  # type: ignore[attr-defined]
+
+
 def _visible(actor: Actor, query: Any) -> Any:
-    query = query.select_from(_I.outerjoin(Staff.__table__, _I.c.assignee_id == col(Staff.id)))  # type: ignore[attr-defined]
+    """Rows of the actor's departments."""
+    query = _joined(query)
     if actor.departments is not None:
         query = query.where(_I.c.department.in_(sorted(actor.departments)))
     return query
@@ -495,6 +570,10 @@ def _filtered(actor: Actor, wanted: Filter) -> Any:
     query = _visible(actor, select(*_COLUMNS))
     if wanted.department:
         query = query.where(_I.c.department == wanted.department)
+    return _narrowed(query, wanted)
+
+
+def _narrowed(query: Any, wanted: Filter) -> Any:
     if wanted.channel:
         query = query.where(_I.c.channel == wanted.channel)
     if wanted.assignee == "none":
@@ -523,27 +602,36 @@ def _contains(column: Any, word: str) -> Any:
     )
 
 
-def _open_query(actor: Actor, wanted: Filter, position: list[Any] | None) -> Any:
-    query = _filtered(actor, wanted).where(_IS_OPEN)
+def _ordered(query: Any, part: str, position: list[Any] | None) -> Any:
+    """The rows of one part of the list from a cursor on, in its order."""
+    if part == "open":
+        query = query.where(_IS_OPEN)
+        if position is not None:
+            # Spelled out for the planner: a row comparison with parameters reads the index from
+            # here on.
+            query = query.where(tuple_(*_QUEUE_KEY) > tuple_(*position))
+        return query.order_by(*_QUEUE_KEY)
+    column, status = (
+        (_I.c.closed_at, _IS_CLOSED) if part == "closed" else (_I.c.received_at, _IS_ASIDE)
+    )
+    query = query.where(status)
     if position is not None:
-        lane, sort_at, received_at, inquiry_id = position
-        # Spelled out for the planner: a row comparison with parameters reads the index from here
-        # on.
-        query = query.where(tuple_(*_QUEUE_KEY) > tuple_(lane, sort_at, received_at, inquiry_id))
-    return query.order_by(*_QUEUE_KEY)
-
-
-def _closed_query(actor: Actor, wanted: Filter, position: list[Any] | None) -> Any:
-    query = _filtered(actor, wanted).where(_IS_CLOSED)
-    if position is not None:
-        closed_at, inquiry_id = position
+        instant, inquiry_id = position
         query = query.where(
-            or_(
-                _I.c.closed_at < closed_at,
-                and_(_I.c.closed_at == closed_at, _I.c.id < inquiry_id),
-            )
+            or_(column < instant, and_(column == instant, _I.c.id < inquiry_id)),
         )
-    return query.order_by(_I.c.closed_at.desc(), _I.c.id.desc())
+    return query.order_by(column.desc(), _I.c.id.desc())
+
+
+def _latest_first(instant: datetime | None, number: int) -> tuple[float, int]:
+    return -(instant.timestamp() if instant is not None else 0.0), -number
+
+
+_SORTED: dict[str, Callable[[QueueRow], Any]] = {
+    "open": lambda row: (row.lane, row.sort_at, row.received_at, row.id),
+    "closed": lambda row: _latest_first(row.closed_at, row.id),
+    "aside": lambda row: _latest_first(row.received_at, row.id),
+}
 
 
 def _rows(session: Session, query: Any, limit: int) -> list[QueueRow]:
@@ -558,6 +646,8 @@ def _rows(session: Session, query: Any, limit: int) -> list[QueueRow]:
 def _cursor(last: QueueRow) -> str:
     if last.status is InquiryStatus.OPEN:
         parts: list[object] = ["open", last.lane, last.sort_at, last.received_at, last.id]
+    elif last.status is InquiryStatus.ASIDE:
+        parts = ["aside", last.received_at, last.id]
     else:
         parts = ["closed", last.closed_at, last.id]
     return base64.urlsafe_b64encode(orjson.dumps(parts)).decode().rstrip("=")
@@ -574,8 +664,8 @@ def _read_cursor(cursor: str | None) -> tuple[str, list[Any] | None]:
                 lane, number
             ):
                 return "open", [lane, _instant(sort_at), _instant(received_at), number]
-            case ["closed", str(closed_at), int(number)] if _small(number):
-                return "closed", [_instant(closed_at), number]
+            case [("closed" | "aside") as part, str(instant), int(number)] if _small(number):
+                return part, [_instant(instant), number]
     except (ValueError, OverflowError):
         pass
     raise InvalidError("The cursor in «after» is not one of ours. Start again without it.")

@@ -12,7 +12,7 @@ from sqlmodel import Session, col
 
 from channels.base import Address, MessageKind, Outgoing, OutgoingKind
 from router import correspondence, events, letters, outbox, queue
-from router.errors import ConflictError, InvalidError, NotFoundError
+from router.errors import InvalidError, NotFoundError
 from router.models import (
     ContactAddress,
     DecisionRecord,
@@ -203,8 +203,7 @@ def require_replyable(
         raise InvalidError("The reply is empty.")
     if len(text) > REPLY_LIMIT:
         raise InvalidError("The reply is too long.")
-    if inquiry.status is not InquiryStatus.OPEN:
-        raise ConflictError("The inquiry is closed. Reopen it first.")
+    queue.require_open(inquiry)
     queue.require_holder(session, actor, inquiry)
     queue.require_version(inquiry, version)
     return inquiry, text, _recipient(session, head, inquiry)

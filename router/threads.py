@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
+from channels.base import MessageKind, SenderCheck
 from channels.email.guards import DMARC_FAILED
+from router import robots
 from router.models import ContactAddress, Inquiry, InquiryStatus, Message
 
 if TYPE_CHECKING:
-    from channels.base import Address
+    from channels.base import Address, Incoming
     from router.correspondence import Letterhead
     from router.preparing import Prepared
 
@@ -35,26 +37,38 @@ def find_thread(
         inquiry = _by_token(session, incoming.thread_token, head)
         if inquiry is not None:
             return inquiry, None
-    if incoming.forwarded:
-        return None, None
     hint: int | None = None
-    sender = None if incoming.receipt_barred == DMARC_FAILED else incoming.sender
-    for message_id in (incoming.in_reply_to, *reversed(incoming.references)):
-        number = head.inquiry_of(message_id) if message_id else None
+    for message_id in robots.own_ids(incoming):
+        number = head.inquiry_of(message_id)
         inquiry = session.get(Inquiry, number) if number is not None else None
         if inquiry is None:
             continue
-        if takes_part(session, inquiry, sender):
+        if _may_join(session, incoming, inquiry) or _returns_ours(incoming):
             return inquiry, None
         hint = hint or inquiry.id
     for ref in _REFERENCE.findall(incoming.subject)[:3]:
         inquiry = session.execute(select(Inquiry).where(col(Inquiry.ref) == ref)).scalar()
         if inquiry is None:
             continue
-        if inquiry.status is InquiryStatus.OPEN and takes_part(session, inquiry, sender):
+        if inquiry.status is not InquiryStatus.CLOSED and _may_join(session, incoming, inquiry):
             return inquiry, None
         hint = hint or inquiry.id
     return None, hint
+
+
+def _may_join(session: Session, incoming: Incoming, inquiry: Inquiry) -> bool:
+    """Whether a message without a token may join: from somebody who takes part, if the sender's
+    domain does not disown it. A forward is news to us, not an answer."""
+    disowned = (
+        incoming.sender_check is SenderCheck.FAILED or incoming.receipt_barred == DMARC_FAILED
+    )
+    return not incoming.forwarded and not disowned and takes_part(session, inquiry, incoming.sender)
+
+
+def _returns_ours(incoming: Incoming) -> bool:
+    """Whether a delivery report names one of our own Message-IDs, which nobody can make up: it
+    comes from a mail server, never from somebody who takes part."""
+    return incoming.kind is MessageKind.BOUNCE and incoming.report is not None
 
 
 def _by_token(session: Session, token: str, head: Letterhead) -> Inquiry | None:

@@ -103,7 +103,9 @@ class Input(BaseModel):
 class ListQuery(Input):
     """What to list."""
 
-    status: Literal["", "open", "closed"] = Field("", description="Both when empty.")
+    status: Literal["", "open", "closed", "aside"] = Field(
+        "", description="Open and closed when empty; `aside` is what no person wrote."
+    )
     department: Line = Field("", description="Slug of a department.", examples=["vei"])
     channel: Line = Field("", examples=["email"])
     assignee: Line = Field("", description="A username, `none` for unclaimed, `me` for your own.")

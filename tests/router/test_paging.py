@@ -187,9 +187,8 @@ def test_every_list_of_open_inquiries_is_read_from_its_index(home):
         (EVERYONE, Filter(status="open")),
         (EVERYONE, Filter(status="open", department="vei")),
     ):
-        query = queue._open_query(actor, wanted, [int(Lane.DEFERRABLE), MONDAY, MONDAY, 1]).limit(
-            50
-        )
+        position = [int(Lane.DEFERRABLE), MONDAY, MONDAY, 1]
+        query = queue._ordered(queue._filtered(actor, wanted), "open", position).limit(50)
         with home.db.read() as session:
             connection = session.connection()
             text = str(query.compile(connection, compile_kwargs={"literal_binds": True}))
