@@ -286,7 +286,9 @@ def attachment(part: Part, number: int) -> Attachment:
         content_type=content_type,
         content=content,
         content_id=content_id.strip("<> ")[:200],
-        inline=part.disposition != "attachment" and bool(content_id) and part.main == "image",
+        inline=part.disposition != "attachment"
+        and bool(content_id)
+        and content_type.startswith("image/"),
     )
 
 

@@ -9,10 +9,15 @@ from __future__ import annotations
 import binascii
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
+from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 from channels.email.addresses import normalise
 from channels.email.charsets import clean_line, codec_of, decode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 FIELD_LIMIT = 64 * 1024
 BLOCK_LIMIT = 256 * 1024
@@ -263,11 +268,23 @@ _SECTION = re.compile(r"([^*]+)(?:\*(\d{1,4}))?(\*)?")
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
 
-def parameters(value: bytes, hint: str = "") -> tuple[str, dict[str, str]]:
+def parameters(value: bytes, hint: str = "") -> tuple[str, Mapping[str, str]]:
     """The leading word of a field, lower case, and its parameters (RFC 2045, 2231), decoded.
 
     Sections may be missing or out of order; encoded words in quotes are decoded though forbidden.
     """
+    if len(value) < _REMEMBERED and b"oundary" not in value:
+        return _parameters_again(value, hint)
+    return _parameters(value, hint)
+
+
+_REMEMBERED = 100
+"""Bytes of a field that are so common that it is read once: `text/plain; charset=utf-8`."""
+
+
+def _parameters(value: bytes, hint: str) -> tuple[str, Mapping[str, str]]:
+    if value.isalnum():
+        return value.decode("ascii").lower(), {}
     head, _, _ = value.partition(b";")
     if b"=" in head:  # «text/html charset=utf-8», or a field of nothing but parameters
         value = _NO_SEMICOLON.sub(rb";\1", value, count=1)
@@ -297,6 +314,9 @@ def parameters(value: bytes, hint: str = "") -> tuple[str, dict[str, str]]:
     for name, numbered in sections.items():
         plain[name] = clean_line(_join_sections(numbered, hint))
     return word, plain
+
+
+_parameters_again = lru_cache(maxsize=512)(_parameters)
 
 
 def _join_sections(numbered: dict[int, tuple[bool, bytes]], hint: str) -> str:

@@ -10,9 +10,13 @@ import re
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from channels.email.charsets import clean_line
 from channels.email.headers import Headers, base64_bytes, parameters, read_headers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAX_PARTS = 1000
 MAX_DEPTH = 50
@@ -55,9 +59,9 @@ class Part:
     start: int
     end: int
     content_type: str = "text/plain"
-    params: dict[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
     disposition: str = ""
-    file_params: dict[str, str] = field(default_factory=dict)
+    file_params: Mapping[str, str] = field(default_factory=dict)
     children: list[Part] = field(default_factory=list)
     original: Original | None = None
 
