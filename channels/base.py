@@ -44,6 +44,10 @@ class MisconfiguredError(TemporaryError):
     """Our own set-up is refused (log-in, sender address); no message is to blame."""
 
 
+class UnreachableError(TemporaryError):
+    """Nobody answers on the other side; no message is to blame."""
+
+
 class UncertainError(ChannelError):
     """The connection broke after the content was handed over: it may have been taken or not."""
 

@@ -23,6 +23,7 @@ from router.models import Event
 from router.statements import inserting
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
     from sqlmodel import Session
 
     from router.db import Database
@@ -77,9 +78,9 @@ def record(
     return bool(done.rowcount)
 
 
-def record_many(session: Session, rows: list[dict[str, Any]]) -> None:
+def insert_rows(connection: Connection, rows: list[dict[str, Any]]) -> None:
     """Append events in bulk; rows as `record` builds them."""
-    _INSERT.many(session.connection(), rows)
+    _INSERT.many(connection, rows)
 
 
 @dataclass(frozen=True, slots=True)

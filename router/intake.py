@@ -233,7 +233,7 @@ def _add_addressees(
             _event_row("addressee_added", known.inquiry_id, inquiry.ref, department, now)
             for department in (others or [inquiry.department])
         ]
-        events.record_many(session, log)
+        events.insert_rows(session.connection(), log)
     _finish(session, item, known.inquiry_id, ArrivalState.DUPLICATE, now)
     return _taken(item, inquiry, "duplicate")
 
@@ -287,7 +287,7 @@ def _write_alarm_letter(
     limit = _limit(correspondence.Brakes(session, head, now), item, inquiry.id)
     if limit:
         log = [_withheld_row(limit, head, inquiry.id or 0, inquiry.ref, inquiry.department, now)]
-        events.record_many(session, log)
+        events.insert_rows(session.connection(), log)
         return
     row = correspondence.receipt_row(head, item, inquiry.id or 0, inquiry.ref, None, now)
     INSERT_OUTBOX.many(session.connection(), [row])
@@ -420,7 +420,7 @@ def _open(
     INSERT_OUTBOX.many(connection, letters)
     INSERT_ADDRESSEE.many(connection, shared)
     _keep_files(session, zip(items, messages, strict=True))
-    events.record_many(session, log)
+    events.insert_rows(connection, log)
     changes: dict[str, int] = {}
     for item in items:
         if not robots.sets_aside(item):
@@ -595,7 +595,9 @@ def _event_row(
 def _raise_alarm(
     session: Session, inquiry_id: int, ref: str, department: str, now: datetime
 ) -> None:
-    events.record_many(session, [_event_row("emergency", inquiry_id, ref, department, now)])
+    events.insert_rows(
+        session.connection(), [_event_row("emergency", inquiry_id, ref, department, now)]
+    )
 
 
 def _may_answer(item: Prepared) -> bool:

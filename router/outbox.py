@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy import func, select, text, update
+from sqlalchemy import bindparam, func, select, text, update
 from sqlmodel import Session, col
 
 from channels.base import (
@@ -31,16 +31,20 @@ from channels.base import (
     OutgoingKind,
     PermanentError,
     UncertainError,
+    UnreachableError,
 )
 from router import events, metrics
 from router.blobs import read_blob
 from router.errors import NotFoundError, StoreUnavailableError
 from router.models import Inquiry, InquiryStatus, Message, OutboxItem, ReplyState
 from router.queue import counted
+from router.statements import Prepared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from sqlalchemy import Connection
 
     from router.db import Database
 
@@ -63,11 +67,26 @@ STEP = 0.2
 CIRCUIT_PAUSE = timedelta(minutes=1)
 """Pause after the smarthost refused *us* (log-in, sender): no message is to blame, none loses an
 attempt."""
+UNREACHABLE_SECONDS = (5, 10, 20, 40)
+"""Pauses while nobody answers at all, then `CIRCUIT_PAUSE`: an outage is over as soon as it is."""
 
 _OWED = frozenset({OutgoingKind.REPLY.value, OutgoingKind.FORWARD.value})
 """What leaves the contact without an answer when it cannot be delivered."""
 
 _TABLE: Any = OutboxItem.__table__  # type: ignore[attr-defined]
+_INQUIRY: Any = Inquiry.__table__  # type: ignore[attr-defined]
+_SENT = Prepared(
+    lambda _dialect: (
+        update(_TABLE)
+        .where(_TABLE.c.id == bindparam("outbox"))
+        .values(
+            state="sent",
+            lease_until=None,
+            attempts=_TABLE.c.attempts + 1,
+            **{name: bindparam(name) for name in ("sent_at", "provider_id", "detail")},
+        )
+    )
+)
 
 # Written out, so that the planner uses the partial indexes.
 _UNSENT = text("outbox.state <> 'sent'")
@@ -147,7 +166,7 @@ def stuck(session: Session, limit: int = 200) -> list[OutboxItem]:
         select(OutboxItem)
         .where(
             col(OutboxItem.state).in_(["failed", "uncertain"])
-            | ((col(OutboxItem.state) == "queued") & (col(OutboxItem.attempts) > 0))
+            | ((col(OutboxItem.state) == "queued") & (col(OutboxItem.detail) != ""))
         )
         .order_by(col(OutboxItem.id).desc())
         .limit(limit)
@@ -191,6 +210,8 @@ class Outbox:
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._paused_until: dict[str, datetime] = {}
+        self._unreachable: dict[str, int] = {}
+        """Door -> how often in a row nobody answered."""
         self._stopping = False
         self.problem = ""
         self.give_way: Callable[[], bool] = lambda: False
@@ -262,8 +283,6 @@ class Outbox:
                 return
             result = await self._send(name, item)
             now = self._clock()
-            if result.misconfigured:
-                self._paused_until[name] = now + CIRCUIT_PAUSE
             self.problem = "" if result.state == "sent" else result.detail
             metrics.DELIVERIES.labels(name, item.kind, result.state).inc()
             log.info(
@@ -274,14 +293,17 @@ class Outbox:
                 kind=item.kind,
                 state=result.state,
             )
-            await self._write_down(item, result, now)
+            await self._write_down(_Attempt(item, result, now))
 
-    async def _write_down(self, item: OutboxItem, result: _Result, now: datetime) -> None:
+    async def _write_down(self, attempt: _Attempt) -> None:
         """Note how it went. While the store refuses, nothing more is sent by this lane: that could
         not be noted either, and would go out twice."""
         while True:
             try:
-                await self._db.write(partial(_record, leased=item, result=result, now=now))
+                if attempt.result.state == "sent" and attempt.item.thread_message_id is None:
+                    await self._db.write_together(_record_letters, attempt)
+                else:
+                    await self._db.write(partial(_record, attempt=attempt))
             except StoreUnavailableError:
                 if self._stopping:
                     raise
@@ -293,8 +315,10 @@ class Outbox:
         channel = self._channels.get(name)
         if channel is None:
             return _Result("failed", f"No door is called «{name}».")
-        if self._paused_until.get(name, item.created_at) > self._clock():
-            return _Result("queued", self.problem, misconfigured=True)
+        now = self._clock()
+        until = self._paused_until.get(name, now)
+        if until > now:
+            return _Result("queued", self.problem, pause=until - now)
         try:
             outgoing = await asyncio.to_thread(outgoing_of, item, self._blobs)
             receipt = await channel.send(outgoing)
@@ -302,15 +326,26 @@ class Outbox:
             return _Result("uncertain", str(error))
         except PermanentError as error:
             return _Result("failed", str(error))
-        except MisconfiguredError as error:
-            return _Result("queued", str(error), misconfigured=True)
+        except (MisconfiguredError, UnreachableError) as error:
+            return _Result("queued", str(error), pause=self._pause(name, error))
         except (ChannelError, OSError) as error:
             return _Result("queued", str(error) or type(error).__name__)
         except Exception as error:
             # A fault of ours in one message must not keep its neighbours waiting.
             log.exception("outbox.broken", outbox=item.id)
             return _Result("queued", f"Intern feil ({type(error).__name__}).")
+        self._unreachable.pop(name, None)
         return _Result("sent", receipt.detail, provider_id=receipt.provider_id)
+
+    def _pause(self, name: str, error: ChannelError) -> timedelta:
+        """Open the circuit: nothing goes through this door for a while, and none is to blame."""
+        pause = CIRCUIT_PAUSE
+        if isinstance(error, UnreachableError):
+            times = self._unreachable[name] = self._unreachable.get(name, 0) + 1
+            if times <= len(UNREACHABLE_SECONDS):
+                pause = timedelta(seconds=UNREACHABLE_SECONDS[times - 1])
+        self._paused_until[name] = self._clock() + pause
+        return pause
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +353,15 @@ class _Result:
     state: str
     detail: str
     provider_id: str = ""
-    misconfigured: bool = False
+    pause: timedelta | None = None
+    """How long nothing is tried, when the door is to blame and not the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    item: OutboxItem
+    result: _Result
+    at: datetime
 
 
 def _any_due(session: Session, now: datetime) -> bool:
@@ -366,16 +409,58 @@ def _give_back(session: Session, items: Sequence[OutboxItem]) -> None:
     )
 
 
-def _record(session: Session, leased: OutboxItem, result: _Result, now: datetime) -> None:
-    item = session.get_one(OutboxItem, leased.id)
+def _record_letters(connection: Connection, attempts: Sequence[_Attempt]) -> list[None]:
+    """Note letters that were sent and are no message of a thread: nothing else changes."""
+    inquiries = {
+        number: (ref, department)
+        for number, ref, department in connection.execute(
+            select(_INQUIRY.c.id, _INQUIRY.c.ref, _INQUIRY.c.department).where(
+                _INQUIRY.c.id.in_({attempt.item.inquiry_id for attempt in attempts})
+            )
+        )
+    }
+    _SENT.many(
+        connection,
+        [
+            {
+                "outbox": attempt.item.id,
+                "sent_at": attempt.at,
+                "provider_id": attempt.result.provider_id,
+                "detail": attempt.result.detail,
+            }
+            for attempt in attempts
+        ],
+    )
+    rows = []
+    for attempt in attempts:
+        item = attempt.item
+        ref, department = inquiries[item.inquiry_id]
+        rows.append(
+            {
+                "kind": "delivered",
+                "at": attempt.at,
+                "inquiry_id": item.inquiry_id,
+                "department": department,
+                "staff_id": None,
+                "once": None,
+                "data": {"ref": ref, "kind": item.kind, "attempts": item.attempts + 1},
+            }
+        )
+    events.insert_rows(connection, rows)
+    return [None] * len(attempts)
+
+
+def _record(session: Session, attempt: _Attempt) -> None:
+    result, now = attempt.result, attempt.at
+    item = session.get_one(OutboxItem, attempt.item.id)
     item.lease_until = None
     item.provider_id = result.provider_id
     item.detail = result.detail
     item.state = result.state
-    if not result.misconfigured:
+    if result.pause is None:
         item.attempts += 1
     if result.state == "queued":
-        item.next_at = now + _backoff(item.attempts, result.misconfigured)
+        item.next_at = now + (result.pause or _backoff(item.attempts))
         if now - item.created_at > GIVE_UP:
             item.state = "failed"
     elif result.state == "sent":
@@ -420,9 +505,7 @@ def _record(session: Session, leased: OutboxItem, result: _Result, now: datetime
     )
 
 
-def _backoff(attempts: int, misconfigured: bool) -> timedelta:
-    if misconfigured:
-        return CIRCUIT_PAUSE
+def _backoff(attempts: int) -> timedelta:
     if attempts <= len(RETRY_MINUTES):
         return timedelta(minutes=RETRY_MINUTES[max(attempts, 1) - 1])
     return RETRY_LATER

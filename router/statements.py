@@ -82,19 +82,28 @@ def _cursor(connection: Connection, sql: str) -> Iterator[Any]:
 
 
 def _binder(compiled: Any) -> Callable[[Mapping[str, Any]], Any]:
-    """What turns a row into the driver's parameters, each value as its column's type wants it."""
-    processors: dict[str, Callable[[Any], Any] | None] = dict(compiled._bind_processors)
-    for parameter, name in compiled.bind_names.items():
-        convert = processors.get(name)
-        if convert is not None and parameter.type._type_affinity is DateTime:
-            # The rows of a batch share their instants, and writing one out takes a while.
-            processors[name] = lru_cache(256)(convert)
-    if compiled.positional:
-        plan = [(name, processors.get(name)) for name in compiled.positiontup]
-        return lambda row: [
-            row[name] if convert is None else convert(row[name]) for name, convert in plan
-        ]
-    names = [(name, processors.get(name)) for name in compiled.bind_names.values()]
-    return lambda row: {
-        name: row[name] if convert is None else convert(row[name]) for name, convert in names
+    """What turns a row into the driver's parameters, each value as its column's type wants it.
+
+    Values that the statement itself holds are put in unless the row has its own.
+    """
+    convert: dict[str, Callable[[Any], Any]] = {
+        name: processor for name, processor in compiled._bind_processors.items() if processor
     }
+    constants: dict[str, Any] = {}
+    for parameter, name in compiled.bind_names.items():
+        if name in convert and parameter.type._type_affinity is DateTime:
+            # The rows of a batch share their instants, and writing one out takes a while.
+            convert[name] = lru_cache(256)(convert[name])
+        if not parameter.required:
+            constants[name] = parameter.effective_value
+    names = list(compiled.positiontup if compiled.positional else compiled.bind_names.values())
+    plan = [(name, convert.get(name)) for name in names]
+
+    def values(row: Mapping[str, Any]) -> list[Any]:
+        if constants:
+            row = constants | dict(row)
+        return [row[name] if change is None else change(row[name]) for name, change in plan]
+
+    if compiled.positional:
+        return values
+    return lambda row: dict(zip(names, values(row), strict=True))

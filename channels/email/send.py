@@ -20,6 +20,7 @@ from channels.base import (
     RejectedError,
     TemporaryError,
     UncertainError,
+    UnreachableError,
 )
 from channels.email.addresses import normalise
 
@@ -260,7 +261,7 @@ def _connect_fault(error: BaseException) -> ChannelError | None:
     if isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError):
         return MisconfiguredError("Kryptert forbindelse til e-posttjeneren lot seg ikke opprette.")
     if isinstance(error, OSError):
-        return TemporaryError("E-posttjeneren svarer ikke.")
+        return UnreachableError("E-posttjeneren svarer ikke.")
     if isinstance(error, aiosmtplib.SMTPException):
         return MisconfiguredError("E-posttjeneren tilbyr ikke kryptert forbindelse.")
     return None
