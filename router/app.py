@@ -19,10 +19,9 @@ from zoneinfo import ZoneInfo
 import structlog
 import uvicorn
 
-from channels.base import MisconfiguredError
 from channels.email import EmailChannel
 from channels.email.send import Smarthost, SmarthostSettings
-from channels.email.server import EmailServer, ListenSettings
+from channels.email.server import CannotListenError, EmailServer, Listener, ListenSettings, TlsFiles
 from router.clock import utc_now
 from router.correspondence import letterhead
 from router.db import Database
@@ -208,10 +207,15 @@ def _email_channel(
     settings: Settings, workbench: Workbench, reception: Reception, clock: Callable[[], datetime]
 ) -> EmailChannel:
     email = settings.channels.email
+    tls = email.listen.tls
     listen = ListenSettings(
         host=email.listen.host,
         port=email.listen.port,
         hostname=email.listen.hostname,
+        smtp=email.listen.enabled,
+        lmtp=Listener(email.lmtp.host, email.lmtp.port) if email.lmtp.enabled else None,
+        tls=TlsFiles(tls.certificate, tls.key) if tls.certificate and tls.key else None,
+        spool=settings.data / "spool",
         max_size=email.listen.max_size,
         trusted_peers=email.listen.trusted_peers,
     )
@@ -231,20 +235,20 @@ def _email_channel(
         clock,
         free_space=partial(_free_space, settings.data),
     )
-    return EmailChannel(
-        email.listen.hostname, Smarthost(smarthost), server if email.listen.enabled else None
-    )
+    listening = email.listen.enabled or email.lmtp.enabled
+    return EmailChannel(email.listen.hostname, Smarthost(smarthost), server if listening else None)
 
 
 async def _open_door(channel: Channel, settings: Settings) -> None:
     try:
         await channel.start()
-    except MisconfiguredError as error:
+    except CannotListenError as error:
         if not isinstance(error.__cause__, OSError):
             raise
-        listen = settings.channels.email.listen
+        email = settings.channels.email
+        key, door = ("lmtp", email.lmtp) if error.door == "lmtp" else ("listen", email.listen)
         raise SettingsError(
-            cannot_listen("channels.email.listen", listen.host, listen.port, error.__cause__)
+            cannot_listen(f"channels.email.{key}", door.host, door.port, error.__cause__)
         ) from error
 
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from router.errors import RouterError, SettingsError
 from router.people import ONE_TIME, token_app, user_app
-from router.settings import Settings, ignored_variables, setting
+from router.settings import Settings, check_certificate, ignored_variables, setting
 from router.terminal import (
     DEFAULT_CONFIG,
     ConfigOption,
@@ -159,6 +159,9 @@ def _announce(hall: Hall, web: str, one_time_login: bool) -> None:
     listen = hall.settings.channels.email.listen
     if listen.enabled:
         lines.append(("E-mail (SMTP)", f"{listen.host}:{listen.port}"))
+    lmtp = hall.settings.channels.email.lmtp
+    if lmtp.enabled:
+        lines.append(("E-mail (LMTP)", f"{lmtp.host}:{lmtp.port}"))
     if one_time_login:
         minutes = ONE_TIME.seconds // 60
         lines.append((f"One-time login ({minutes} min)", f"{web}{_login_path(hall)}"))
@@ -221,6 +224,7 @@ def config_check(config: ConfigOption = DEFAULT_CONFIG, lang: LangOption = None)
     for told in ignored_variables():
         note(f"{told}.", "yellow")
     settings = configuration(config)
+    check_certificate(config, settings)
     ruleset = _ruleset(config, settings)
     say(f"{config}: {len(settings.departments)} departments, {len(ruleset.rules)} rules. Fine.")
 

@@ -12,6 +12,8 @@ from importlib.resources import files
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
+from channels.email.certificate import CertificateError
+from channels.email.certificate import load as load_certificate
 from router import schema
 from router.db import SAFE_SQLITE, sqlite_version
 from router.errors import SettingsError
@@ -52,6 +54,7 @@ def examine(settings: Settings, told: Callable[[Problem], str] = Problem.text) -
         yield from _store(settings)
     yield from _assets()
     yield from _ports(settings)
+    yield from _certificate(settings)
     yield from _smarthost(settings)
     yield from _exposure(settings)
     for variable in ignored_variables():
@@ -141,6 +144,9 @@ def _ports(settings: Settings) -> Iterator[Finding]:
     doors = [("web", settings.web.host, settings.web.port)]
     if listen.enabled:
         doors.append(("channels.email.listen", listen.host, listen.port))
+    lmtp = settings.channels.email.lmtp
+    if lmtp.enabled:
+        doors.append(("channels.email.lmtp", lmtp.host, lmtp.port))
     for key, host, port in doors:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -158,6 +164,18 @@ def _ports(settings: Settings) -> Iterator[Finding]:
                     )
                 else:
                     yield Finding("warning" if taken else "error", advice)
+
+
+def _certificate(settings: Settings) -> Iterator[Finding]:
+    tls = settings.channels.email.listen.tls
+    if tls.certificate is None or tls.key is None:
+        return
+    try:
+        load_certificate(tls.certificate, tls.key)
+    except CertificateError as error:
+        yield Finding("error", f"channels.email.listen.tls: {error}.")
+    else:
+        yield Finding("ok", f"STARTTLS with {tls.certificate}.")
 
 
 def _service_process(data: Path) -> str:
@@ -201,4 +219,11 @@ def _exposure(settings: Settings) -> Iterator[Finding]:
             "warning",
             "The SMTP door listens beyond this machine without trusted_peers: "
             "any host may deliver mail.",
+        )
+    lmtp = settings.channels.email.lmtp
+    if lmtp.enabled and lmtp.host not in local:
+        yield Finding(
+            "warning",
+            "The LMTP door listens beyond this machine: whoever reaches it is trusted as the "
+            "mail relay is. Let a firewall admit the relay alone.",
         )

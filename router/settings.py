@@ -32,6 +32,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from channels.email.certificate import CertificateError
+from channels.email.certificate import load as load_certificate
 from router.errors import SettingsError
 from rules.calendar import AlwaysClosedError, Season, WorkingCalendar
 from rules.document import (
@@ -98,6 +100,21 @@ class Web(_Section):
     session_hours: int = Field(default=10, ge=1, le=24)
 
 
+class Tls(_Section):
+    """A certificate chain and its key, PEM, for STARTTLS; relative to the configuration file."""
+
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+class Lmtp(_Section):
+    """The LMTP listener, for a mail relay on the same machine or in a network of its own."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: int = Field(default=2424, ge=0, le=65535)
+
+
 class Listen(_Section):
     """The SMTP listener."""
 
@@ -107,6 +124,7 @@ class Listen(_Section):
     hostname: str = "localhost"
     max_size: int = Field(default=36 * 1024 * 1024, ge=1024)
     trusted_peers: tuple[Network, ...] = ()
+    tls: Tls = Tls()
 
 
 class Smarthost(_Section):
@@ -159,6 +177,7 @@ class EmailDoor(_Section):
     """The e-mail door."""
 
     listen: Listen = Listen()
+    lmtp: Lmtp = Lmtp()
     smarthost: Smarthost = Smarthost()
     sender: Email
     domain: str
@@ -354,10 +373,24 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> S
     return settings.model_copy(
         update={
             "data": _absolute(settings.data, data_base),
+            "channels": _with_tls(settings.channels, base),
             "rules": Rules(folder=folder),
             "public_url": settings.public_url or _own_url(settings.web),
         }
     )
+
+
+def check_certificate(path: Path, settings: Settings) -> None:
+    """Try the files for STARTTLS. Raises `DocumentError` when they cannot be used."""
+    tls = settings.channels.email.listen.tls
+    if tls.certificate is None or tls.key is None:
+        return
+    try:
+        load_certificate(tls.certificate, tls.key)
+    except CertificateError as error:
+        document = read_document(path if path.is_file() else PACKAGED)
+        loc = ("channels", "email", "listen", "tls")
+        raise DocumentError([document.problem(loc, str(error), str(error))]) from error
 
 
 def unknown_variables(environment: Mapping[str, str] | None = None) -> list[str]:
@@ -478,11 +511,22 @@ def _contradictions(settings: Settings) -> Iterator[_Fault]:
         loc = ("channels", "email", "smarthost", "tls")
         nb = "et passord ville gått ukryptert; velg starttls eller tls"
         yield loc, nb, "a password would go unencrypted; choose starttls or tls"
-    web, listen = settings.web, settings.channels.email.listen
-    if listen.enabled and listen.port and listen.port == web.port and _meet(listen.host, web.host):
-        loc = ("channels", "email", "listen", "port")
-        nb = f"{listen.port} er også web.port; velg en annen for en av dem"
-        yield loc, nb, f"{listen.port} is web.port too; choose another for one of them"
+    tls = settings.channels.email.listen.tls
+    if (tls.certificate is None) != (tls.key is None):
+        loc = ("channels", "email", "listen", "tls")
+        nb, en = "sertifikat og nøkkel hører sammen", "certificate and key belong together"
+        yield loc, nb, en
+    web, email = settings.web, settings.channels.email
+    listeners: list[tuple[str, str, int]] = [("web", web.host, web.port)]
+    for name, door in (("listen", email.listen), ("lmtp", email.lmtp)):
+        if not door.enabled or not door.port:
+            continue
+        for other, host, port in listeners:
+            if door.port == port and _meet(door.host, host):
+                loc = ("channels", "email", name, "port")
+                nb = f"{port} er også {other}.port; velg en annen for en av dem"
+                yield loc, nb, f"{port} is {other}.port too; choose another for one of them"
+        listeners.append((f"channels.email.{name}", door.host, door.port))
 
 
 def _meet(host: str, other: str) -> bool:
@@ -580,6 +624,22 @@ def _set(data: dict[str, Any], keys: tuple[str, ...], value: object) -> None:
 def _own_url(web: Web) -> str:
     host = f"[{web.host}]" if ":" in web.host else web.host
     return f"http://{host}:{web.port}"
+
+
+def _with_tls(channels: Channels, base: Path) -> Channels:
+    email = channels.email
+    tls = Tls(
+        **{
+            name: _absolute(path, base)
+            for name, path in (
+                ("certificate", email.listen.tls.certificate),
+                ("key", email.listen.tls.key),
+            )
+            if path is not None
+        }
+    )
+    listen = email.listen.model_copy(update={"tls": tls})
+    return channels.model_copy(update={"email": email.model_copy(update={"listen": listen})})
 
 
 def _absolute(path: Path, base: Path) -> Path:

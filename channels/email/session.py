@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import asyncio
     from ssl import SSLContext
 
+    from aiosmtpd.smtp import Envelope as SmtpEnvelope
+
     from channels.base import Disposition
     from channels.email.server import EmailServer
 
