@@ -243,3 +243,54 @@ def test_an_instant_comes_back_as_it_went_in(db):
         [event] = events.read_after(session, 0, 10)
     assert event.at == MONDAY
     assert event.at.utcoffset() is not None
+
+
+async def together(db: Database, write, arguments: list) -> list:
+    """Ask for one write for many, all of them in one batch."""
+    held = Held(db)
+    asked = [asyncio.ensure_future(db.write_together(write, one)) for one in arguments]
+    await asyncio.sleep(0)  # each of them puts its own into the queue
+    held.release()
+    return await asyncio.gather(*asked, return_exceptions=True)
+
+
+def write_kinds(connection, wanted: list[str]) -> list[str]:
+    rows = [
+        {"kind": kind, "at": MONDAY, "inquiry_id": None, "department": "", "staff_id": None}
+        | {"once": kind, "data": {}}
+        for kind in wanted
+    ]
+    events.insert_rows(connection, rows)
+    return [kind.upper() for kind in wanted]
+
+
+async def test_a_write_for_many_is_one_call_with_an_answer_for_each(db):
+    calls = []
+
+    def write(connection, wanted):
+        calls.append(len(wanted))
+        return write_kinds(connection, wanted)
+
+    assert await together(db, write, ["a", "b", "c"]) == ["A", "B", "C"]
+    assert calls == [3]
+    assert kinds(db) == ["a", "b", "c"]
+
+
+async def test_of_a_write_for_many_only_what_is_to_blame_fails(db):
+    first, twice, last = await together(db, write_kinds, ["a", "a", "b"])
+    assert (first, last) == ("A", "B")
+    assert isinstance(twice, IntegrityError)
+    assert kinds(db) == ["a", "b"]
+
+
+async def test_a_write_for_many_that_ends_the_transaction_is_done_anew_for_each(db):
+    def write(connection, wanted):
+        if "bad" in wanted:
+            connection.connection.rollback()  # as SQLite does when the disk is full
+            raise OSError
+        return write_kinds(connection, wanted)
+
+    first, bad, last = await together(db, write, ["a", "bad", "b"])
+    assert (first, last) == ("A", "B")
+    assert isinstance(bad, OSError)
+    assert kinds(db) == ["a", "b"]
