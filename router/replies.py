@@ -319,16 +319,15 @@ def reply(
 
 
 def send_again(session: Session, actor: Actor, ref: str, item_id: int, now: datetime) -> Inquiry:
-    """Send a message of an inquiry once more, because a person said so.
+    """Send a message of an inquiry once more, because a person said so; it is the same message, so
+    it does not matter who holds the inquiry.
 
-    Raises `NotFoundError` when there is no such message here or it is sent; `ConflictError` when
-    somebody else holds the inquiry.
+    Raises `NotFoundError` when there is no such message here, or it is sent.
     """
     inquiry = queue.get(session, actor, ref)
     item = session.get(OutboxItem, item_id)
     if item is None or item.inquiry_id != inquiry.id:
         raise NotFoundError
-    queue.require_holder(session, actor, inquiry)
     outbox.retry(session, item_id, now)
     message = session.get(Message, item.thread_message_id) if item.thread_message_id else None
     if message is not None:

@@ -6,12 +6,14 @@ them. Text is shown with fødselsnummer masked.
 
 from __future__ import annotations
 
+import base64
 import difflib
 import hashlib
+import io
 import re
 import secrets
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -31,8 +33,9 @@ from channels import web as web_door
 from router import queue, replies, routing
 from router.access import Actor
 from router.errors import InvalidError, NotFoundError
+from router.files import MANY, Source, keep_files
 from router.models import Direction, Inquiry, InquiryStatus, ReplyState, Role
-from router.preparing import OpenAt
+from router.preparing import KeptFile, OpenAt
 from router.privacy import mask_text
 from router.web.auth import ApiActor, hall_of
 from router.web.problems import MEANINGS, responses
@@ -127,10 +130,26 @@ class Return(Input):
     reason: Body = Field(max_length=10_000, examples=["Gjelder fylkesvei, ikke kommunal vei."])
 
 
+class NewAttachment(Input):
+    """A file that goes with a reply."""
+
+    filename: Line = Field(max_length=300, examples=["vedtak.pdf"])
+    content_type: Line = Field(
+        "",
+        max_length=200,
+        description="Counts only where it agrees with what is in the file.",
+        examples=["application/pdf"],
+    )
+    content_base64: str = Field(description="The bytes, in base64 (RFC 4648 §4).")
+
+
 class Reply(Input):
     """Answer the resident."""
 
     text: Body = Field(max_length=100_000)
+    attachments: list[NewAttachment] = Field(
+        [], max_length=MANY, description="20 MB together, before base64."
+    )
     close: bool = Field(False, description="Close the inquiry with this answer.")
     version: int | None = Field(None, description="What you read; refused (409) if it has changed.")
 
@@ -246,6 +265,13 @@ class MessageView(BaseModel):
     at: Instant
     delivery: str = Field(description="Of what we sent: queued, sent, uncertain, failed.")
     delivery_detail: str
+    has_html: bool = Field(description="Whether the original has a formatted version.")
+    sender_check: str = Field(
+        description="Of what came in: unknown, verified, failed.", examples=["verified"]
+    )
+    marks: list[str] = Field(
+        description="Among signed, encrypted, calendar, quarantined, unscanned."
+    )
     attachments: list[AttachmentView]
 
 
@@ -407,18 +433,24 @@ def hand_back(request: Request, actor: ApiActor, ref: Ref, body: Return) -> Item
 def reply(request: Request, actor: ApiActor, ref: Ref, body: Reply) -> Item:
     """Answer the resident by the channel they used; the thread shows how delivery goes."""
     hall = hall_of(request)
-    now = hall.clock()
+    now, head = hall.clock(), hall.reply_context
+    files: list[KeptFile] = []
+    if body.attachments:
+        with hall.db.read() as session:
+            replies.require_replyable(session, head, actor, ref, body.text, body.version)
+        files = keep_files(hall.settings.blobs, _sources(body.attachments))
     return _act(
         request,
         lambda session: replies.reply(
             session,
-            hall.reply_context,
+            head,
             actor,
             ref,
             body.text,
             now,
             close=body.close,
             version=body.version,
+            files=files,
         ),
     )
 
@@ -511,6 +543,18 @@ def meaning_of_problem(code: str) -> Meaning:
     return Meaning(code=code, meaning=MEANINGS[code])
 
 
+def _sources(attachments: Sequence[NewAttachment]) -> list[Source]:
+    found = []
+    for number, file in enumerate(attachments):
+        try:
+            content = base64.b64decode(file.content_base64, validate=True)
+        except ValueError:
+            where = f"attachments.{number}.content_base64"
+            raise InvalidError(f"{where}: This is not base64 (RFC 4648 §4).") from None
+        found.append(Source(file.filename, file.content_type, io.BytesIO(content)))
+    return found
+
+
 def _act(request: Request, change: Callable[[Session], Inquiry]) -> Item:
     """Carry out a change and return the state it led to, both in one commit."""
     hall = hall_of(request)
@@ -553,5 +597,8 @@ def _message(message: replies.ThreadMessage) -> MessageView:
         at=message.at,
         delivery=message.delivery,
         delivery_detail=message.delivery_detail,
+        has_html=message.has_html,
+        sender_check=message.sender_check,
+        marks=message.marks,
         attachments=[AttachmentView.model_validate(file) for file in message.attachments],
     )

@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
 from pydantic.json_schema import models_json_schema
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -27,7 +28,18 @@ from starlette.staticfiles import StaticFiles
 from router import __version__
 from router.errors import RouterError
 from router.metrics import HTTP_SECONDS
-from router.web import api, auth, desk, health, outbox_pages, problems, residents, stream
+from router.web import (
+    api,
+    aside_pages,
+    auth,
+    desk,
+    downloads,
+    health,
+    outbox_pages,
+    problems,
+    residents,
+    stream,
+)
 from router.web.limits import Limits
 from router.web.render import error_page
 
@@ -59,6 +71,15 @@ PUBLIC_ROUTES = frozenset(
 
 BODY_LIMIT = 1024 * 1024
 """Bytes of one request."""
+
+FILES_BODY_LIMIT = 32 * 1024 * 1024
+"""Bytes of a reply with files, from somebody we know: `files.FILES_LIMIT` in base64, and more than
+a form needs, so that it is the form that says what is too large, and keeps the text."""
+
+_WITH_FILES = re.compile(r"/(desk|api)/inquiries/[^/]+/reply")
+_WITHOUT_GZIP = re.compile(
+    r"/api/|/desk/stream|/desk/arrivals/[^/]+/raw|/desk/inquiries/[^/]+/attachments/"
+)
 
 _HEADERS = {
     "Content-Security-Policy": (
@@ -105,7 +126,17 @@ def create_app(hall: Hall) -> FastAPI:
     )
     app.state.hall = hall
     app.state.limits = limits
-    for module in (auth, desk, outbox_pages, residents, api, stream, health):
+    for module in (
+        auth,
+        desk,
+        downloads,
+        aside_pages,
+        outbox_pages,
+        residents,
+        api,
+        stream,
+        health,
+    ):
         app.include_router(module.router)
     app.add_api_route("/api/openapi.json", _openapi, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=STATIC, check_dir=False), name="static")
@@ -252,19 +283,19 @@ class _Frame:
 
 
 class _Compression:
-    """gzip for pages and static files; streams and the API go as they are."""
+    """gzip for pages and static files; streams, downloads and the API go as they are."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._plain = app
         self._gzip = GZipMiddleware(app, minimum_size=1000, compresslevel=6)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        as_it_is = scope["type"] != "http" or scope["path"].startswith(("/api/", "/desk/stream"))
+        as_it_is = scope["type"] != "http" or _WITHOUT_GZIP.match(scope["path"])
         await (self._plain if as_it_is else self._gzip)(scope, receive, send)
 
 
 class _BodyLimit:
-    """Refuse bodies over `BODY_LIMIT`, announced or not."""
+    """Refuse bodies that are too large, announced or not."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -273,22 +304,36 @@ class _BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        limit = BODY_LIMIT
         announced = Headers(scope=scope).get("content-length", "")
-        if announced.isdigit() and int(announced[:20]) > BODY_LIMIT:
+        size = int(announced[:20]) if announced.isdigit() else 0
+        if size > limit:
+            limit = await _limit_of(scope)
+        if size > limit:
             response = await _http_error(Request(scope), HTTPException(413))
             await response(scope, receive, send)
             return
         received = 0
 
         async def counted() -> Message:
-            nonlocal received
+            nonlocal received, limit
             message = await receive()
             received += len(message.get("body", b""))
-            if received > BODY_LIMIT:
+            if received > limit == BODY_LIMIT:
+                limit = await _limit_of(scope)
+            if received > limit:
                 raise HTTPException(413)
             return message
 
         await self._app(scope, counted, send)
+
+
+async def _limit_of(scope: Scope) -> int:
+    """A reply may bring files, but nobody reads megabytes of a stranger's."""
+    if not _WITH_FILES.fullmatch(scope["path"]):
+        return BODY_LIMIT
+    known = await run_in_threadpool(auth.is_known, Request(scope))
+    return FILES_BODY_LIMIT if known else BODY_LIMIT
 
 
 async def _failure(request: Request, send: Send) -> None:

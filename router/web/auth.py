@@ -155,6 +155,21 @@ def api_actor(
     raise LoginRequiredError("Send «Authorization: Bearer TOKEN».")
 
 
+def is_known(request: Request) -> bool:
+    """Whether a session or token comes along that holds: before a large body is read, not instead
+    of a guard."""
+    hall = hall_of(request)
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        kind, secret = CredentialKind.API, token.strip()
+    else:
+        kind, secret = CredentialKind.SESSION, request.cookies.get(cookie_name(hall), "")
+    if not secret:
+        return False
+    with hall.db.read() as session:
+        return staff.find(session, kind, secret, hall.clock()) is not None
+
+
 DeskActor = Annotated[Actor, Depends(desk_actor)]
 DeskReader = Annotated[Actor, Depends(session_reader)]
 ApiActor = Annotated[Actor, Depends(api_actor)]

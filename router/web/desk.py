@@ -1,4 +1,4 @@
-"""The desk: the queue, one inquiry with what can be done to it, and what has got stuck.
+"""The desk: the queue, and one inquiry with what can be done to it.
 
 Reads come from one snapshot; every change is one job for the writer. A refused change shows the
 page as it is now, says who was first, and keeps what was typed.
@@ -9,29 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Form, Request
-from sqlalchemy import select
-from sqlmodel import Session, col
+from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
+from sqlmodel import Session
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from router import events, journal, queue, replies
-from router.blobs import read_blob
-from router.errors import ConflictError, InvalidError, NotFoundError, RouterError
-from router.models import (
-    Arrival,
-    Inquiry,
-    InquiryStatus,
-    Message,
-    Role,
-    Staff,
-    StoredAttachment,
-)
+from router import queue, replies
+from router.errors import ConflictError, InvalidError, RouterError
+from router.files import FILES_LIMIT, MANY, Source, keep_files
+from router.models import Inquiry, InquiryStatus, Staff
 from router.privacy import mask_text
 from router.web.auth import DeskActor, DeskReader, hall_of
+from router.web.downloads import note_look
 from router.web.frame import desk_frame
 from router.web.listing import (
     CHANNELS,
@@ -41,12 +32,19 @@ from router.web.listing import (
     list_context,
     match_departments,
 )
-from router.web.messages import shown, why_no_receipt
+from router.web.messages import (
+    checks_senders,
+    not_delivered,
+    shown,
+    undelivered,
+    why_no_receipt,
+)
 from router.web.render import catalogue, render, sentence
 from router.web.rows import RowNumber
 
 if TYPE_CHECKING:
     from router.access import Actor
+    from router.preparing import KeptFile
     from router.replies import Thread
 
 router = APIRouter(prefix="/desk", include_in_schema=False)
@@ -56,11 +54,6 @@ TEXT_LIMIT = 500_000
 """Characters of one form field. Tighter limits stand where a refusal can keep the text."""
 
 _REF = re.compile(r"S-\d{4}-\d{6,9}")
-_SHOWN_AS = re.compile(r"application/pdf|image/(png|jpeg|gif|webp)|text/plain")
-_QUIET = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "sandbox; default-src 'none'",
-}
 
 Text = Annotated[str, Form(max_length=TEXT_LIMIT)]
 Version = Annotated[int | None, Form()]
@@ -78,6 +71,8 @@ class Refused:
     candidates: Sequence[tuple[str, str]] = ()
     text: str = ""
     """What to say instead of the error's own sentence."""
+    files_lost: bool = False
+    """Files were chosen; a browser does not let us choose them again."""
 
 
 @router.get("")
@@ -276,26 +271,47 @@ def reply(
     text: Text = "",
     close: Annotated[str, Form(max_length=10)] = "",
     version: Version = None,
+    files: Annotated[Sequence[UploadFile], File()] = (),
 ) -> Response:
-    """Answer the resident."""
+    """Answer the resident, with files or without."""
     hall = hall_of(request)
-    now = hall.clock()
+    now, head = hall.clock(), hall.reply_context
+    # A field in which nothing was chosen comes as a file without a name.
+    chosen = [
+        Source(file.filename, file.content_type or "", file.file) for file in files if file.filename
+    ]
+    typed = {"reply": text}
+    kept: list[KeptFile] = []
+    try:
+        if chosen:
+            with hall.db.read() as session:
+                replies.require_replyable(session, head, actor, ref, text, version)
+            kept = keep_files(hall.settings.blobs, chosen)
+    except (ConflictError, InvalidError) as error:
+        return _inquiry(request, actor, ref, refused=Refused(error, typed, files_lost=True))
     return _change(
         request,
         actor,
         ref,
         "replied_closed" if close else "replied",
         lambda session: replies.reply(
-            session,
-            hall.reply_context,
-            actor,
-            ref,
-            text,
-            now,
-            close=bool(close),
-            version=version,
+            session, head, actor, ref, text, now, close=bool(close), version=version, files=kept
         ),
-        {"reply": text},
+        typed,
+        files_lost=bool(chosen),
+    )
+
+
+@router.post("/inquiries/{ref}/outbox/{number}/retry")
+def send_again(request: Request, actor: DeskActor, ref: str, number: RowNumber) -> Response:
+    """Send a message of ours once more, because a person says so."""
+    now = hall_of(request).clock()
+    return _change(
+        request,
+        actor,
+        ref,
+        "retried",
+        lambda session: replies.send_again(session, actor, ref, number, now),
     )
 
 
@@ -354,58 +370,10 @@ def reveal(request: Request, actor: DeskActor, ref: str) -> Response:
     now = hall.clock()
 
     def job(session: Session) -> None:
-        _note_look(session, actor, queue.get(session, actor, ref), "thread", now)
+        note_look(session, actor, queue.get(session, actor, ref), "thread", now)
 
     hall.db.write_sync(job)
     return _inquiry(request, actor, ref, revealed=True)
-
-
-@router.get("/inquiries/{ref}/attachments/{number}")
-def attachment(request: Request, actor: DeskActor, ref: str, number: RowNumber) -> Response:
-    """A file of a message, always as a download. Raises `NotFoundError`."""
-    hall = hall_of(request)
-    with hall.db.read() as session:
-        row = queue.row(session, actor, ref)
-        file = session.execute(
-            select(StoredAttachment)
-            .join(Message, col(Message.id) == col(StoredAttachment.message_id))
-            .where(col(StoredAttachment.id) == number, col(Message.inquiry_id) == row.id)
-        ).scalar()
-    if file is None:
-        raise NotFoundError
-    try:
-        content = read_blob(hall.settings.blobs, file.sha256)
-    except FileNotFoundError:
-        raise NotFoundError from None
-    kind = file.content_type if _SHOWN_AS.fullmatch(file.content_type) else ""
-    return _download(content, file.filename or f"{ref}-{number}", kind)
-
-
-@router.get("/arrivals/{number}/raw")
-def raw_arrival(request: Request, actor: DeskActor, number: RowNumber) -> Response:
-    """A message exactly as it came. It shows everything, so that it was fetched is written down.
-
-    Raises `NotFoundError` also when its inquiry is not the actor's, or when it has none and the
-    actor does not watch the doors.
-    """
-    hall = hall_of(request)
-    now = hall.clock()
-
-    def job(session: Session) -> Arrival:
-        arrival = journal.get(session, number)
-        if arrival.inquiry_id is not None:
-            inquiry = queue.by_id(session, arrival.inquiry_id)
-            if not actor.sees(inquiry.department):
-                raise NotFoundError
-            _note_look(session, actor, inquiry, "original", now)
-        elif actor.role not in {Role.OPERATOR, Role.ADMIN}:
-            raise NotFoundError
-        return arrival
-
-    arrival = hall.db.write_sync(job)
-    suffix = "eml" if arrival.channel == "email" else "txt"
-    content = journal.raw_of(arrival, hall.settings.blobs)
-    return _download(content, f"original-{number}.{suffix}", "text/plain")
 
 
 @router.get("/account")
@@ -447,7 +415,8 @@ def _inquiry(
         thread = replies.thread(session, actor, ref)
         frame = desk_frame(session, hall, actor)
     department = hall.settings.departments.get(thread.inquiry.department)
-    messages = [shown(message) for message in thread.messages]
+    checks = checks_senders(hall.settings)
+    messages = [shown(message, thread.inquiry, checks) for message in thread.messages]
     return render(
         request,
         "inquiry.html",
@@ -469,12 +438,17 @@ def _inquiry(
             for text in (one.visible, one.quoted, one.message.subject)
         ),
         revealed=revealed,
+        lost=not_delivered(thread),
+        undelivered=undelivered,
         unreceipted=why_no_receipt(thread.events, actor.language),
         held_by_other=_held_by_other(actor, thread.inquiry),
         confirm_close=confirm_close,
         problem=(refused.text or sentence(refused.error, actor.language)) if refused else "",
         stale=refused is not None and isinstance(refused.error, ConflictError),
         typed=refused.typed if refused else {},
+        files_lost=bool(refused and refused.files_lost),
+        files_limit=FILES_LIMIT,
+        files_many=MANY,
         candidates=refused.candidates if refused else (),
         done=done,
         **frame,
@@ -501,12 +475,15 @@ def _change(
     done: str,
     job: Callable[[Session], Inquiry],
     typed: dict[str, str] | None = None,
+    *,
+    files_lost: bool = False,
 ) -> Response:
     """Carry out one change and go on to where the person works next."""
     try:
         inquiry = hall_of(request).db.write_sync(job)
     except (ConflictError, InvalidError) as error:
-        return _inquiry(request, actor, ref, refused=Refused(error, typed or {}))
+        refused = Refused(error, typed or {}, files_lost=files_lost)
+        return _inquiry(request, actor, ref, refused=refused)
     hall_of(request).outbox.wake()  # a change may have written letters
     leaves = done in {"transferred", "returned", "closed", "replied_closed"}
     if leaves or not actor.sees(inquiry.department):
@@ -516,25 +493,3 @@ def _change(
 
 def _to_inquiry(ref: str, done: str) -> Response:
     return RedirectResponse(f"/desk/inquiries/{quote(ref)}?done={done}", 303)
-
-
-def _note_look(session: Session, actor: Actor, inquiry: Inquiry, what: str, now: datetime) -> None:
-    events.record(
-        session,
-        "revealed",
-        at=now,
-        inquiry_id=inquiry.id,
-        department=inquiry.department,
-        staff_id=actor.staff_id,
-        data={"ref": inquiry.ref, "what": what},
-    )
-
-
-def _download(content: bytes, filename: str, content_type: str = "") -> Response:
-    """A file that no browser opens as a page of ours (RFC 6266, RFC 8187 for the name)."""
-    return Response(
-        content,
-        media_type=content_type or "application/octet-stream",
-        headers=_QUIET
-        | {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(filename, safe='')}"},
-    )

@@ -1,35 +1,136 @@
-"""Messages as people read them: plain text, quoted history folded away."""
+"""Messages as people read them: what they say, what to know of them, how far they have come."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from channels.base import Mark, MessageKind, SenderCheck
 from channels.email.quote import fold
+from router.models import Direction
 from router.web.render import catalogue, label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from router.replies import EventView, ThreadMessage
+    from router.queue import QueueRow
+    from router.replies import EventView, Thread, ThreadMessage
+    from router.settings import Settings
+
+_STATUS = re.compile(r"\b([245])\.(\d{1,3})\.(\d{1,3})\b")
+_REPLY = re.compile(r"\b([45])\d\d\b")
+_UNDELIVERED = {
+    "1.1": "no mailbox",
+    "1.6": "no mailbox",
+    "1.10": "no mailbox",
+    "1.2": "no domain",
+    "1.3": "no domain",
+    "4.4": "no domain",
+    "2.1": "closed",
+    "2.2": "full",
+    "2.3": "too large",
+    "3.4": "too large",
+}
+_UNDELIVERED_CLASSES = {"4": "unreachable", "6": "content", "7": "refused"}
+_PERSONAL = re.compile(
+    r"fødsels(?:nummer|dato)|personn(?:ummer|r\b)|konton(?:ummer|r\b)|passord|innsyn\b|"
+    r"personopplysning|helseopplysning|helseopplysing|(?:pasient|legejournal)|journalen min|"
+    r"diagnose|legeerklæring|legeattest|bostedsadresse|adressen til|adressa til|"
+    r"national identity|date of birth|bank account|password|medical record|personal data",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ShownMessage:
-    """A message, parted into what it says and what it quotes."""
+    """A message, parted into what it says and what it quotes, and what to know of it."""
 
     message: ThreadMessage
     visible: str
     quoted: str
+    sender: str = ""
+    """`verified`, `failed`, `unchecked` where that matters, else empty."""
+    marks: tuple[str, ...] = ()
+    """Codes of `LABELS["mark"]`."""
+    locked: bool = False
+    """Whether its files are kept from everybody."""
+    reason: str = ""
+    """Code of `LABELS["undelivered"]`, empty when the words of the provider must do."""
 
 
-def shown(message: ThreadMessage) -> ShownMessage:
+def as_read(message: ThreadMessage) -> ShownMessage:
     """A message as it is read: quoted history of mail folded away."""
-    text = message.text
-    if message.channel == "email" and message.direction == "in":
-        visible, quoted = fold(text)
-        return ShownMessage(message, visible, quoted)
-    return ShownMessage(message, text, "")
+    if message.channel == "email" and message.direction is Direction.IN:
+        return ShownMessage(message, *fold(message.text))
+    return ShownMessage(message, message.text, "")
+
+
+def shown(message: ThreadMessage, row: QueueRow, checks_senders: bool) -> ShownMessage:
+    """A message as staff read it: also its marks in order, its sender, how far it has come.
+
+    `checks_senders`: whether somebody checks the senders of mail here at all.
+    """
+    incoming_mail = message.channel == "email" and message.direction is Direction.IN
+    marks = [mark.value for mark in Mark if mark in message.marks]
+    if message.direction is Direction.IN and len(message.recipients) > 1:
+        marks.append("several")
+    return replace(
+        as_read(message),
+        sender=_sender(message, row, checks_senders) if incoming_mail else "",
+        marks=tuple(marks),
+        locked=Mark.QUARANTINED in message.marks,
+        reason=undelivered(message.delivery_detail),
+    )
+
+
+def checks_senders(settings: Settings) -> bool:
+    """Whether the mail relay tells us what it found out about senders."""
+    return bool(settings.channels.email.trust.authserv_id)
+
+
+def _sender(message: ThreadMessage, row: QueueRow, checks_senders: bool) -> str:
+    """What to say of the sender. That nobody checked is said only where checks are the rule, or
+    where an answer could give something away: said always, it would be read by nobody."""
+    if message.sender_check == SenderCheck.FAILED:
+        return "failed"
+    if message.sender_check == SenderCheck.VERIFIED:
+        return "verified"
+    if message.kind != MessageKind.CONTACT:
+        return ""
+    delicate = bool(row.sensitivity) or _PERSONAL.search(message.text) is not None
+    return "unchecked" if checks_senders or delicate else ""
+
+
+def undelivered(detail: str) -> str:
+    """Why a message did not arrive, as a code, by the enhanced status code (RFC 3463 §3) in what
+    a mail server said; empty when it says nothing of the kind."""
+    found = _STATUS.search(detail)
+    if found is None:
+        reply = _REPLY.search(detail)
+        return {"4": "later", "5": "refused"}[reply[1]] if reply else ""
+    group, subject, number = found.groups()
+    if group == "2":
+        return ""
+    known = _UNDELIVERED.get(f"{subject}.{number}") or _UNDELIVERED_CLASSES.get(subject)
+    return known or ("later" if group == "4" else "refused")
+
+
+def not_delivered(thread: Thread) -> ThreadMessage | None:
+    """The latest of our messages that did not arrive and left the resident without an answer."""
+    for message in reversed(thread.messages):
+        if message.kind in {"reply", "forward"} and message.delivery == "failed":
+            return message
+    return None
+
+
+def why_parked(error: str) -> str:
+    """Why an arrival could not be read, as a code of `LABELS["parked"]`."""
+    if "too long" in error or "memory" in error.lower():
+        return "too heavy"
+    if "missing from the store" in error:
+        return "gone"
+    return "not stored" if "while it was stored" in error else "fault"
 
 
 def why_no_receipt(events: Sequence[EventView], language: str) -> str:

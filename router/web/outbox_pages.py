@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from fastapi import APIRouter, Request
 from sqlalchemy import select
-from sqlmodel import col
+from sqlmodel import Session, col
 from starlette.responses import RedirectResponse, Response
 
-from router import journal, outbox
+from router import journal, outbox, queue, replies
+from router.blobs import blob_path
 from router.errors import NotFoundError
-from router.models import ArrivalState, Inquiry
+from router.models import ArrivalState, Inquiry, OutboxItem
 from router.web.auth import SwitchboardActor, hall_of
 from router.web.frame import desk_frame
-from router.web.messages import plain
+from router.web.messages import plain, undelivered, why_parked
 from router.web.render import render
 from router.web.rows import RowNumber
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from router.models import Arrival
 
 router = APIRouter(prefix="/desk", include_in_schema=False)
 
@@ -29,7 +37,9 @@ def parked_page(request: Request, actor: SwitchboardActor, done: str = "") -> Re
     with hall.db.read() as session:
         arrivals = journal.parked(session)
         frame = desk_frame(session, hall, actor)
-    return render(request, "parked.html", arrivals=arrivals, done=done, **frame)
+    return render(
+        request, "parked.html", arrivals=arrivals, why_parked=why_parked, done=done, **frame
+    )
 
 
 @router.get("/parked/{number}")
@@ -41,13 +51,13 @@ def parked_one(request: Request, actor: SwitchboardActor, number: RowNumber) -> 
         if arrival.state is not ArrivalState.PARKED:
             raise NotFoundError
         frame = desk_frame(session, hall, actor)
-    content = journal.raw_of(arrival, hall.settings.blobs)
     return render(
         request,
         "parked_one.html",
         arrival=arrival,
-        preview=plain(content[:PREVIEW]),
-        cut=len(content) > PREVIEW,
+        preview=plain(_beginning(arrival, hall.settings.blobs)),
+        cut=arrival.size > PREVIEW,
+        why_parked=why_parked,
         **frame,
     )
 
@@ -72,14 +82,41 @@ def outbox_page(request: Request, actor: SwitchboardActor, done: str = "") -> Re
         )
         refs = dict(session.connection().execute(query).all())
         frame = desk_frame(session, hall, actor)
-    return render(request, "outbox.html", items=items, refs=refs, done=done, **frame)
+    return render(
+        request,
+        "outbox.html",
+        items=items,
+        refs=refs,
+        undelivered=undelivered,
+        done=done,
+        **frame,
+    )
 
 
 @router.post("/outbox/{number}/retry")
-def outbox_retry(request: Request, _actor: SwitchboardActor, number: RowNumber) -> Response:
+def outbox_retry(request: Request, actor: SwitchboardActor, number: RowNumber) -> Response:
     """Try to send one message again."""
     hall = hall_of(request)
     now = hall.clock()
-    hall.db.write_sync(lambda session: outbox.retry(session, number, now))
+
+    def job(session: Session) -> None:
+        item = session.get(OutboxItem, number)
+        if item is None:
+            raise NotFoundError
+        ref = queue.by_id(session, item.inquiry_id).ref
+        replies.send_again(session, actor, ref, number, now)
+
+    hall.db.write_sync(job)
     hall.outbox.wake()
     return RedirectResponse("/desk/outbox?done=retried", 303)
+
+
+def _beginning(arrival: Arrival, blobs: Path) -> bytes:
+    """What is shown of an arrival; nothing where its content is missing."""
+    if not arrival.blob:
+        return (arrival.raw or b"")[:PREVIEW]
+    try:
+        with blob_path(blobs, arrival.blob).open("rb") as file:
+            return file.read(PREVIEW)
+    except FileNotFoundError:
+        return b""

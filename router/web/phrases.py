@@ -107,6 +107,12 @@ def address(value: str) -> str:
     return phone_in_words(value) if value.startswith("+") else value
 
 
+def half_address(value: str) -> str:
+    """Enough of an address to know it again, where nobody needs to write to it."""
+    local, at, domain = value.rpartition("@")
+    return f"{local[:2]}…@{domain}" if at else f"{value[:5]}…"
+
+
 def rfc3339(instant: datetime) -> str:
     """For the `datetime` attribute: UTC, whole seconds."""
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -123,6 +123,7 @@ def environment(language: str) -> Environment:
         size=lambda count: phrases.size(count, language),
         phone=phone_in_words,
         address=phrases.address,
+        half=phrases.half_address,
         masked=mask_text,
     )
     return made

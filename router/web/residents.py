@@ -27,7 +27,7 @@ from router.errors import (
 from router.models import ContactAddress, Inquiry, ReplyState
 from router.web import limits, phrases
 from router.web.auth import hall_of
-from router.web.messages import ShownMessage, shown
+from router.web.messages import ShownMessage, as_read
 from router.web.render import (
     LANGUAGES,
     accepted_language,
@@ -269,4 +269,4 @@ def _own_messages(
             return message.kind == "contact" and message.sender_address in own
         return message.direction == "out" and message.kind in _SHOWN_KINDS
 
-    return [shown(message) for message in thread if theirs(message)]
+    return [as_read(message) for message in thread if theirs(message)]

@@ -263,6 +263,7 @@ function setUpInquiry() {
     }
     area.addEventListener("input", () => store(sessionStorage, key, area.value || null));
   }
+  setUpFiles();
   byId("problem")?.focus();
   byId("transfer-department")?.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.ctrlKey || event.metaKey || event.isComposing) return;
@@ -290,6 +291,62 @@ function chooseDepartment(field) {
   } else if (wanted) {
     byId("transfer-found").textContent = (found.length ? field.dataset.several : field.dataset.none).replace("{text}", text);
   }
+}
+
+/** Files chosen for a reply: a list in which each can be taken out again; choosing more adds to it. */
+function setUpFiles() {
+  const field = byId("reply-files-field");
+  const input = byId("reply-files");
+  if (!field) return;
+  const list = byId("reply-files-list");
+  const words = field.dataset;
+  let chosen = [];
+  const named = (text, file) => text.replace("{name}", () => file.name);
+  const show = () => {
+    const transfer = new DataTransfer();
+    for (const file of chosen) transfer.items.add(file);
+    input.files = transfer.files;
+    list.replaceChildren(...chosen.map((file) => {
+      const item = document.createElement("li");
+      const size = document.createElement("span");
+      size.className = "hint";
+      size.textContent = fileSize(file.size);
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "ds-button";
+      button.dataset.variant = "tertiary";
+      button.dataset.size = "sm";
+      button.textContent = named(words.remove, file);
+      button.addEventListener("click", () => remove(file));
+      item.append(file.name, " ", size, " ", button);
+      return item;
+    }));
+    list.hidden = !chosen.length;
+    const total = chosen.reduce((sum, file) => sum + file.size, 0);
+    const problem = chosen.length > words.most ? words.tooMany : total > words.limit ? words.tooLarge : "";
+    input.setCustomValidity(problem);
+    input.toggleAttribute("aria-invalid", Boolean(problem));
+    byId("reply-files-problem").textContent = problem;
+  };
+  const remove = (file) => {
+    const at = chosen.indexOf(file);
+    chosen.splice(at, 1);
+    show();
+    say(named(words.removed, file));
+    (list.querySelectorAll("button")[Math.min(at, chosen.length - 1)] ?? input).focus();
+  };
+  input.addEventListener("change", () => {
+    const same = (one, other) => one.name === other.name && one.size === other.size && one.lastModified === other.lastModified;
+    const fresh = [...input.files].filter((file) => !chosen.some((known) => same(known, file)));
+    chosen = [...chosen, ...fresh];
+    show();
+    if (fresh.length) say(words.chosen.replace("{name}", () => fresh.map((file) => file.name).join(", ")));
+  });
+}
+
+function fileSize(bytes) {
+  const shown = (number) => number.toLocaleString(document.documentElement.lang, { maximumFractionDigits: 1 });
+  return bytes >= 1e6 ? `${shown(bytes / 1e6)} MB` : bytes >= 1e3 ? `${shown(bytes / 1e3)} kB` : `${bytes} B`;
 }
 
 function forgetDraft(ref, area) {
@@ -356,6 +413,13 @@ document.addEventListener("keydown", (event) => {
 for (const button of document.querySelectorAll("[data-opens]")) {
   button.hidden = false;
   button.addEventListener("click", () => byId(button.dataset.opens).showModal());
+}
+
+for (const all of document.querySelectorAll("[data-marks]")) {
+  all.parentElement.hidden = false;
+  all.addEventListener("change", () => {
+    for (const box of all.form.querySelectorAll(`[name="${all.dataset.marks}"]`)) box.checked = all.checked;
+  });
 }
 
 const choice = byId("shortcuts-on");

@@ -1,0 +1,324 @@
+"""What came with a message, as it came: files, the original, and the formatted version in a frame.
+
+Nothing here is trusted. Files are downloads whatever they say they are, typed by what is in them;
+HTML is sanitised and shown in a sandbox that can run nothing, load nothing and lead nowhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from html import unescape
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
+
+from fastapi import APIRouter, Request
+from sqlalchemy import select
+from sqlmodel import Session, col
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import FileResponse, HTMLResponse, Response
+
+from channels.base import Mark
+from channels.email.formatted import Formatted, formatted
+from router import events, journal, queue
+from router.blobs import blob_path
+from router.errors import NotFoundError, StoreUnavailableError
+from router.files import IMAGES, UNKNOWN, kind_of
+from router.models import Arrival, Message, Role, StoredAttachment
+from router.preparing import WorkerLostError
+from router.privacy import mask_text
+from router.web.auth import DeskActor, DeskReader, hall_of
+from router.web.frame import desk_frame
+from router.web.render import catalogue, render
+from router.web.rows import RowNumber
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from router.access import Actor
+    from router.hall import Hall
+    from router.models import Inquiry
+
+router = APIRouter(prefix="/desk", include_in_schema=False)
+
+IMAGES_LIMIT = 5 * 1024 * 1024
+"""Bytes of pictures inside the formatted version."""
+
+IMAGES_MANY = 200
+
+_SERVED_AS = IMAGES | {"application/pdf", "text/plain"}
+_QUIET = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+}
+_STYLE = (
+    "body{margin:1rem;font:1rem/1.5 system-ui,sans-serif;color:#111;background:#fff;"
+    "overflow-wrap:anywhere}img{max-width:100%;height:auto}table{max-width:100%}"
+    "a{color:inherit;text-decoration:underline dotted}pre{white-space:pre-wrap}"
+)
+_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+# Pictures come inside the document: a sandboxed frame has no origin, so its requests carry no
+# session, and no address that shows them without one is wanted.
+_FRAMED = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": (
+        f"sandbox; default-src 'none'; img-src data:; style-src 'sha256-{_STYLE_HASH}'; "
+        "form-action 'none'; base-uri 'none'; frame-ancestors 'self'"
+    ),
+    "Referrer-Policy": "no-referrer",
+}
+_FRAMING = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "font-src 'self'; connect-src 'self'; frame-src 'self'; form-action 'self'; "
+        "frame-ancestors 'none'; base-uri 'none'"
+    )
+}
+# The cleaner writes every attribute in double quotes.
+_LINK = re.compile(r'<a href="([^"]*)"(?: title="[^"]*")?')
+_INSIDE = re.compile(r' src="cid:([^"]*)"')
+
+
+@dataclass(frozen=True, slots=True)
+class FormattedView:
+    """The formatted version of a message, fit for the frame."""
+
+    html: str
+    remote: int
+    """Pictures that lie elsewhere."""
+    missing: int
+    """Pictures that should have come with the message, and did not or are none."""
+    complete: bool
+
+
+@router.get("/inquiries/{ref}/attachments/{number}")
+def attachment(request: Request, actor: DeskActor, ref: str, number: RowNumber) -> Response:
+    """A file of a message, always as a download. Raises `NotFoundError`."""
+    hall = hall_of(request)
+    with hall.db.read() as session:
+        row = queue.row(session, actor, ref)
+        found = session.execute(
+            select(StoredAttachment, Message)
+            .join(Message, col(Message.id) == col(StoredAttachment.message_id))
+            .where(col(StoredAttachment.id) == number, col(Message.inquiry_id) == row.id)
+        ).first()
+    if found is None:
+        raise NotFoundError
+    file, message = found
+    if Mark.QUARANTINED in message.marks:
+        return _quarantined(request, actor, ref)
+    path = blob_path(hall.settings.blobs, file.sha256)
+    try:
+        kind = kind_of(path)
+    except FileNotFoundError:
+        raise NotFoundError from None
+    if row.sensitivity:
+        now = hall.clock()
+        hall.db.write_sync(
+            lambda session: note_look(session, actor, queue.get(session, actor, ref), "file", now)
+        )
+    return _download(
+        path, file.filename or f"{ref}-{number}", kind if kind in _SERVED_AS else UNKNOWN
+    )
+
+
+@router.get("/arrivals/{number}/raw")
+def raw_arrival(request: Request, actor: DeskActor, number: RowNumber) -> Response:
+    """A message exactly as it came. It shows everything, so that it was fetched is written down.
+
+    Raises `NotFoundError` also when its inquiry is not the actor's, or when it has none and the
+    actor does not watch the doors.
+    """
+    hall = hall_of(request)
+    now = hall.clock()
+    watches = actor.role in {Role.OPERATOR, Role.ADMIN}
+
+    def job(session: Session) -> tuple[Arrival, str]:
+        arrival = journal.get(session, number)
+        if arrival.inquiry_id is None:
+            if not watches:
+                raise NotFoundError
+            return arrival, ""
+        inquiry = queue.by_id(session, arrival.inquiry_id)
+        queue.row(session, actor, inquiry.ref)
+        if not watches and _holds_virus(session, number):
+            return arrival, inquiry.ref
+        note_look(session, actor, inquiry, "original", now)
+        return arrival, ""
+
+    arrival, kept_from = hall.db.write_sync(job)
+    if kept_from:
+        return _quarantined(request, actor, kept_from)
+    name = f"original-{number}.{'eml' if arrival.channel == 'email' else 'txt'}"
+    if arrival.blob:
+        return _download(blob_path(hall.settings.blobs, arrival.blob), name, "text/plain")
+    return Response(arrival.raw or b"", media_type="text/plain", headers=_as_file(name))
+
+
+@router.get("/inquiries/{ref}/messages/{number}/formatted")
+async def formatted_page(
+    request: Request, actor: DeskActor, ref: str, number: RowNumber
+) -> Response:
+    """The formatted version of a mail, framed. Raises `NotFoundError`."""
+    hall = hall_of(request)
+    message, original = await run_in_threadpool(_formatted_message, hall, actor, ref, number)
+    if Mark.QUARANTINED in message.marks:
+        return _quarantined(request, actor, ref)
+    view = await _view(hall, message, original)
+
+    def page() -> Response:
+        with hall.db.read() as session:
+            row = queue.row(session, actor, ref)
+            frame = desk_frame(session, hall, actor)
+        return render(
+            request,
+            "formatted.html",
+            headers=_FRAMING,
+            row=row,
+            message=message,
+            view=view,
+            **frame,
+        )
+
+    return await run_in_threadpool(page)
+
+
+@router.get("/inquiries/{ref}/messages/{number}/formatted/content")
+async def formatted_content(
+    request: Request, actor: DeskReader, ref: str, number: RowNumber
+) -> Response:
+    """What the frame shows. Raises `NotFoundError`."""
+    hall = hall_of(request)
+    message, original = await run_in_threadpool(_formatted_message, hall, actor, ref, number)
+    if Mark.QUARANTINED in message.marks:
+        raise NotFoundError
+    view = await _view(hall, message, original)
+    return HTMLResponse(
+        f'<!doctype html><html lang="{actor.language}"><meta charset="utf-8"><title>-</title>'
+        f"<style>{_STYLE}</style><body>{view.html}",
+        headers=_FRAMED,
+    )
+
+
+def note_look(session: Session, actor: Actor, inquiry: Inquiry, what: str, now: datetime) -> None:
+    """Write down that somebody looked at what is hidden: `thread`, `original` or `file`."""
+    events.record(
+        session,
+        "revealed",
+        at=now,
+        inquiry_id=inquiry.id,
+        department=inquiry.department,
+        staff_id=actor.staff_id,
+        data={"ref": inquiry.ref, "what": what},
+    )
+
+
+def make_formatted(original: bytes | Path) -> Formatted:
+    """The formatted version of a mail, its own pictures still as `cid:` addresses. For the worker:
+    the HTML may be hostile."""
+    made = formatted(original if isinstance(original, bytes) else original.read_bytes())
+    html = _LINK.sub(r'<a title="\1"', mask_text(made.html))
+    return replace(made, html=html)
+
+
+def _formatted_message(hall: Hall, actor: Actor, ref: str, number: int) -> tuple[Message, Arrival]:
+    with hall.db.read() as session:
+        row = queue.row(session, actor, ref)
+        message = session.get(Message, number)
+        if message is None or message.inquiry_id != row.id or not message.has_html:
+            raise NotFoundError
+        if message.arrival_id is None:
+            raise NotFoundError
+        return message, journal.get(session, message.arrival_id)
+
+
+async def _view(hall: Hall, message: Message, original: Arrival) -> FormattedView:
+    """Empty when nothing can be shown. Raises `NotFoundError` when the original is missing."""
+    source = blob_path(hall.settings.blobs, original.blob) if original.blob else original.raw or b""
+    try:
+        made = await hall.counter.run(make_formatted, source)
+    except FileNotFoundError:
+        raise NotFoundError from None
+    except WorkerLostError:
+        made = Formatted(complete=False)
+    except RuntimeError as error:
+        raise StoreUnavailableError from error
+    return await run_in_threadpool(_with_images, hall, message, made)
+
+
+def _with_images(hall: Hall, message: Message, made: Formatted) -> FormattedView:
+    """Put the pictures that came with the message where they belong."""
+    addresses = _images(hall, message, made.content_ids) if made.content_ids else {}
+    missing = 0
+
+    def place(match: re.Match[str]) -> str:
+        nonlocal missing
+        address = addresses.get(unquote(unescape(match[1])).strip("<> ")[:200])
+        missing += address is None
+        return f' src="{address}"' if address else ""
+
+    html = _INSIDE.sub(place, made.html)
+    return FormattedView(html, made.remote_images, missing, made.complete)
+
+
+def _images(hall: Hall, message: Message, wanted: Sequence[str]) -> dict[str, str]:
+    """Content-ID (RFC 2392) -> the picture as an address of its own (RFC 2397)."""
+    with hall.db.read() as session:
+        files = session.execute(
+            select(StoredAttachment).where(
+                col(StoredAttachment.message_id) == message.id,
+                col(StoredAttachment.content_id).in_(wanted[:IMAGES_MANY]),
+            )
+        ).scalars()
+        stored = {file.content_id: file for file in files}
+    room = IMAGES_LIMIT
+    addresses: dict[str, str] = {}
+    for name, file in stored.items():
+        path = blob_path(hall.settings.blobs, file.sha256)
+        if file.size > room or not path.exists() or (kind := kind_of(path)) not in IMAGES:
+            continue
+        room -= file.size
+        addresses[name] = f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return addresses
+
+
+def _holds_virus(session: Session, arrival_id: int) -> bool:
+    marks = session.execute(
+        select(col(Message.marks)).where(col(Message.arrival_id) == arrival_id)
+    ).scalars()
+    return any(Mark.QUARANTINED in found for found in marks)
+
+
+def _quarantined(request: Request, actor: Actor, ref: str) -> Response:
+    t = catalogue(actor.language)
+    return render(
+        request,
+        "error_desk.html",
+        403,
+        title=t.gettext("A virus was found in this message"),
+        text=t.gettext(
+            "Its files are kept, but nobody can open them from here. Ask the sender to send what"
+            " you need in another way. If you must have the file, ask those who run the IT systems."
+        ),
+        number=403,
+        back=f"/desk/inquiries/{quote(ref)}",
+    )
+
+
+def _as_file(filename: str) -> dict[str, str]:
+    """Headers of what no browser opens as a page of ours (RFC 6266, RFC 8187 for the name)."""
+    name = quote(filename, safe="")
+    return _QUIET | {"Content-Disposition": f"attachment; filename*=UTF-8''{name}"}
+
+
+def _download(path: Path, filename: str, content_type: str) -> Response:
+    """A stored file, sent piece by piece. Raises `NotFoundError` when it is missing."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        raise NotFoundError from None
+    return FileResponse(path, media_type=content_type, headers=_as_file(filename), stat_result=stat)
