@@ -33,6 +33,7 @@ from router.outbox import Outbox
 from router.preparing import Workshop
 from router.reception import BATCH, Reception
 from router.routing import build_workbench
+from router.scanning import scanner_of
 from router.settings import cannot_listen
 from router.store import (
     freeze_rules,
@@ -95,7 +96,8 @@ async def open_hall(
         counter = Workshop(partial(build_workbench, settings))
         counter.start(now=False)
         stack.callback(counter.stop)
-        reception = Reception(db, workbench, workshop, counter, head, outbox, clock)
+        scanner = scanner_of(settings)
+        reception = Reception(db, workbench, workshop, counter, head, outbox, clock, scanner)
         outbox.give_way = lambda: reception.backlog > BATCH
         channels["email"] = _email_channel(settings, workbench, reception, clock)
         hall = Hall(

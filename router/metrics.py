@@ -35,6 +35,12 @@ INTAKE_SECONDS = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300),
     registry=REGISTRY,
 )
+SCANS = Counter(
+    "sentralbord_scans",
+    "Mails that the scanners looked at, by result (clean, spam, virus, unscanned).",
+    ["result"],
+    registry=REGISTRY,
+)
 DELIVERIES = Counter(
     "sentralbord_deliveries",
     "Attempts to send, by outcome (sent, retried, uncertain, failed).",

@@ -24,6 +24,7 @@ import orjson
 from pebble import ProcessExpired, ProcessPool
 
 from channels import web
+from channels.email.authentication import NOBODY, Trust
 from channels.email.parse import OwnAddresses
 from channels.email.parse import parse as parse_email
 from router.blobs import put_blob
@@ -135,6 +136,8 @@ class Workbench:
     blobs: Path
     hours: Mapping[str, WorkingCalendar]
     """Department slug -> when it is open."""
+    trust: Trust = NOBODY
+    """Whose word about senders and spam counts."""
 
 
 class OpenAt(Mapping[str, bool]):
@@ -164,7 +167,7 @@ class WorkbenchFactory(Protocol):
 def prepare(workbench: Workbench, work: Work) -> Prepared:
     """Parse, decide and date one arrival. Attachments are written to the blob folder."""
     if work.channel == "email":
-        incoming = parse_email(work.content(), work.envelope, workbench.own)
+        incoming = parse_email(work.content(), work.envelope, workbench.own, workbench.trust)
     elif work.channel == web.CHANNEL:
         incoming = web.parse(work.content(), work.envelope, work.external_id)
     else:

@@ -22,11 +22,13 @@ from router.blobs import blob_path
 from router.errors import InvalidError, StoreUnavailableError
 from router.models import Arrival, ArrivalState, Inquiry
 from router.preparing import Prepared, Unreadable, Work, Workbench, Workshop
+from router.scanning import scanned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from channels.email.scan import Scanner
     from router.correspondence import Letterhead
     from router.db import Database
     from router.outbox import Outbox
@@ -77,6 +79,7 @@ class Reception:
         head: Letterhead,
         outbox: Outbox,
         clock: Callable[[], datetime],
+        scanner: Scanner | None = None,
     ) -> None:
         self._db = db
         self._workbench = workbench
@@ -85,6 +88,7 @@ class Reception:
         self._head = head
         self._outbox = outbox
         self._clock = clock
+        self._scanner = scanner
         self._waiting: deque[int] = deque()
         self._known: set[int] = set()
         self._held: dict[int, Work] = {}
@@ -222,6 +226,7 @@ class Reception:
         work = [self._held[n] for n in numbers if n in self._held]
         if missing:
             work += await asyncio.to_thread(self._load, missing)
+        work = await scanned(self._scanner, work)
         results = await self._workshop.prepare(work) if work else []
         prepared = [result for result in results if isinstance(result, Prepared)]
         for result in results:

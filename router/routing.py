@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from channels.email.addresses import OwnAddresses
+from channels.email.authentication import Trust
 from router.preparing import Workbench
 from rules.decide import Decision, decide
 from rules.facts import Facts
@@ -62,6 +63,17 @@ def build_workbench(settings: Settings) -> Workbench:
         targets=build_targets(settings),
         blobs=settings.blobs,
         hours=department_hours(settings),
+        trust=relay_trust(settings),
+    )
+
+
+def relay_trust(settings: Settings) -> Trust:
+    """What our own mail relay may tell us in the header of a mail."""
+    email = settings.channels.email
+    return Trust(
+        authserv_id=email.trust.authserv_id.strip().lower(),
+        spam_header=email.trust.spam_header.strip().lower(),
+        relays=email.listen.trusted_peers,
     )
 
 

@@ -6,6 +6,7 @@ Imports stay light (no network, no MIME library; HTML parsers on first use): wor
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from channels.base import Address, Attachment, Envelope, Incoming, Mark, MessageKind
@@ -30,13 +31,19 @@ from channels.email.identity import content_key as content_key
 from channels.email.identity import delivery_key as delivery_key
 from channels.email.invitation import describe
 from channels.email.mime import Part, read_structure
-from channels.email.reports import STATUS_TYPES, delivery_report
+from channels.email.reports import (
+    RETURNED_TYPES,
+    STATUS_TYPES,
+    delivery_report,
+    returned_message_id,
+)
 from channels.email.tnef import TnefError, read_tnef
 from channels.email.verdict import verdict_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from channels.base import DeliveryReport
     from channels.email.headers import Headers
 
 SUBJECT_LIMIT = 1000
@@ -136,7 +143,7 @@ def _parse(raw: bytes, envelope: Envelope, own: OwnAddresses, trust: Trust) -> I
         forwarded=bool(_FORWARDED.match(subject)),
         defects=tuple(dict.fromkeys(defects))[:_MAX_DEFECTS],
         marks=tuple(dict.fromkeys(marks)),
-        report=delivery_report(delivery_status, text, headers.raw(b"x-failed-recipients"))
+        report=_told(headers, body.files, delivery_status, text)
         if kind is MessageKind.BOUNCE and report_type != "feedback-report"
         else None,
     )
@@ -233,6 +240,17 @@ def _report(root: Part, files: list[Part]) -> tuple[str, bytes]:
         if part.content_type in STATUS_TYPES:
             return report_type or "delivery-status", part.body()[:_RESCUE_LIMIT]
     return report_type, b""
+
+
+def _told(headers: Headers, files: list[Part], delivery_status: bytes, text: str) -> DeliveryReport:
+    """What a bounce says of the message that it returns."""
+    returned = next((part for part in files if part.content_type in RETURNED_TYPES), None)
+    return replace(
+        delivery_report(delivery_status, text, headers.raw(b"x-failed-recipients")),
+        message_id=returned_message_id(
+            returned.body()[:_RESCUE_LIMIT] if returned is not None else b"", text
+        ),
+    )
 
 
 def _sender(

@@ -1,7 +1,7 @@
 """What a delivery report says: whom it did not reach, and why (RFC 3464, or plain words).
 
-Line-based and linear. Only the address that failed, its status code and one line of reason are
-taken; which of our messages it was, the return path tells.
+Line-based and linear. Only the address that failed, its status code, one line of reason and the
+Message-ID of what came back are taken.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import re
 from channels.base import DeliveryReport
 from channels.email.addresses import normalise
 from channels.email.charsets import clean_line, decode
-from channels.email.headers import decode_words
+from channels.email.headers import decode_words, message_ids
 
 STATUS_TYPES = frozenset(("message/delivery-status", "message/global-delivery-status"))
+RETURNED_TYPES = frozenset(
+    ("message/rfc822", "message/global", "text/rfc822-headers", "message/global-headers")
+)
 FEEDBACK_TYPE = "message/feedback-report"
 """A complaint about a mail that did arrive (RFC 5965): not a bounce."""
 
@@ -25,6 +28,9 @@ _MAX_GROUPS = 200
 
 _STATUS = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.])")
 _REPLY = re.compile(r"(?<![\d.])([45][0-7]\d)(?=[ -]|$)")
+_MESSAGE_ID = re.compile(
+    r"^[ \t>]*message-id:[ \t]*(?:\r?\n[ \t]+)?(<[^<>\s]{1,500}>)", re.IGNORECASE | re.MULTILINE
+)
 _ADDRESS = re.compile(r"[^\s<>()\[\]:;,\"'«»*=]{1,64}@[A-Za-z0-9æøåÆØÅ._-]{1,255}[A-Za-z0-9æøåÆØÅ]")
 _RULED_COPY = re.compile(
     r"\s*(?:-{2,}|={3,}|\*{3,})\s*(?:this is a copy|below this line|original message"
@@ -41,6 +47,15 @@ _FAILURE = re.compile(
     re.IGNORECASE,
 )
 _DAEMON = re.compile(r"(?:mailer-?daemon|postmaster|mail-daemon)@", re.IGNORECASE)
+
+
+def returned_message_id(returned: bytes, text: str) -> str:
+    """The Message-ID of the message that came back: in the copy that the report carries
+    (RFC 3462 §2), or among its words."""
+    end = returned.find(b"\r\n\r\n")
+    head = returned[: end if end >= 0 else _TEXT_LIMIT][:_TEXT_LIMIT]
+    found = _MESSAGE_ID.search(decode(head)) or _MESSAGE_ID.search(text[:_TEXT_LIMIT])
+    return next(iter(message_ids(found[1].encode())), "") if found else ""
 
 
 def delivery_report(delivery_status: bytes, text: str, failed: bytes = b"") -> DeliveryReport:
