@@ -10,11 +10,16 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
 from router.clock import utc_now
 from router.db import sqlite_module
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.service import Service
 
 CHUNK = 50_000
 
@@ -95,3 +100,31 @@ def page_milliseconds(
         after = found[1].decode() if found else ""
     connection.close()
     return times
+
+
+def server_buckets(running: Service) -> dict[float, float]:
+    """What the service has counted of its own time for the queue page: seconds -> answers within.
+
+    From `/metrics`, so without the client and the way to it.
+    """
+    text = httpx.get(f"{running.url}/metrics", timeout=30).text
+    found: dict[float, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name.endswith("_http_seconds_bucket") and (
+                sample.labels["route"] == "/desk/queue" and sample.labels["status"] == "200"
+            ):
+                found[float(sample.labels["le"])] = sample.value
+    return found
+
+
+def bucket_share(before: dict[float, float], after: dict[float, float], percent: int) -> float:
+    """A percentile in milliseconds, interpolated between the histogram's bounds."""
+    counts = {bound: count - before.get(bound, 0.0) for bound, count in sorted(after.items())}
+    wanted = max(counts.values()) * percent / 100
+    low, below = 0.0, 0.0
+    for bound, count in counts.items():
+        if count >= wanted:
+            return 1000 * (low + (bound - low) * (wanted - below) / (count - below))
+        low, below = bound, count
+    raise RuntimeError("the service has counted nothing")
