@@ -508,3 +508,42 @@ async def test_answers_carry_the_headers_that_keep_them_private(home):
     assert answer.headers["referrer-policy"] == "same-origin"
     assert re.fullmatch(r"[0-9a-f]{16}", answer.headers["x-request-id"])
     assert "strict-transport-security" not in answer.headers
+
+
+async def test_a_reply_takes_files_along(home):
+    api = await home.api()
+    ref = await home.inquiry()
+    content = bytes(range(256)) * 40
+    files = [
+        {"filename": "kart.bin", "content_base64": base64.b64encode(content).decode()},
+        {"filename": "notat.txt", "content_type": "text/html", "content_base64": "SGVp"},
+    ]
+    body = {"text": "Se vedlegg.", "attachments": files}
+    answer = await api.post(f"/api/inquiries/{ref}/reply", json=body)
+    assert answer.status_code == 200, answer.text
+    messages = (await api.get(f"/api/inquiries/{ref}")).json()["messages"]
+    [sent] = [message for message in messages if message["kind"] == "reply"]
+    told = [(f["filename"], f["content_type"], f["size"]) for f in sent["attachments"]]
+    assert told == [
+        ("kart.bin", "application/octet-stream", 10_240),
+        ("notat.txt", "text/plain", 3),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("attachments", "says"),
+    [
+        ([{"filename": "a", "content_base64": "ikke base64!"}], "attachments.0.content_base64"),
+        ([{"filename": "a", "content_base64": "eA==", "size": 1}], "no field «size»"),
+        ([{"filename": "a", "content_base64": "eA=="}] * 21, "attachments"),
+        ([{"filename": "a", "content_base64": "AAAA" * 6_700_000}], "larger than 20 MB"),
+    ],
+)
+async def test_files_that_cannot_go_are_refused_and_nothing_is_sent(home, attachments, says):
+    api = await home.api()
+    ref = await home.inquiry()
+    body = {"text": "Hei", "attachments": attachments}
+    problem = _is_problem(await api.post(f"/api/inquiries/{ref}/reply", json=body), 422, "invalid")
+    assert says in str(problem)
+    messages = (await api.get(f"/api/inquiries/{ref}")).json()["messages"]
+    assert "reply" not in [message["kind"] for message in messages]
