@@ -91,6 +91,9 @@ LABELS: dict[str, dict[str, str]] = {
         "received": N_("Received"),
         "routed": N_("Routed"),
         "message_in": N_("New message in the thread"),
+        "automatic_in": N_("Automatic message in the thread"),
+        "set_aside": N_("Set aside"),
+        "quarantined": N_("Virus found"),
         "claimed": N_("Taken"),
         "released": N_("Released"),
         "transferred": N_("Transferred"),
@@ -130,10 +133,28 @@ LABELS: dict[str, dict[str, str]] = {
         "auto reply": N_("the message is an automatic reply"),
         "bounce": N_("the message is a delivery report"),
         "bulk": N_("the message is a mass mailing"),
+        "spam": N_("the message is marked as spam"),
         "tagged as spam or virus": N_("the message is marked as spam or virus"),
         "DMARC failed": N_("the sender address may be forged"),
         "not addressed to us": N_("none of our addresses is among the recipients"),
         "unparsed": N_("the message could not be read in full"),
+    },
+    "withheld": {
+        "per_sender_per_day": N_(
+            "The automatic receipt was held back: one address gets at most %(most)s automatic"
+            " letters a day."
+        ),
+        "per_inquiry_per_day": N_(
+            "The automatic answer was held back: one inquiry gets at most %(most)s of them a day."
+        ),
+        "per_domain_per_hour": N_(
+            "The automatic receipt was held back: addresses of one domain get at most %(most)s"
+            " automatic letters an hour."
+        ),
+        "per_hour": N_(
+            "The automatic receipt was held back: at most %(most)s automatic letters go out in an"
+            " hour."
+        ),
     },
     "outcome": {
         "no match": N_("Did not fit"),
@@ -183,6 +204,7 @@ LABELS: dict[str, dict[str, str]] = {
 MESSAGES = frozenset(
     {
         N_("The inquiry is closed. Reopen it first."),
+        N_("The inquiry lies aside. Move it to the queue first."),
         N_("The inquiry is already with that department."),
         N_("Say why it is returned, so that the switchboard can send it on."),
         N_("The inquiry is already with the switchboard."),

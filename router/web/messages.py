@@ -137,7 +137,10 @@ def why_no_receipt(events: Sequence[EventView], language: str) -> str:
     """Why the sender got no automatic receipt, in one sentence; empty when one went out."""
     t = catalogue(language)
     for event in events:
-        if event.kind == "receipt_withheld":
+        limit = event.data.get("limit")
+        if event.kind == "receipt_withheld" and limit:
+            return label(language, "withheld", limit) % {"most": event.data.get("most", "")}
+        if event.kind == "receipt_withheld":  # of a time when the limit was not written down
             return t.gettext(
                 "The automatic receipt was held back: many messages from the same sender or domain"
                 " in a short time."
