@@ -263,7 +263,7 @@ _PARAMETER = re.compile(
     rb'(?:;|(?<=")(?=[ \t]))[ \t]*([^=;" \t]*)[ \t]*(?:=[ \t]*("(?:[^"\\]|\\.)*"?|[^;]*))?',
     re.DOTALL,
 )
-_NO_SEMICOLON = re.compile(rb"[ \t]+([A-Za-z*0-9-]{1,40}[ \t]{0,9}=)")
+_NO_SEMICOLON = re.compile(rb"(?<![ \t])[ \t]+([A-Za-z*0-9-]{1,40}[ \t]{0,9}=)")
 _SECTION = re.compile(r"([^*]+)(?:\*(\d{1,4}))?(\*)?")
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
@@ -283,8 +283,6 @@ _REMEMBERED = 100
 
 
 def _parameters(value: bytes, hint: str) -> tuple[str, Mapping[str, str]]:
-    if value.isalnum():
-        return value.decode("ascii").lower(), {}
     head, _, _ = value.partition(b";")
     if b"=" in head:  # «text/html charset=utf-8», or a field of nothing but parameters
         value = _NO_SEMICOLON.sub(rb";\1", value, count=1)

@@ -28,7 +28,13 @@ _MONTHS = (
     "november", "desember",
 )  # fmt: skip
 # Rules of time zones come once a year; anything denser is there to be counted out for ever.
-_DENSE_RULE = re.compile(rb"^RRULE[^\n]*FREQ=(?!YEARLY)[^\n]*\n?", re.IGNORECASE | re.MULTILINE)
+_RULE = re.compile(rb"^RRULE[^\n]*\n?(?:[ \t][^\n]*\n?)*", re.IGNORECASE | re.MULTILINE)
+_YEARLY = re.compile(
+    rb"RRULE:FREQ=YEARLY(?:;(?:INTERVAL=1|BYDAY=-?\d[A-Z]{2}|BYMONTH=\d{1,2}|WKST=[A-Z]{2}"
+    rb"|UNTIL=[0-9TZ]{8,16}))*\s*",
+    re.IGNORECASE,
+)
+_MAX_RULE_LINES = 200
 
 
 def describe(content: bytes) -> str:
@@ -37,12 +43,17 @@ def describe(content: bytes) -> str:
         return ""
     from icalendar import Calendar  # here, so that workers start without it
 
-    text = decode(content, "utf-8").encode("utf-8")
+    text = _RULE.sub(_kept_rule, decode(content, "utf-8").encode("utf-8"))
     try:
-        calendars = Calendar.from_ical(_DENSE_RULE.sub(b"", text), multiple=True)
+        calendars = Calendar.from_ical(text, multiple=True)
         return "\n\n".join(_events(calendars))
     except Exception:  # noqa: BLE001 - the file is kept; its lines are a help, no more
         return ""
+
+
+def _kept_rule(rule: re.Match[bytes]) -> bytes:
+    few = rule.string.count(b"\n", 0, rule.start()) < _MAX_RULE_LINES
+    return rule[0] if few and _YEARLY.fullmatch(rule[0]) else b""
 
 
 def _events(calendars: list[Any]) -> Iterator[str]:

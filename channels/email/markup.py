@@ -81,12 +81,13 @@ class Images:
 
     def source(self, value: str) -> str | None:
         """The address to show a picture from, None when it is not to be loaded."""
-        scheme, _, name = value.strip().partition(":")
+        value = value.strip()
+        scheme, colon, name = value.partition(":")
         if scheme.lower() == "cid":
             content_id = unquote(name).strip("<> ")[:200]
             self.content_ids[content_id] = None
             return (self._url(content_id) or None) if self._url else f"cid:{name}"
-        self.remote += scheme.lower() in ("http", "https") or value.startswith("//")
+        self.remote += value.startswith("//") or (bool(colon) and scheme.lower() != "data")
         return None
 
 
@@ -107,6 +108,7 @@ def sanitise(html: str, images: Images | None = None) -> str:
 # As the cleaner writes a picture without address: names in its order, quotes escaped.
 _UNLOADED = re.compile(r'<img((?: (?:alt|width|height|dir|lang)="[^"]*")*)>')
 _ALT = re.compile(r' alt="([^"]*)"')
+_ABSOLUTE = re.compile(r"\s*(?:https?|mailto|tel|cid):", re.IGNORECASE)
 _TINY = re.compile(r' (?:width|height)="[0-3](?:px)?"')
 
 
@@ -133,7 +135,9 @@ def _new_cleaner(images: Images | None) -> Any:
     import nh3  # here, so that workers start without it
 
     def only_ours(tag: str, attribute: str, value: str) -> str | None:
-        return images.source(value) if images and (tag, attribute) == ("img", "src") else value
+        if images and (tag, attribute) == ("img", "src"):
+            return images.source(value)
+        return None if attribute == "href" and not _ABSOLUTE.match(value) else value
 
     return nh3.Cleaner(
         tags=_SHOWN,
@@ -148,7 +152,8 @@ def _new_cleaner(images: Images | None) -> Any:
         },
         attribute_filter=only_ours if images else None,
         url_schemes={"http", "https", "mailto", "tel", "cid"},
-        url_relative="deny",
+        # The filter sees to these, where there is one: it gives our own pictures relative addresses.
+        url_relative="pass_through" if images else "deny",
         link_rel="noopener noreferrer nofollow",
         set_tag_attribute_values={"a": {"target": "_blank"}},
     )

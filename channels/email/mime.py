@@ -114,7 +114,7 @@ class Structure:
 
 def read_structure(raw: bytes) -> Structure:
     """Take a mail apart. Never raises on any bytes."""
-    if b"\r\r\n" in raw[:1000]:  # a program that wrote CRLF through a text-mode file
+    if raw.endswith(b"\r\r", 0, max(raw.find(b"\n"), 0)):  # CRLF written to a file of text mode
         raw = raw.replace(b"\r\r\n", b"\r\n")
     data = raw.replace(b"\r\n", b"\n")
     if b"\r" in data:

@@ -104,11 +104,12 @@ _SHOWN_BY_BROWSERS = re.compile(
     r"|[a-z]+/[\w.-]+\+xml|multipart/[\w.-]+"
 )
 _HTML = re.compile(
-    rb"\s*(?:<\?xml[^>]{0,200}>\s*)?(?:<!--.{0,500}?-->\s*)?"
+    rb"\s*(?:<!--.{0,500}?-->\s*)?"
     rb"<(?:!doctype\s+html|html|head|body|script|iframe|table|div|p|a|img|meta|style|title|h1|br|b"
     rb"|font|center|object|embed|form|link)\b",
     re.IGNORECASE | re.DOTALL,
 )
+_XHTML = re.compile(rb"<\?xml[^>]{0,200}>\s*<(?:!doctype\s+)?html\b", re.IGNORECASE)
 _SVG = re.compile(
     rb"\s*(?:<\?xml[^>]{0,200}>\s*)?(?:<!--.{0,500}?-->\s*)?(?:<!doctype\s+svg[^>]{0,500}>\s*)?<svg\b",
     re.IGNORECASE | re.DOTALL,
@@ -155,7 +156,7 @@ def _found(content: bytes) -> str:
         text = text[2:].replace(b"\0", b"")
     if _SVG.match(text):
         return "image/svg+xml"
-    if _HTML.match(text):
+    if _HTML.match(text) or _XHTML.match(text.lstrip()):
         return "text/html"
     if _XML.match(text):
         return "image/svg+xml" if b"<svg" in text else "application/xml"
