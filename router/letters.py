@@ -8,6 +8,7 @@ that quotes can be abused to carry a stranger's text).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 import phonenumbers
@@ -220,6 +221,7 @@ def write(language: str, name: str, **values: object) -> str:
     return TEXTS[letter_language(language)][name].format(**values)
 
 
+@lru_cache(1024)
 def moment_in_words(instant: datetime, zone: ZoneInfo, language: str) -> str:
     """`onsdag 25. november 2026 kl. 15:45`, in local time."""
     language = letter_language(language)
