@@ -212,8 +212,8 @@ class Session(SMTP):
             self._commit = None  # it goes on; the client hears that it should come again
             self._answer(temporary("was not stored in time"))
             self._advance()
-        elif self.closing:
-            self.abort()
+        elif self.closing or self._write_blocked:
+            self.abort()  # nobody reads what we say
         else:
             self._leave("421 4.4.2 Timeout, closing connection")
 
@@ -414,13 +414,13 @@ class Session(SMTP):
         self.transport = secured
         self.tls = str(secured.get_extra_info("ssl_object").version())
         self._read_blocked = self._handshaking = False
-        # RFC 3207 §4.2: nothing learnt before counts.
+        # RFC 3207 §4.2: nothing learnt before counts. What has come since came over TLS.
         self._begin()
-        self._input = b""
         self._waiting = False
         self._heard = self.owner.now
         if self.owner.stopping:
             self.goodbye()
+        self._advance()
 
     @syntax("DATA")
     async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802

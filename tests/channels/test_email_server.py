@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import smtplib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from ipaddress import ip_network
+import time
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -22,100 +19,8 @@ from channels.base import (
     RejectedError,
     TemporaryError,
 )
-from channels.email.addresses import OwnAddresses
 from channels.email.server import EmailServer, ListenSettings
-
-NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-OWN = OwnAddresses(
-    addresses=frozenset(
-        {"post@sorum.example", "barnehage@sorum.example", "vei+drift@sorum.example"}
-    ),
-    domains=frozenset({"sorum.example"}),
-)
-MAIL = b"From: kari@eksempel.no\r\nTo: post@sorum.example\r\nSubject: Hei\r\n\r\nHei\r\n"
-STRANGER: tuple[()] = ()
-TRUSTED = (ip_network("127.0.0.0/8"),)
-
-
-@dataclass
-class Door:
-    """A listening server and what it brought in."""
-
-    server: EmailServer
-    arrivals: list[RawArrival] = field(default_factory=list)
-    receive: Callable[[RawArrival], Awaitable[Disposition]] | None = None
-
-    async def __call__(self, arrival: RawArrival) -> Disposition:
-        if self.receive is not None:
-            return await self.receive(arrival)
-        self.arrivals.append(arrival)
-        return Disposition.ACCEPTED
-
-
-@asynccontextmanager
-async def open_door(
-    free_space: Callable[[], int] | None = None, **options: object
-) -> AsyncIterator[Door]:
-    limits = ListenSettings(**{"port": 0, "hostname": "mx.sorum.example", **options})  # type: ignore[arg-type]
-    door = Door(None)  # type: ignore[arg-type]
-    door.server = EmailServer(limits, OWN.verdict, door, lambda: NOW, free_space)
-    await door.server.start()
-    try:
-        yield door
-    finally:
-        await door.server.stop(grace=2)
-
-
-class Client:
-    """A client that says exactly what it is told to."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    async def read(self, within: float = 5) -> str:
-        """One reply, all of its lines."""
-        lines = []
-        while True:
-            line = (await asyncio.wait_for(self.reader.readline(), within)).decode()
-            lines.append(line)
-            if line[3:4] != "-":
-                return "".join(lines).strip()
-
-    async def say(self, command: str | bytes) -> str:
-        """Send a line, return the reply."""
-        data = command.encode() if isinstance(command, str) else command
-        self.writer.write(data + b"\r\n")
-        return await self.read()
-
-    async def greet(self) -> Client:
-        await self.read()
-        await self.say("EHLO client.example")
-        return self
-
-    async def begin(self, *recipients: str, sender: str = "kari@eksempel.no") -> None:
-        """As far as the 354."""
-        assert (await self.say(f"MAIL FROM:<{sender}>")).startswith("250")
-        for recipient in recipients or ("post@sorum.example",):
-            assert (await self.say(f"RCPT TO:<{recipient}>")).startswith("250")
-        assert (await self.say("DATA")).startswith("354")
-
-    async def deliver(self, content: bytes = MAIL, *recipients: str) -> str:
-        await self.begin(*recipients)
-        return await self.say(content + b".")
-
-    async def at_end(self, within: float = 5) -> bool:
-        return await asyncio.wait_for(self.reader.read(1), within) == b""
-
-
-@asynccontextmanager
-async def connect(door: Door) -> AsyncIterator[Client]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", door.server.port)
-    try:
-        yield Client(reader, writer)
-    finally:
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
+from tests.channels.mail_door import MAIL, NOW, OWN, TRUSTED, Client, connect, open_door
 
 
 async def test_mail_from_an_ordinary_client_arrives_as_it_was_sent() -> None:
@@ -677,6 +582,122 @@ async def test_a_taken_port_is_told_in_words() -> None:
         other = EmailServer(taken, OWN.verdict, door, lambda: NOW)
         with pytest.raises(MisconfiguredError, match=str(door.server.port)):
             await other.start()
+
+
+async def test_a_client_that_closes_its_half_still_gets_all_answers() -> None:
+    gate = asyncio.Event()
+
+    async def slow(arrival: RawArrival) -> Disposition:
+        await gate.wait()
+        return Disposition.ACCEPTED
+
+    async with open_door() as door, connect(door) as client:
+        door.receive = slow
+        client.writer.write(
+            b"EHLO x\r\nMAIL FROM:<a@b.no>\r\nRCPT TO:<post@sorum.example>\r\nDATA\r\n"
+            + MAIL
+            + b".\r\nNOOP\r\nNOO"
+        )
+        client.writer.write_eof()
+        codes = [(await client.read())[:3] for _ in range(5)]
+        gate.set()
+        rest = (await asyncio.wait_for(client.reader.read(), 5)).decode().splitlines()
+    assert codes == ["220", "250", "250", "250", "354"]
+    assert [line[:9] for line in rest] == ["250 2.0.0", "250 2.0.0"]
+
+
+async def test_a_client_that_never_reads_is_held_back_and_then_dropped() -> None:
+    async with open_door(idle_timeout=1, max_commands=10**6) as door:
+        _, writer = await asyncio.open_connection("127.0.0.1", door.server.port, limit=1)
+
+        async def talk() -> None:
+            while True:
+                writer.write(b"HELP\r\n" * 1000)
+                await asyncio.wait_for(writer.drain(), 5)
+
+        with pytest.raises(ConnectionError):
+            await talk()
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        async with connect(door) as client:
+            await client.greet()
+            assert (await client.deliver()).startswith("250")
+
+
+async def test_many_commands_at_once_leave_others_their_turn() -> None:
+    async with open_door(max_commands=10**6) as door, connect(door) as greedy, connect(door) as one:
+        await one.greet()
+        greedy.writer.write(b"NOOP\r\n" * 40_000)
+        assert (await asyncio.wait_for(one.say("NOOP"), 1)).startswith("250")
+        assert len(await greedy.reader.readexactly(100_000)) == 100_000
+
+
+async def test_a_stranger_who_trickles_a_mail_is_sent_away_and_a_relay_is_not() -> None:
+    limits = {"slow_after": 0.2, "min_rate": 1_000_000}
+    async with open_door(**limits) as door, connect(door) as client:
+        await client.greet()
+        await client.begin()
+        reply = ""
+        while not reply:
+            client.writer.write(b"x\r\n")
+            with suppress(TimeoutError):
+                reply = await client.read(within=0.05)
+        assert reply.startswith("421 4.4.2 Too slow")
+        assert await client.at_end()
+    async with open_door(trusted_peers=TRUSTED, **limits) as door, connect(door) as client:
+        await client.greet()
+        await client.begin()
+        for _ in range(12):
+            client.writer.write(b"x\r\n")
+            with pytest.raises(TimeoutError):
+                await client.read(within=0.05)
+        assert (await client.say(b".")).startswith("250")
+
+
+async def test_a_stranger_who_brings_no_mail_is_sent_away() -> None:
+    async with open_door(idle_timeout=5, data_timeout=0.4) as door, connect(door) as client:
+        await client.greet()
+        reply = "250"
+        while reply.startswith("250"):
+            reply = await client.say("NOOP")
+        assert reply.startswith("421 4.")
+
+
+async def test_too_many_uncommitted_mails_are_told_to_come_later() -> None:
+    entered, gate = asyncio.Event(), asyncio.Event()
+
+    async def slow(arrival: RawArrival) -> Disposition:
+        entered.set()
+        await gate.wait()
+        return Disposition.ACCEPTED
+
+    async with open_door(max_uncommitted=1) as door, connect(door) as one, connect(door) as two:
+        door.receive = slow
+        await one.greet()
+        await two.greet()
+        await one.begin()
+        one.writer.write(MAIL + b".\r\n")
+        await entered.wait()
+        assert (await two.say("MAIL FROM:<a@b.no>")).startswith("451 4.3.2")
+        async with connect(door) as three:
+            assert (await three.read()).startswith("421 4.3.2")
+        gate.set()
+        assert (await one.read()).startswith("250")
+        assert (await two.deliver()).startswith("250")
+
+
+async def test_a_loop_that_lags_takes_no_more_until_it_has_caught_up() -> None:
+    async with open_door(max_lag=0.3, max_commands=10**6) as door, connect(door) as client:
+        await client.greet()
+        client.writer.write(b"MAIL FROM:<a@b.no>\r\n")
+        time.sleep(1)  # noqa: ASYNC251 - what a program does that keeps the loop to itself
+        assert (await client.read())[:3] in ("250", "451")
+        await client.say("RSET")
+        answers = [await client.say("MAIL FROM:<a@b.no>")]
+        while not answers[-1].startswith("250"):
+            answers.append(await client.say("MAIL FROM:<a@b.no>"))
+        assert answers[0].startswith("451 4.3.2")
 
 
 async def test_nothing_of_the_mail_is_logged(caplog: pytest.LogCaptureFixture) -> None:
