@@ -75,7 +75,13 @@ class CredentialKind(StrEnum):
     API = "api"
 
 
-class Department(SQLModel, table=True):
+class Table(SQLModel):
+    """Base of all tables. They do not validate, so no validators are built for them."""
+
+    model_config = {"defer_build": True}
+
+
+class Department(Table, table=True):
     """A part of the municipality (or an external body) that answers inquiries; mirrors
     config.yaml."""
 
@@ -90,7 +96,7 @@ class Department(SQLModel, table=True):
     position: int = 0
 
 
-class Staff(SQLModel, table=True):
+class Staff(Table, table=True):
     """A person who signs in to the desk."""
 
     __tablename__ = "staff"
@@ -106,7 +112,7 @@ class Staff(SQLModel, table=True):
     locked_until: datetime | None = None
 
 
-class Membership(SQLModel, table=True):
+class Membership(Table, table=True):
     """Which departments a member or lead belongs to."""
 
     __tablename__ = "membership"
@@ -114,7 +120,7 @@ class Membership(SQLModel, table=True):
     department: str = Field(foreign_key="department.slug", primary_key=True)
 
 
-class Credential(SQLModel, table=True):
+class Credential(Table, table=True):
     """A secret, kept only as its SHA-256: session cookie, one-time sign-in or API token."""
 
     __tablename__ = "credential"
@@ -130,7 +136,7 @@ class Credential(SQLModel, table=True):
     used_at: datetime | None = None
 
 
-class Contact(SQLModel, table=True):
+class Contact(Table, table=True):
     """The person outside, whatever addresses they use."""
 
     __tablename__ = "contact"
@@ -140,7 +146,7 @@ class Contact(SQLModel, table=True):
     created_at: datetime
 
 
-class ContactAddress(SQLModel, table=True):
+class ContactAddress(Table, table=True):
     """One way to reach a contact. `value` is normalised: e-mail lower case, phone E.164."""
 
     __tablename__ = "address"
@@ -153,7 +159,7 @@ class ContactAddress(SQLModel, table=True):
     created_at: datetime
 
 
-class Arrival(SQLModel, table=True):
+class Arrival(Table, table=True):
     """Raw bytes as a door took them, committed before it answered; kept for the archive and for
     re-runs."""
 
@@ -188,7 +194,7 @@ _OPEN = text("status = 'open'")
 _OPEN_UNMARKED = "status = 'open' AND answered_at IS NULL AND {} IS NULL"
 
 
-class Inquiry(SQLModel, table=True):
+class Inquiry(Table, table=True):
     """One matter of one resident: stands in the queue until it is closed."""
 
     __tablename__ = "inquiry"
@@ -285,7 +291,7 @@ class Inquiry(SQLModel, table=True):
     version: int = 1
 
 
-class Addressee(SQLModel, table=True):
+class Addressee(Table, table=True):
     """A department that a message was sent to as well: it sees the inquiry that another answers."""
 
     __tablename__ = "addressee"
@@ -293,7 +299,7 @@ class Addressee(SQLModel, table=True):
     inquiry_id: int = Field(foreign_key="inquiry.id", primary_key=True, index=True)
 
 
-class Message(SQLModel, table=True):
+class Message(Table, table=True):
     """One message of an inquiry's thread: in, out, or a note of the house."""
 
     __tablename__ = "message"
@@ -327,7 +333,7 @@ class Message(SQLModel, table=True):
     marks: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
 
 
-class StoredAttachment(SQLModel, table=True):
+class StoredAttachment(Table, table=True):
     """A file of a message; the bytes lie content-addressed in the data directory."""
 
     __tablename__ = "attachment"
@@ -341,7 +347,7 @@ class StoredAttachment(SQLModel, table=True):
     inline: bool = False
 
 
-class RulesetVersion(SQLModel, table=True):
+class RulesetVersion(Table, table=True):
     """Every ruleset that was ever in force, by its hash: decisions stay reproducible."""
 
     __tablename__ = "ruleset"
@@ -350,7 +356,7 @@ class RulesetVersion(SQLModel, table=True):
     loaded_at: datetime
 
 
-class DecisionRecord(SQLModel, table=True):
+class DecisionRecord(Table, table=True):
     """Why an inquiry went where it went: by rule, or by a person's transfer."""
 
     __tablename__ = "decision"
@@ -367,7 +373,7 @@ class DecisionRecord(SQLModel, table=True):
     presence: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
 
 
-class Event(SQLModel, table=True):
+class Event(Table, table=True):
     """Append-only log of what happened; the live stream reads it. No message text, no addresses."""
 
     __tablename__ = "event"
@@ -386,7 +392,7 @@ class Event(SQLModel, table=True):
     data: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
 
 
-class OutboxItem(SQLModel, table=True):
+class OutboxItem(Table, table=True):
     """A message on its way out. Ids, times and text are fixed when the row is written."""
 
     __tablename__ = "outbox"
@@ -430,7 +436,7 @@ class OutboxItem(SQLModel, table=True):
     detail: str = ""
 
 
-class Counter(SQLModel, table=True):
+class Counter(Table, table=True):
     """A number that is kept, not counted: running references, open inquiries per department."""
 
     __tablename__ = "counter"

@@ -58,7 +58,8 @@ _Fault: TypeAlias = "tuple[Loc, str, str]"
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Validators are built for the whole alone, when it is read.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 def _email(value: str) -> str:

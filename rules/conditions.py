@@ -37,7 +37,7 @@ SUBJECT, BODY, BOTH = range(3)
 class Strict(BaseModel):
     """Base of everything that is read from a rules file: unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 def one_or_many(value: Any) -> Any:

@@ -239,6 +239,8 @@ class Service:
     @property
     def environment(self) -> dict[str, str]:
         plain = {k: v for k, v in os.environ.items() if not k.startswith("SENTRALBORD_")}
+        # As installed: modules are compiled once, not at every start.
+        plain.pop("PYTHONDONTWRITEBYTECODE", None)
         rules = {k: v for k, v in os.environ.items() if k == "SENTRALBORD_RULES__FOLDER"}
         return {
             **plain,
