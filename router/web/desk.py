@@ -34,7 +34,7 @@ from router.web.listing import (
 )
 from router.web.messages import (
     checks_senders,
-    not_delivered,
+    latest_owed,
     shown,
     undelivered,
     why_no_receipt,
@@ -438,7 +438,8 @@ def _inquiry(
             for text in (one.visible, one.quoted, one.message.subject)
         ),
         revealed=revealed,
-        lost=not_delivered(thread),
+        lost=latest_owed(thread, "failed"),
+        unsure=latest_owed(thread, "uncertain"),
         undelivered=undelivered,
         unreceipted=why_no_receipt(thread.events, actor.language),
         held_by_other=_held_by_other(actor, thread.inquiry),

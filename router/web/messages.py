@@ -116,12 +116,11 @@ def undelivered(detail: str) -> str:
     return known or ("later" if group == "4" else "refused")
 
 
-def not_delivered(thread: Thread) -> ThreadMessage | None:
-    """The latest of our messages that did not arrive and left the resident without an answer."""
-    for message in reversed(thread.messages):
-        if message.kind in {"reply", "forward"} and message.delivery == "failed":
-            return message
-    return None
+def latest_owed(thread: Thread, delivery: str) -> ThreadMessage | None:
+    """The latest of our messages that the resident has no answer without, if it has come this far
+    and no further."""
+    owed = [message for message in thread.messages if message.kind in {"reply", "forward"}]
+    return owed[-1] if owed and owed[-1].delivery == delivery else None
 
 
 def why_parked(error: str) -> str:

@@ -422,7 +422,7 @@ async def test_a_reply_that_did_not_arrive_is_told_at_the_head_and_can_be_sent_a
     assert "Adressen finnes ikke hos mottakeren." in head
     anchor = re.search(r'href="#(m-\d+)">Se svaret', head)[1]
     assert f'id="{anchor}"' in rest
-    assert "E-posttjeneren sier: E-posttjeneren tok ikke imot mottakeren (550 5.1.1)." in rest
+    assert "E-posttjeneren tok ikke imot mottakeren (550 5.1.1)." in rest
     again = f"/desk/inquiries/{ref}/outbox/{number}/retry"
     assert f'action="{again}"' in rest
     other = await home.inquiry(subject="Noe annet")
