@@ -8,7 +8,6 @@ mail goes on: it is marked as not scanned.
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import struct
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import orjson
 import structlog
 
 from channels.email.verdict import Verdict
@@ -127,7 +127,7 @@ async def _rspamd(address: str, content: bytes | Path, envelope: Envelope) -> st
     head, _, body = answer.partition(b"\r\n\r\n")
     if head.split(b" ", 2)[1:2] != [b"200"]:
         raise ValueError("rspamd did not scan it")
-    found = json.loads(body)
+    found = orjson.loads(body)
     action = found.get("action") if isinstance(found, dict) else None
     if not isinstance(action, str):
         raise ValueError("rspamd gave no action")
