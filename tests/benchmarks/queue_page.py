@@ -7,7 +7,7 @@ import http.client
 import random
 import re
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import httpx
@@ -28,17 +28,27 @@ def seed(database: Path, number: int, departments: list[str]) -> None:
     """Fill a migrated, stopped store with open inquiries, each with its message and decision."""
     connection = sqlite_module().connect(str(database))
     connection.execute("PRAGMA synchronous=OFF")
-    now = utc_now()
+    connection.execute("PRAGMA cache_size=-500000")
+    # Indexes are made at the end: many times faster than row by row.
+    indexes = connection.execute(
+        "SELECT name, sql FROM sqlite_master"
+        " WHERE type = 'index' AND tbl_name = 'inquiry' AND sql IS NOT NULL"
+    ).fetchall()
+    for name, _ in indexes:
+        connection.execute(f"DROP INDEX {name}")
+    now = utc_now().replace(tzinfo=None)
     chance = random.Random(7)
 
-    def text(moment: object) -> str:
-        return f"{moment:%Y-%m-%d %H:%M:%S.%f}"
+    def text(moment: datetime) -> str:
+        return moment.isoformat(" ", "microseconds")
 
     for first in range(1, number + 1, CHUNK):
         rows = []
         for index in range(first, min(first + CHUNK, number + 1)):
             received = now - timedelta(seconds=chance.randrange(3 * 86_400))
             due = received + timedelta(days=3, seconds=chance.randrange(3600))
+            warn = due - timedelta(days=1)
+            warned = text(warn) if warn <= now else None
             rows.append(
                 (
                     index,
@@ -47,16 +57,17 @@ def seed(database: Path, number: int, departments: list[str]) -> None:
                     f"Innbygger {index}",
                     f"innbygger{index}@example.org",
                     chance.choice(departments),
-                    *map(text, (received, due, due - timedelta(days=1), received, due)),
+                    *map(text, (received, due, warn, received, due)),
+                    warned,
                 )
             )
         with connection:
             connection.executemany(
                 "INSERT INTO inquiry (id, ref, subject, sender_name, sender_address, department,"
-                " received_at, due_at, warn_at, last_message_at, sort_at, channel, kind, status,"
-                " reply_state, target, calendar, lane, language, sensitivity, emergency, tags,"
+                " received_at, due_at, warn_at, last_message_at, sort_at, warned_at, channel,"
+                " kind, status, reply_state, target, calendar, lane, language, sensitivity, emergency, tags,"
                 " sender_phone, version)"
-                " VALUES (?,?,?,?,?,?,?,?,?,?,?,'email','question','open','unanswered',"
+                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,'email','question','open','unanswered',"
                 "'service','',2,'nb','',0,'[]','',1)",
                 rows,
             )
@@ -70,6 +81,8 @@ def seed(database: Path, number: int, departments: list[str]) -> None:
             " SET value = excluded.value",
             (number,),
         )
+    for _, sql in indexes:
+        connection.execute(sql)
     connection.execute("ANALYZE")
     connection.close()
 
