@@ -337,12 +337,8 @@ class EmailServer:
             commit.exception()  # marks it as seen: the client may be gone
 
     def _clear_away(self, path: Path, commit: asyncio.Future[Disposition]) -> None:
-        taken = (
-            not commit.cancelled()
-            and commit.exception() is None
-            and commit.result() is Disposition.ACCEPTED
-        )
-        if not taken:
+        failed = commit.cancelled() or commit.exception() is not None
+        if failed or commit.result() is Disposition.DUPLICATE:
             self.run(self.in_thread(discard, path))
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:

@@ -103,6 +103,8 @@ class Session(SMTP):
         self._write_blocked = False
         self._read_blocked = False
         self._ended = False
+        self._linger = False
+        self._shut = False
         self._overlong = False
         self._commands = 0
         self._unknown_commands = 0
@@ -258,9 +260,14 @@ class Session(SMTP):
         if self._replies:
             replies, self._replies = self._replies, []
             transport.write(replies[0] if len(replies) == 1 else b"".join(replies))
-        if self.closing and not transport.is_closing():
+        if self.closing and not self._shut:
+            self._shut = True
             self._heard = self.owner.now
-            transport.close()
+            if self._linger and not self._ended and transport.can_write_eof():
+                # Closing on a client that is still sending would take our last reply from it.
+                transport.write_eof()
+            else:
+                transport.close()
 
     def _throttle(self) -> None:
         """Read from the client only what can be worked off."""
@@ -289,10 +296,11 @@ class Session(SMTP):
 
     def _leave(self, reply: str) -> None:
         self._say(reply)
-        self.closing = True
+        self.closing = self._linger = True
         if self._content is not None:
             self._content.lose()
         self._flush()
+        self._throttle()
 
     def _obey(self, line: bytes) -> None:
         """Carry out one command."""
@@ -465,7 +473,7 @@ class Session(SMTP):
         if content.size > 4 * limits.max_size:
             content.lose()
             self._answer(content.refusal)
-            self.closing = True
+            self.closing = self._linger = True
             return
         passed = self.owner.now - self._began
         if (
