@@ -5,17 +5,22 @@ Whatever a page writes to its console as an error is held against the test that 
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from email.policy import SMTP
 from typing import TYPE_CHECKING, Any
 
 from playwright.sync_api import expect
+from sqlalchemy import text as sql
 
 from router import staff
 from router.models import CredentialKind, Role
 from router.web.auth import LOGIN
-from tests.service import mail, unique
+from tests.service import TOWN_HALL, mail, unique
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page
@@ -25,6 +30,11 @@ if TYPE_CHECKING:
 POTHOLE = "Det er et stort hull i veien ved nummer 12. Kan dere fikse det?"
 EMERGENCY = "Det brenner i huset vårt, send hjelp!"
 PASSWORD = "hemmelig-men-lang-nok"
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+"""One pixel."""
 
 REFUSED = r"server responded with a status of (401|404|409|410|422|429)"
 """What the browser itself remarks when a page answers with such a status."""
@@ -167,3 +177,56 @@ def write_in(service: Service, subject: str = "", text: str = POTHOLE, **more: s
     )
     assert code == 250, answer
     return subject
+
+
+def formatted_mail(service) -> str:
+    """A mail in HTML with a picture of its own and much that must not work; returns its subject."""
+    subject = unique("Bilde av hull i veien")
+    letter = EmailMessage(policy=SMTP)
+    letter["From"] = "Kari Nordmann <kari@eksempel.no>"
+    letter["To"] = TOWN_HALL
+    letter["Subject"] = subject
+    letter["Message-ID"] = f"<{unique('x')[2:]}@eksempel.no>"
+    letter.set_content("Se bildet.")
+    remote = f"{service.url}/static/icon.svg"
+    letter.add_alternative(
+        f"""<h2>Hullet</h2><img src="cid:hull@x" alt="Hullet"><img src="{remote}" alt="Utenfra">
+        <a href="{service.url}/finnes-ikke">Klikk her</a>
+        <script>top.document.title = "overtatt"</script>
+        <form action="{service.url}/"><button>Send</button></form>
+        <p style="position:fixed;top:0" onclick="alert(1)">Hilsen Kari</p>""",
+        subtype="html",
+    )
+    html: Any = letter.get_payload(1)
+    html.add_related(PNG, "image", "png", cid="<hull@x>")
+    code, answer = service.deliver(letter.as_bytes(), mail_from="kari@eksempel.no")
+    assert code == 250, answer
+    return subject
+
+
+def set_aside(service: Service, *refs: str) -> None:
+    """Let inquiries stand aside, as mass mailings."""
+
+    def job(session: Any) -> None:
+        for ref in refs:
+            for statement in (
+                "UPDATE inquiry SET status = 'aside' WHERE ref = :ref",
+                "UPDATE message SET kind = 'bulk' WHERE direction = 'in' AND inquiry_id ="
+                " (SELECT id FROM inquiry WHERE ref = :ref)",
+            ):
+                session.connection().execute(sql(statement), {"ref": ref})
+
+    service.write(job)
+
+
+def mark(service: Service, ref: str, sender_check: str, *marks: str) -> int:
+    """Let the message that opened an inquiry be marked; returns its id."""
+    [(number,)] = service.read(
+        "SELECT min(message.id) FROM message JOIN inquiry ON inquiry.id = inquiry_id"
+        " WHERE ref = :ref",
+        ref=ref,
+    )
+    values = {"id": number, "check": sender_check, "marks": json.dumps(marks)}
+    statement = sql("UPDATE message SET sender_check = :check, marks = :marks WHERE id = :id")
+    service.write(lambda session: session.connection().execute(statement, values))
+    return int(number)

@@ -18,7 +18,10 @@ from tests.browser.people import (
     Person,
     Visitors,
     employ,
+    formatted_mail,
+    mark,
     row,
+    set_aside,
     tab_to,
     write_in,
 )
@@ -92,6 +95,12 @@ def house(service, desk, smarthost):
         "a reply with an unknown outcome",
     )
     places["parked"] = str(service.write(park))
+    for name in ("doubtful", "virus", "aside"):
+        places[name] = desk.open(formatted_mail(service))["ref"]
+    everything = ("signed", "encrypted", "calendar", "unscanned")
+    places["formatted"] = str(mark(service, places["doubtful"], "failed", *everything))
+    places["infected"] = str(mark(service, places["virus"], "verified", "quarantined"))
+    set_aside(service, places["aside"])
     return House(siv, employ(service, "Vera Vei", "member", "vei"), places)
 
 
@@ -138,6 +147,17 @@ def refused(page: Page) -> None:
     # As where the news that somebody took it comes too late.
     send.evaluate("button => { button.disabled = false; button.click(); }")
     expect(page.get_by_role("alert").filter(has_text="har tatt")).to_be_visible()
+
+
+def with_files(page: Page) -> None:
+    files = [("Vedtak om grøfting i Fjellfotveien.pdf", 20_000_001), ("kart.png", 3)]
+    page.get_by_label("Filer (valgfritt)").set_input_files(
+        [
+            {"name": name, "mimeType": "application/pdf", "buffer": b"x" * size}
+            for name, size in files
+        ]
+    )
+    expect(page.get_by_role("alert").filter(has_text="større enn 20 MB")).to_be_visible()
 
 
 def ambiguous(page: Page) -> None:
@@ -195,6 +215,13 @@ PAGES = {
     "inquiry, forwarded": (SIV, "/desk/inquiries/{waste}", None),
     "inquiry, emergency": (SIV, "/desk/inquiries/{emergency}", None),
     "inquiry, not delivered": (SIV, "/desk/inquiries/{stuck}", None),
+    "inquiry, files chosen": (SIV, "/desk/inquiries/{free}", with_files),
+    "inquiry, doubtful sender": (SIV, "/desk/inquiries/{doubtful}", None),
+    "inquiry, virus": (SIV, "/desk/inquiries/{virus}", None),
+    "inquiry, set aside": (SIV, "/desk/inquiries/{aside}", None),
+    "formatted": (SIV, "/desk/inquiries/{doubtful}/messages/{formatted}/formatted", None),
+    "virus, not shown": (SIV, "/desk/inquiries/{virus}/messages/{infected}/formatted", None),
+    "aside": (SIV, "/desk/aside", None),
     "account": (SIV, "/desk/account", None),
     "parked": (SIV, "/desk/parked", None),
     "parked arrival": (SIV, "/desk/parked/{parked}", None),
