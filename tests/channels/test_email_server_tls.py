@@ -8,7 +8,6 @@ import shutil
 import smtplib
 import socket
 import ssl
-import subprocess
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -19,22 +18,10 @@ import pytest
 from channels.base import MisconfiguredError
 from channels.email.certificate import Certificate, CertificateError, load
 from channels.email.server import Listener, TlsFiles
+from tests.certificates import make
 from tests.channels.mail_door import MAIL, Client, Door, connect, open_door
 
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes certificates")
-
-
-def make(folder: Path, name: str, password: str = "") -> TlsFiles:
-    """A self-made certificate."""
-    files = TlsFiles(folder / f"{name}.pem", folder / f"{name}.key")
-    key = ["-passout", f"pass:{password}"] if password else ["-nodes"]
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-subj", f"/CN={name}", "-days", "2", *key, "-keyout", files.key,
-         "-out", files.certificate],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return files
 
 
 @pytest.fixture(scope="module")
