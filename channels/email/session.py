@@ -14,9 +14,9 @@ from aiosmtpd.smtp import SMTP, syntax
 from aiosmtpd.smtp import Session as SmtpSession
 
 from channels.base import RawArrival, RejectedError, Spooled
+from channels.email import policy
 from channels.email.content import BLOCK, INLINE_LIMIT, Content, SpoolFile, unstuff
 from channels.email.identity import delivery_key
-from channels.email.policy import POLICY, read_path
 from channels.email.replies import (
     CLOSING,
     NO_SPACE,
@@ -70,7 +70,7 @@ class Session(SMTP):
 
     def __init__(self, owner: EmailServer, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
-            POLICY,
+            None,
             data_size_limit=owner.settings.max_size,
             enable_SMTPUTF8=True,
             hostname=owner.settings.hostname,  # else a blocking DNS look-up
@@ -337,9 +337,6 @@ class Session(SMTP):
 
     # Commands
 
-    def _getaddr(self, arg: str) -> tuple[str | None, str | None]:
-        return read_path(arg)
-
     @syntax("HELO hostname")
     async def smtp_HELO(self, hostname: str) -> None:  # noqa: N802
         """HELO: no extensions."""
@@ -361,6 +358,16 @@ class Session(SMTP):
         self.session.extended_smtp = extended
         self.session.host_name = hostname
         return True
+
+    @syntax("MAIL FROM:<address>", extended=" [SP <mail-parameters>]")
+    async def smtp_MAIL(self, arg: str | None) -> None:  # noqa: N802
+        """MAIL: whose mail it is, and whether there is room for it."""
+        self._say(policy.mail(self, arg))
+
+    @syntax("RCPT TO:<address>")
+    async def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802
+        """RCPT: whether we know the recipient."""
+        self._say(policy.recipient(self, arg))
 
     @syntax("VRFY <address>")
     async def smtp_VRFY(self, arg: str) -> None:  # noqa: N802
@@ -542,7 +549,6 @@ class Session(SMTP):
             self._answer("550 5.6.11 Bare CR or LF in the message")
             return
         envelope = self.envelope
-        sender = envelope.mail_from or ""
         arrival = RawArrival(
             channel="email",
             external_id=key,
@@ -552,7 +558,7 @@ class Session(SMTP):
                 "peer": self.peer_address,
                 "helo": json_safe(self.session.host_name or ""),
                 "tls": self.tls,
-                "mail_from": "" if sender == "<>" else sender,
+                "mail_from": envelope.mail_from or "",
                 "recipients": envelope.rcpt_tos,
                 "smtputf8": bool(envelope.smtp_utf8),
                 "bare_newlines": bare,
