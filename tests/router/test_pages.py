@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -43,6 +44,7 @@ async def at_desk(home, username="kari", role=Role.OPERATOR, *departments):
     return await csrf(home)
 
 
+@cache
 def texts_in_code():
     """Every (context, text) that templates and modules ask the catalogues for."""
     folder = REPOSITORY / "router"
