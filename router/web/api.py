@@ -12,334 +12,54 @@ import hashlib
 import io
 import re
 import secrets
-import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from fastapi import APIRouter, Header, Query, Request, Response
 from sqlmodel import Session
 
 from channels import web as web_door
 from router import queue, replies, routing
 from router.access import Actor
 from router.errors import InvalidError, NotFoundError
-from router.files import MANY, Source, keep_files
-from router.models import Direction, Inquiry, InquiryStatus, ReplyState, Role
+from router.files import Source, keep_files
+from router.models import Inquiry, InquiryStatus, Role
 from router.preparing import KeptFile, OpenAt
 from router.privacy import mask_text
 from router.web.auth import ApiActor, hall_of
 from router.web.problems import MEANINGS, responses
+from router.web.shapes import (
+    AddressView,
+    AttachmentView,
+    Close,
+    ContactView,
+    DecisionView,
+    Detail,
+    EventView,
+    Explanation,
+    Item,
+    Listing,
+    ListQuery,
+    Meaning,
+    MessageView,
+    NewAttachment,
+    NewInquiry,
+    Note,
+    Question,
+    Receipt,
+    Ref,
+    Reply,
+    Return,
+    Transfer,
+)
 
 router = APIRouter(prefix="/api")
 
-_REF = re.compile(r"[A-Za-z0-9-]{1,40}")
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
 
 # The row is read back after a change: one who sends an inquiry away still learns where it went.
 _ANYONE = Actor(role=Role.ADMIN)
-
-
-def clean(text: str) -> str:
-    """NFC, line ends as LF, without NUL and the other control characters."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    kept = (c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
-    return unicodedata.normalize("NFC", "".join(kept))
-
-
-def one_line(text: str) -> str:
-    """`clean`, with every run of white space as one blank."""
-    return " ".join(clean(text).split())
-
-
-def _known_ref(ref: str) -> str:
-    if not _REF.fullmatch(ref):
-        raise NotFoundError  # not a ValueError: an address that cannot exist is 404, not 422
-    return ref.upper()
-
-
-def _rfc3339(instant: datetime) -> str:
-    return instant.isoformat().replace("+00:00", "Z")
-
-
-Body = Annotated[str, AfterValidator(clean)]
-Line = Annotated[str, AfterValidator(one_line)]
-Instant = Annotated[datetime, PlainSerializer(_rfc3339, when_used="json")]
-Ref = Annotated[
-    str,
-    AfterValidator(_known_ref),
-    Path(description="Reference of the inquiry.", examples=["S-2026-000123"]),
-]
-
-
-class Input(BaseModel):
-    """What callers send: unknown fields are refused, with the name that was probably meant."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_strangers(cls, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            known = [field.alias or name for name, field in cls.model_fields.items()]
-            for name in value:
-                if name not in known:
-                    near = difflib.get_close_matches(str(name), known, n=1)
-                    hint = f" Did you mean «{near[0]}»?" if near else ""
-                    raise PydanticCustomError(
-                        "unknown_field",
-                        "There is no field «{name}» here.{hint} Known: {known}",
-                        {"name": str(name)[:40], "hint": hint, "known": ", ".join(known)},
-                    )
-        return value
-
-
-class ListQuery(Input):
-    """What to list."""
-
-    status: Literal["", "open", "closed", "aside"] = Field(
-        "", description="Open and closed when empty; `aside` is what no person wrote."
-    )
-    department: Line = Field("", description="Slug of a department.", examples=["vei"])
-    channel: Line = Field("", examples=["email"])
-    assignee: Line = Field("", description="A username, `none` for unclaimed, `me` for your own.")
-    q: Line = Field("", max_length=200, description="Words in reference, subject or sender.")
-    after: str = Field("", max_length=400, description="The `next` of the page before.")
-    limit: int = Field(50, ge=1, description="At most 200; more is cut to that.")
-
-
-class Transfer(Input):
-    """Send to another department."""
-
-    department: Line = Field(max_length=100, examples=["vei"])
-    note: Body = Field("", max_length=10_000, description="For the one who takes over.")
-
-
-class Return(Input):
-    """Send back to the switchboard."""
-
-    reason: Body = Field(max_length=10_000, examples=["Gjelder fylkesvei, ikke kommunal vei."])
-
-
-class NewAttachment(Input):
-    """A file that goes with a reply."""
-
-    filename: Line = Field(max_length=300, examples=["vedtak.pdf"])
-    content_type: Line = Field(
-        "",
-        max_length=200,
-        description="Counts only where it agrees with what is in the file.",
-        examples=["application/pdf"],
-    )
-    content_base64: str = Field(description="The bytes, in base64 (RFC 4648 §4).")
-
-
-class Reply(Input):
-    """Answer the resident."""
-
-    text: Body = Field(max_length=100_000)
-    attachments: list[NewAttachment] = Field(
-        [], max_length=MANY, description="20 MB together, before base64."
-    )
-    close: bool = Field(False, description="Close the inquiry with this answer.")
-    version: int | None = Field(None, description="What you read; refused (409) if it has changed.")
-
-
-class Note(Input):
-    """Write something only the house sees."""
-
-    text: Body = Field(max_length=100_000)
-
-
-class Close(Input):
-    """Close, if nothing came in between."""
-
-    version: int | None = Field(None, description="What you read; refused (409) if it has changed.")
-
-
-class Sender(Input):
-    """Who asks. An e-mail address or a telephone number is needed."""
-
-    name: Line = Field("", max_length=200)
-    email: Line = Field("", max_length=320, examples=["kari@example.no"])
-    phone: Line = Field("", max_length=40)
-
-
-class NewInquiry(Input):
-    """A form that somebody filled in."""
-
-    channel: Literal["web"] = "web"
-    sender: Sender = Field(alias="from")
-    subject: Line = Field("", max_length=500)
-    text: Body = Field(max_length=web_door.TEXT_LIMIT)
-    language: Literal["", "nb", "nn", "en"] = ""
-
-
-class Question(Input):
-    """A contact that has not happened."""
-
-    channel: Line = Field("email", max_length=20)
-    to: Line = Field("", max_length=320, description="The address of ours it was sent to.")
-    sender: Line = Field("", alias="from", max_length=320)
-    subject: Line = Field("", max_length=1000)
-    text: Body = Field("", max_length=200_000)
-
-
-class Item(BaseModel):
-    """An inquiry as a line of the queue."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    ref: str = Field(examples=["S-2026-000123"])
-    channel: str = Field(examples=["email"])
-    kind: str
-    status: InquiryStatus
-    subject: str = Field(examples=["Hull i veien ved skolen"])
-    department: str = Field(examples=["vei"])
-    assignee: str | None = Field(description="Username of who has claimed it.")
-    received_at: Instant
-    due_at: Instant = Field(description="By when an answer is owed.")
-    reply_state: ReplyState
-    language: str = Field(examples=["nb"])
-    tags: list[str]
-    emergency: bool = Field(description="The text names danger to life or health.")
-    sensitivity: str = Field(description="`sensitive` or empty.")
-    overdue: bool
-    version: int = Field(description="Grows with every change.")
-
-
-class Listing(BaseModel):
-    """One page, in queue order."""
-
-    items: list[Item]
-    next: str | None = Field(description="Give it as `after` for the next page; null on the last.")
-
-
-class AddressView(BaseModel):
-    """One way to reach a contact."""
-
-    channel: str
-    value: str
-
-
-class ContactView(BaseModel):
-    """The person outside."""
-
-    name: str
-    addresses: list[AddressView]
-
-
-class AttachmentView(BaseModel):
-    """A file of a message."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    id: int
-    filename: str
-    content_type: str
-    size: int
-    inline: bool
-
-
-class MessageView(BaseModel):
-    """One message of the thread."""
-
-    id: int
-    direction: Direction
-    kind: str = Field(examples=["contact", "reply", "receipt", "note"])
-    channel: str
-    sender: str = Field(serialization_alias="from", description="Address; empty for a note.")
-    sender_name: str
-    to: list[str]
-    subject: str
-    text: str
-    at: Instant
-    delivery: str = Field(description="Of what we sent: queued, sent, uncertain, failed.")
-    delivery_detail: str
-    has_html: bool = Field(description="Whether the original has a formatted version.")
-    sender_check: str = Field(
-        description="Of what came in: unknown, verified, failed.", examples=["verified"]
-    )
-    marks: list[str] = Field(
-        description="Among signed, encrypted, calendar, quarantined, unscanned."
-    )
-    attachments: list[AttachmentView]
-
-
-class DecisionView(BaseModel):
-    """Why the inquiry went to a department."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    at: Instant
-    department: str
-    rule: str = Field(description="Empty when a person decided.")
-    reason: str = Field(description="Code.", examples=["words"])
-    reason_text: str = Field(description="One sentence in Norwegian.")
-    ruleset: str = Field(description="Hash of the rules in force.")
-    trace: dict[str, Any]
-
-
-class EventView(BaseModel):
-    """One line of the history."""
-
-    id: int
-    at: Instant
-    kind: str = Field(examples=["claimed"])
-    department: str
-    staff: str = Field(description="Name of who did it; empty when nobody did.")
-    data: dict[str, Any]
-
-
-class Detail(Item):
-    """An inquiry with its thread and its history."""
-
-    contact: ContactView
-    messages: list[MessageView]
-    decisions: list[DecisionView]
-    events: list[EventView]
-    may_belong_to: str | None = Field(description="Reference of an inquiry it may belong to.")
-    reply_address: str = Field(description="Where a reply would go; empty when nowhere.")
-
-
-class Receipt(BaseModel):
-    """What the sender of a form may be told."""
-
-    ref: str = Field(examples=["S-2026-000123"])
-    due_at: Instant
-    department: str
-
-
-class Explanation(BaseModel):
-    """What the rules would decide, and why."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    department: str
-    kind: str
-    tags: list[str]
-    language: str
-    emergency: bool
-    reason: str
-    reason_text: str
-    ruleset: str
-    trace: dict[str, Any]
-
-
-class Meaning(BaseModel):
-    """What a kind of problem means."""
-
-    code: str
-    meaning: str
 
 
 _READ = responses(401, 404, 422, 429)
