@@ -50,7 +50,7 @@ def find_thread(
         inquiry = session.execute(select(Inquiry).where(col(Inquiry.ref) == ref)).scalar()
         if inquiry is None:
             continue
-        if inquiry.status is not InquiryStatus.CLOSED and _may_join(session, incoming, inquiry):
+        if inquiry.status is InquiryStatus.OPEN and _may_join(session, incoming, inquiry):
             return inquiry, None
         hint = hint or inquiry.id
     return None, hint

@@ -211,6 +211,8 @@ class Service:
     folder: Path
     smarthost: int
     settings: Mapping[str, str] = field(default_factory=dict)
+    config: str = ""
+    """Another configuration than the repository's."""
     process: subprocess.Popen[str] | None = None
     web_port: int = 0
     smtp_port: int = 0
@@ -268,7 +270,14 @@ class Service:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "log").open("a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
-                [*NEVER_ALONE, *SENTRALBORD, "serve", "--config", CONFIG, "--one-time-login"],
+                [
+                    *NEVER_ALONE,
+                    *SENTRALBORD,
+                    "serve",
+                    "--config",
+                    self.config or CONFIG,
+                    "--one-time-login",
+                ],
                 env=self.environment,
                 cwd=REPOSITORY,
                 stdout=subprocess.PIPE,
@@ -436,11 +445,13 @@ class Service:
 
 
 @contextmanager
-def service(folder: Path, smarthost: int, **settings: str) -> Iterator[Service]:
+def service(
+    folder: Path, smarthost: int, *, config: str = "", **settings: str
+) -> Iterator[Service]:
     """A service that runs, and is stopped in the end. Settings by the end of their variable:
     `CHANNELS__EMAIL__RECEIPTS__PER_SENDER_PER_DAY="0"`."""
     named = {f"SENTRALBORD_{name}": value for name, value in settings.items()}
-    opened = Service(folder, smarthost, named)
+    opened = Service(folder, smarthost, named, config)
     try:
         yield opened.start()
     finally:
