@@ -9,7 +9,7 @@ import hashlib
 import os
 import secrets
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from channels.email import sniff
 from channels.email.mime import safe_filename
@@ -40,6 +40,13 @@ _TAIL = 16 * 1024
 """An archive lists what is in it at its end."""
 
 
+class Readable(Protocol):
+    """Bytes that come when they are asked for."""
+
+    def read(self, size: int, /) -> bytes:
+        """The next bytes, at most `size`; empty at the end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A file as somebody hands it in."""
@@ -47,7 +54,7 @@ class Source:
     name: str
     declared: str
     """The media type that they say it has; empty when they do not."""
-    content: IO[bytes]
+    content: Readable
 
 
 def kind_of(path: Path, declared: str = "") -> str:
