@@ -59,11 +59,16 @@ def _last_sunday(year: int, month: int) -> date:
 
 def offset(instant: datetime) -> timedelta:
     """Norway's distance from UTC: two hours from the last Sunday of March to that of October."""
-    year = instant.year
-    start = datetime.combine(_last_sunday(year, 3), datetime.min.time(), UTC)
-    end = datetime.combine(_last_sunday(year, 10), datetime.min.time(), UTC)
-    hour = timedelta(hours=1)
-    return 2 * hour if start + hour <= instant < end + hour else hour
+    start, end = _summer(instant.year)
+    return timedelta(hours=2 if start <= instant < end else 1)
+
+
+@cache
+def _summer(year: int) -> tuple[datetime, datetime]:
+    start, end = (
+        datetime.combine(_last_sunday(year, month), datetime.min.time(), UTC) for month in (3, 10)
+    )
+    return start + timedelta(hours=1), end + timedelta(hours=1)
 
 
 def local(instant: datetime) -> tuple[date, int]:
@@ -72,6 +77,7 @@ def local(instant: datetime) -> tuple[date, int]:
     return wall.date(), wall.hour * 60 + wall.minute
 
 
+@cache
 def to_utc(day: date, minute: int) -> datetime:
     """The instant at which a Norwegian wall shows this; opening hours never fall in the change."""
     midnight = datetime.combine(day, datetime.min.time(), UTC)
