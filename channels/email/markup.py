@@ -152,7 +152,7 @@ def _new_cleaner(images: Images | None) -> Any:
         },
         attribute_filter=only_ours if images else None,
         url_schemes={"http", "https", "mailto", "tel", "cid"},
-        # The filter sees to these, where there is one: it gives our own pictures relative addresses.
+        # Where there is a filter, it sees to these: our own pictures have relative addresses.
         url_relative="pass_through" if images else "deny",
         link_rel="noopener noreferrer nofollow",
         set_tag_attribute_values={"a": {"target": "_blank"}},
