@@ -58,6 +58,7 @@ def report(
         {"Subject": "Undelivered mail?"},
         {"To": "Post <POST@sorum.example>, andre@x.no"},
         {"To": "andre@x.no", "Cc": "post+skranke@sorum.example"},
+        {"To": "andre@x.no", "Resent-To": "post@sorum.example"},
         {"To": "svar+ab.cd@sorum.example"},
         {"From": "Noreen Bounty <noreen.bounty@eksempel.no>"},
         {"From": "owner@eksempel.no"},
@@ -107,6 +108,16 @@ def test_an_unknown_envelope_sender_is_not_the_null_sender() -> None:
         ({"X-Loop": "x"}, CONTACT, "loop header"),
         ({"X-Autoreply": "yes"}, AUTO_REPLY, "automatic reply header"),
         ({"X-Autorespond": ""}, AUTO_REPLY, "automatic reply header"),
+        # A robot that sends our own loop header back, and the vacation programs of old.
+        ({"X-Loop": "POST@sorum.example"}, AUTO_REPLY, "loop header"),
+        ({"Precedence": "bulk", "In-Reply-To": "<a@b>"}, AUTO_REPLY, "Precedence"),
+        ({"Precedence": "list", "In-Reply-To": "<a@b>"}, BULK, "Precedence"),
+        ({"Precedence": "bulk", "List-Id": "<a>", "In-Reply-To": "<a@b>"}, BULK, "Precedence"),
+        (
+            {"X-MS-Exchange-Generated-Message-Source": "Mailbox Rules Agent"},
+            AUTO_REPLY,
+            "auto reply",
+        ),
         ({"Subject": "Automatisk svar: Søknad"}, AUTO_REPLY, "auto reply"),
         ({"Subject": "Automatic reply: Hei"}, AUTO_REPLY, "auto reply"),
         ({"Subject": "=?utf-8?Q?Ikke_p=C3=A5_kontoret:_Hei?="}, AUTO_REPLY, "auto reply"),
@@ -149,6 +160,14 @@ def test_automatic_mail(fields: dict[str, str], kind: MessageKind, reason: str) 
         ({"From": "MicrosoftExchange329e71ec88ae4615bbc36ab6ce41109e@x.no"}, BOUNCE),
         ({"Subject": "Automatisk svar: Hei", "Auto-Submitted": "auto-generated"}, AUTO_REPLY),
         ({"In-Reply-To": "<a@sorum.example>"}, AUTO_REPLY),
+        # Still trying is no failure.
+        ({"Subject": "Warning: could not send message for past 4 hours"}, AUTO_REPLY),
+        ({"Subject": "Delivery Status Notification (Delay)"}, AUTO_REPLY),
+        (
+            {"From": "MAILER-DAEMON@x.no", "Subject": "Delayed Mail (still being retried)"},
+            AUTO_REPLY,
+        ),
+        ({"Subject": "Levering forsinket: Hei"}, AUTO_REPLY),
     ],
 )
 def test_null_envelope_sender(fields: dict[str, str], kind: MessageKind) -> None:
@@ -171,6 +190,11 @@ def test_the_envelope_sender_counts_as_well(sender: str) -> None:
         ("Action: delayed\r\n\r\nAction: Failed", BOUNCE),
         ("Action: delayed\r\nStatus: 4.4.1", AUTO_REPLY),
         ("Action: delivered", AUTO_REPLY),
+        # Given up after days of temporary failures: it did not arrive.
+        ("Action: failed\r\nStatus: 4.4.1", BOUNCE),
+        ("Status: 4.4.7", AUTO_REPLY),
+        ("Status: 5.1.1", BOUNCE),
+        ("Status: 2.0.0", AUTO_REPLY),
         ("", BOUNCE),
     ],
 )
@@ -204,6 +228,16 @@ def test_mail_to_a_return_path(fields: dict[str, str], kind: MessageKind) -> Non
     found, reason = read(fields, to="retur+ab.cd@sorum.example")
     assert found is kind
     assert reason
+
+
+def test_a_complaint_is_kept_and_is_no_failure() -> None:
+    fields, body = report("", "feedback-report", "message/feedback-report")
+    assert read(fields, body=body) == (AUTO_REPLY, "report")
+
+
+def test_a_delay_told_to_a_return_path_is_no_failure() -> None:
+    fields = {"Subject": "Delayed"}
+    assert read(fields, to="retur+ab.cd@sorum.example")[0] is AUTO_REPLY
 
 
 def test_a_return_path_of_others_is_nothing_special() -> None:
