@@ -25,7 +25,7 @@ from channels.email.server import CannotListenError, EmailServer, Listener, List
 from router.clock import utc_now
 from router.correspondence import letterhead
 from router.db import Database
-from router.errors import SettingsError
+from router.errors import SettingsError, cannot_listen
 from router.events import EventHub
 from router.hall import Hall
 from router.jobs import Beat
@@ -34,7 +34,6 @@ from router.preparing import Workshop
 from router.reception import BATCH, Reception
 from router.routing import build_workbench
 from router.scanning import scanner_of
-from router.settings import cannot_listen
 from router.store import (
     freeze_rules,
     prepare_data,

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from router.errors import RouterError, SettingsError
 from router.people import ONE_TIME, token_app, user_app
-from router.settings import Settings, check_certificate, ignored_variables, setting
+from router.settings import Settings, ignored_variables, setting
 from router.terminal import (
     DEFAULT_CONFIG,
     ConfigOption,
@@ -221,6 +221,8 @@ def doctor(config: ConfigOption = DEFAULT_CONFIG, lang: LangOption = None) -> No
 @config_app.command("check")
 def config_check(config: ConfigOption = DEFAULT_CONFIG, lang: LangOption = None) -> None:
     """Check the configuration and the rules; exit code 1 with file:line for each problem."""
+    from router.doctor import check_certificate
+
     for told in ignored_variables():
         note(f"{told}.", "yellow")
     settings = configuration(config)

@@ -16,10 +16,10 @@ from channels.email.certificate import CertificateError
 from channels.email.certificate import load as load_certificate
 from router import schema
 from router.db import SAFE_SQLITE, sqlite_version
-from router.errors import SettingsError
+from router.errors import SettingsError, cannot_listen
 from router.routing import load_ruleset
-from router.settings import cannot_listen, ignored_variables
-from rules.document import DocumentError, Problem
+from router.settings import PACKAGED, ignored_variables
+from rules.document import DocumentError, Problem, read_document
 from rules.testing import run_tests
 
 if TYPE_CHECKING:
@@ -164,6 +164,19 @@ def _ports(settings: Settings) -> Iterator[Finding]:
                     )
                 else:
                     yield Finding("warning" if taken else "error", advice)
+
+
+def check_certificate(path: Path, settings: Settings) -> None:
+    """Try the files for STARTTLS. Raises `DocumentError` when they cannot be used."""
+    tls = settings.channels.email.listen.tls
+    if tls.certificate is None or tls.key is None:
+        return
+    try:
+        load_certificate(tls.certificate, tls.key)
+    except CertificateError as error:
+        document = read_document(path if path.is_file() else PACKAGED)
+        loc = ("channels", "email", "listen", "tls")
+        raise DocumentError([document.problem(loc, str(error), str(error))]) from error
 
 
 def _certificate(settings: Settings) -> Iterator[Finding]:

@@ -3,6 +3,9 @@ problem document."""
 
 from __future__ import annotations
 
+import errno
+import socket
+
 
 class RouterError(Exception):
     """Something went wrong."""
@@ -67,3 +70,25 @@ class StoreUnavailableError(RouterError):
 
 class SettingsError(RouterError):
     """The configuration is not usable."""
+
+
+def cannot_listen(key: str, host: str, port: int, error: OSError) -> str:
+    """Why a listener could not be had, and which setting to change; `key` is `web` or the like."""
+    variable = f"SENTRALBORD_{key.upper().replace('.', '__')}"
+    where = f"{key}: cannot listen on {host}:{port}:"
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"{where} the port is taken. Is the service running already? "
+            f"Set {key}.port or {variable}__PORT to another."
+        )
+    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        return (
+            f"{where} {host} is not an address of this machine. "
+            f"Set {key}.host or {variable}__HOST to one that is."
+        )
+    if error.errno == errno.EACCES:
+        return (
+            f"{where} ports below 1024 are not for everybody. "
+            f"Set {key}.port or {variable}__PORT to a higher one."
+        )
+    return f"{where} {error.strerror}. See {key}.host and {key}.port."

@@ -7,9 +7,7 @@ only.
 
 from __future__ import annotations
 
-import errno
 import os
-import socket
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
@@ -32,8 +30,6 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from channels.email.certificate import CertificateError
-from channels.email.certificate import load as load_certificate
 from router.errors import SettingsError
 from rules.calendar import AlwaysClosedError, Season, WorkingCalendar
 from rules.document import (
@@ -374,24 +370,11 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> S
     return settings.model_copy(
         update={
             "data": _absolute(settings.data, data_base),
-            "channels": _with_tls(settings.channels, base),
+            "channels": _with_tls(settings.channels, base, origins),
             "rules": Rules(folder=folder),
             "public_url": settings.public_url or _own_url(settings.web),
         }
     )
-
-
-def check_certificate(path: Path, settings: Settings) -> None:
-    """Try the files for STARTTLS. Raises `DocumentError` when they cannot be used."""
-    tls = settings.channels.email.listen.tls
-    if tls.certificate is None or tls.key is None:
-        return
-    try:
-        load_certificate(tls.certificate, tls.key)
-    except CertificateError as error:
-        document = read_document(path if path.is_file() else PACKAGED)
-        loc = ("channels", "email", "listen", "tls")
-        raise DocumentError([document.problem(loc, str(error), str(error))]) from error
 
 
 def unknown_variables(environment: Mapping[str, str] | None = None) -> list[str]:
@@ -413,28 +396,6 @@ def ignored_variables() -> list[str]:
         + "".join(f"; did you mean {near}?" for near in get_close_matches(name, known, 1, 0.85))
         for name in unknown_variables()
     ]
-
-
-def cannot_listen(key: str, host: str, port: int, error: OSError) -> str:
-    """Why a listener could not be had, and which setting to change; `key` is `web` or the like."""
-    variable = f"{PREFIX}{key.upper().replace('.', '__')}"
-    where = f"{key}: cannot listen on {host}:{port}:"
-    if error.errno == errno.EADDRINUSE:
-        return (
-            f"{where} the port is taken. Is the service running already? "
-            f"Set {key}.port or {variable}__PORT to another."
-        )
-    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
-        return (
-            f"{where} {host} is not an address of this machine. "
-            f"Set {key}.host or {variable}__HOST to one that is."
-        )
-    if error.errno == errno.EACCES:
-        return (
-            f"{where} ports below 1024 are not for everybody. "
-            f"Set {key}.port or {variable}__PORT to a higher one."
-        )
-    return f"{where} {error.strerror}. See {key}.host and {key}.port."
 
 
 def setting(settings: Settings, key: str) -> object:
@@ -627,19 +588,17 @@ def _own_url(web: Web) -> str:
     return f"http://{host}:{web.port}"
 
 
-def _with_tls(channels: Channels, base: Path) -> Channels:
+def _with_tls(channels: Channels, base: Path, origins: Mapping[tuple[str, ...], str]) -> Channels:
+    """With the paths of the certificate absolute; one from the environment counts from the working
+    directory."""
     email = channels.email
-    tls = Tls(
-        **{
-            name: _absolute(path, base)
-            for name, path in (
-                ("certificate", email.listen.tls.certificate),
-                ("key", email.listen.tls.key),
-            )
-            if path is not None
-        }
-    )
-    listen = email.listen.model_copy(update={"tls": tls})
+    tls = email.listen.tls
+    found = {}
+    for name, path in (("certificate", tls.certificate), ("key", tls.key)):
+        if path is not None:
+            by_environment = ("channels", "email", "listen", "tls", name) in origins
+            found[name] = _absolute(path, Path.cwd() if by_environment else base)
+    listen = email.listen.model_copy(update={"tls": Tls(**found)})
     return channels.model_copy(update={"email": email.model_copy(update={"listen": listen})})
 
 

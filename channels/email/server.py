@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from channels.base import RawArrival, Receive
+    from channels.email.connection import Connection
 
 RecipientCheck = Callable[[str], RecipientVerdict]
 Door = Literal["smtp", "lmtp"]
@@ -145,7 +146,7 @@ class EmailServer:
         self._temporary_spool: TemporaryDirectory[str] | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._listeners: dict[Door, asyncio.Server] = {}
-        self._sessions: set[Session] = set()
+        self._sessions: set[Connection] = set()
         self._peers: Counter[str] = Counter()
         self._taken = 0
         self._strangers = 0
@@ -267,7 +268,7 @@ class EmailServer:
         if self._temporary_spool is not None:
             self._temporary_spool.cleanup()
 
-    def opened(self, session: Session) -> str:
+    def opened(self, session: Connection) -> str:
         """Count a new connection; returns the refusal when there are too many."""
         limits = self.settings
         peer = session.peer_address
@@ -276,8 +277,9 @@ class EmailServer:
         if self.stopping:
             return "421 4.3.2 Service is closing, please try again later"
         if not session.trusted:
+            relayed = bool(limits.trusted_peers) or limits.lmtp is not None
             if self._peers[peer] > limits.max_connections_per_peer or (
-                limits.trusted_peers and self._strangers >= limits.max_strangers
+                relayed and self._strangers >= limits.max_strangers
             ):
                 return "421 4.7.0 Too many connections, please try again later"
             if self.busy():
@@ -289,7 +291,7 @@ class EmailServer:
         self._strangers += not session.trusted
         return ""
 
-    def closed(self, session: Session) -> None:
+    def closed(self, session: Connection) -> None:
         """Forget a connection."""
         if session not in self._sessions:
             return

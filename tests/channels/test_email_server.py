@@ -576,6 +576,15 @@ async def test_stopping_waits_for_the_commit_and_not_for_ever_for_a_client() -> 
             assert not await stuck.at_end()
 
 
+async def test_stopping_does_not_wait_for_a_client_that_was_sent_away() -> None:
+    async with open_door(max_size=1000) as door, connect(door) as client:
+        await client.greet()
+        await client.begin()
+        client.writer.write(b"x" * 5000)
+        assert (await client.read()).startswith("552")
+        await asyncio.wait_for(door.server.stop(grace=8), 2)
+
+
 async def test_a_taken_port_is_told_in_words() -> None:
     async with open_door() as door:
         taken = ListenSettings(port=door.server.port)

@@ -140,6 +140,20 @@ async def test_the_relay_is_trusted() -> None:
             assert (await second.read()).startswith("220")
 
 
+async def test_strangers_leave_room_for_the_relay() -> None:
+    async with (
+        open_door(lmtp=Listener(port=0), max_strangers=1, max_connections=2) as door,
+        connect(door) as one,
+        connect(door) as two,
+        connect(door, door.server.lmtp_port) as relay_one,
+        connect(door, door.server.lmtp_port) as relay_two,
+    ):
+        assert (await one.read()).startswith("220")
+        assert (await two.read()).startswith("421 4.7.0")
+        assert (await relay_one.read()).startswith("220")
+        assert (await relay_two.read()).startswith("421 4.7.0")
+
+
 async def test_lmtp_alone() -> None:
     async with open_door(lmtp=Listener(port=0), smtp=False) as door:
         assert door.server.listening
