@@ -1,0 +1,407 @@
+"""What no person wrote: aside without a thread, quiet inside one; and bounces of what we sent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from sqlmodel import select
+
+from channels.base import DeliveryReport, MessageKind, SenderCheck
+from channels.email.compose import compose
+from router import deadlines, queue
+from router.errors import ConflictError
+from router.models import InquiryStatus, OutboxItem, Role
+from router.outbox import outgoing_of
+from router.queue import Filter
+from router.robots import reason_in_words
+from router.tokens import Signer
+from tests.router.store_house import house
+from tests.service import mail, unique
+
+BULK = {"List_Id": "<nytt.firma.example>", "List_Unsubscribe": "<https://firma.example/av>"}
+ROBOT = {"Auto_Submitted": "auto-replied"}
+
+
+@pytest.fixture
+def home(tmp_path):
+    with house(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def operator(home):
+    return home.person()
+
+
+def letters(home, kind="reply"):
+    with home.db.read() as session:
+        items = session.exec(
+            select(OutboxItem).where(OutboxItem.kind == kind).order_by(OutboxItem.id)
+        ).all()
+        return [outgoing_of(item, home.settings.blobs) for item in items]
+
+
+def listed(home, actor, status):
+    with home.db.read() as session:
+        return [row.ref for row in queue.page(session, actor, Filter(status=status)).rows]
+
+
+def bounce(letter, status="5.1.1", said="550 5.1.1 User unknown", *, with_copy=True, **headers):
+    """A delivery report as a mail server writes it (RFC 3464)."""
+    copy = compose(letter, "x").partition(b"\r\n\r\n")[0] if with_copy else b"Subject: x"
+    fields = {
+        "From": "Mail Delivery System <MAILER-DAEMON@mx.example>",
+        "Subject": "Undelivered Mail Returned to Sender",
+        **headers,
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return (
+        (
+            f"{head}Message-ID: <{unique()[4:]}@mx.example>\r\nMIME-Version: 1.0\r\n"
+            "Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n"
+            "--b\r\n\r\nSorry.\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\n"
+            "Reporting-MTA: dns; mx.example\r\n\r\n"
+            f"Final-Recipient: rfc822; {letter.to.value}\r\nAction: failed\r\nStatus: {status}\r\n"
+            f"Diagnostic-Code: smtp; {said}\r\n"
+            "\r\n--b\r\nContent-Type: text/rfc822-headers\r\n\r\n"
+        ).encode()
+        + copy
+        + b"\r\n--b--\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("headers", "sent_by", "reason"),
+    [
+        (BULK, "nytt@firma.example", "bulk"),
+        (ROBOT, "", "auto_reply"),
+        ({"Subject": "Undelivered Mail Returned to Sender"}, "", "bounce"),
+    ],
+)
+def test_without_a_thread_it_lies_aside(home, operator, headers, sent_by, reason):
+    headers = dict(headers)
+    raw = mail(headers.pop("Subject", unique()), sender="nytt@firma.example", **headers)
+    taken = home.deliver(raw, mail_from=sent_by)
+    inquiry = home.inquiry(taken.ref)
+    assert inquiry.status is InquiryStatus.ASIDE
+    assert home.events(taken.ref) == ["received", "routed", "set_aside"]
+    assert home.rows(
+        "SELECT json_extract(data, '$.reason') FROM event WHERE kind = 'set_aside'"
+    ) == [(reason,)]
+    assert home.count("SELECT count(*) FROM outbox") == 0
+    assert home.count("SELECT count(*) FROM counter WHERE name LIKE 'open:%' AND value <> 0") == 0
+    assert listed(home, operator, "") == listed(home, operator, "open") == []
+    assert listed(home, operator, "aside") == [taken.ref]
+
+
+def test_what_lies_aside_has_no_clock_until_a_person_moves_it_to_the_queue(home, operator):
+    taken = home.deliver(mail(unique(), sender="nytt@firma.example", **BULK))
+    due = home.inquiry(taken.ref).due_at
+    home.clock.move(days=30)
+    assert home.write(lambda session: deadlines.mark_overdue(session, home.clock())) == 0
+    with pytest.raises(ConflictError, match="aside"):
+        home.write(lambda session: queue.claim(session, operator, taken.ref, home.clock()))
+    with pytest.raises(ConflictError, match="aside"):
+        home.reply(operator, taken.ref)
+    home.write(lambda session: queue.reopen(session, operator, taken.ref, home.clock()))
+    inquiry = home.inquiry(taken.ref)
+    assert (inquiry.status, inquiry.due_at) == (InquiryStatus.OPEN, due)
+    assert listed(home, operator, "open") == [taken.ref]
+    assert home.write(lambda session: deadlines.mark_overdue(session, home.clock())) == 1
+    assert home.count("SELECT count(*) FROM outbox") == 0
+    assert home.count("SELECT sum(value) FROM counter WHERE name LIKE 'open:%'") == 1
+
+
+def test_the_list_of_what_lies_aside_pages_latest_first(home, operator):
+    refs = []
+    for _ in range(5):
+        home.clock.move(minutes=1)
+        refs.append(home.deliver(mail(unique(), sender="nytt@firma.example", **BULK)).ref)
+    assert paged(home, operator, Filter(status="aside")) == refs[::-1]
+
+
+def test_a_person_who_writes_into_an_aside_thread_brings_it_to_the_queue(home, operator):
+    taken = home.deliver(mail(unique(), sender="nytt@firma.example", **BULK))
+    due = home.inquiry(taken.ref).due_at
+    home.clock.move(days=1)
+    to = home.head.reply_address(taken.inquiry_id)
+    home.deliver(mail("Hei igjen", sender="nytt@firma.example", to=to), to)
+    inquiry = home.inquiry(taken.ref)
+    assert (inquiry.status, inquiry.due_at) == (InquiryStatus.OPEN, due)
+    assert home.events(taken.ref)[-2:] == ["reopened", "message_in"]
+    assert home.count("SELECT sum(value) FROM counter WHERE name LIKE 'open:%'") == 1
+
+
+def test_a_call_for_help_is_never_hidden_by_a_spam_filter(home, operator):
+    number = home.journal(mail(unique(), "Det brenner i leiligheten min, hjelp!"))
+    [item] = home.prepared(number)
+    spam = replace(item, incoming=replace(item.incoming, kind=MessageKind.SPAM))
+    [taken] = home.take_in(spam)
+    assert home.inquiry(taken.ref).status is InquiryStatus.OPEN
+    assert "emergency" in home.events(taken.ref)
+
+
+def test_an_out_of_office_reply_changes_nothing(home, operator):
+    ref = home.ask()
+    home.reply(operator, ref, close=True)
+    [letter] = letters(home)
+    before = home.inquiry(ref)
+    home.clock.move(hours=1)
+    raw = mail(f"Automatisk svar: {unique()}", "Ferie!", to=letter.reply_to, **ROBOT)
+    taken = home.deliver(raw, letter.reply_to, mail_from="")
+    assert taken.ref == ref
+    after = home.inquiry(ref)
+    assert after == before
+    assert home.events(ref)[-1] == "automatic_in"
+    assert "message_in" not in home.events(ref)
+
+
+def test_an_out_of_office_reply_before_the_answer_stops_no_clock(home, operator):
+    ref = home.ask()
+    [receipt] = letters(home, "receipt")
+    before = home.inquiry(ref)
+    raw = mail("Automatisk svar", to=receipt.reply_to, **ROBOT)
+    home.deliver(raw, receipt.reply_to, mail_from="")
+    assert home.inquiry(ref) == before
+    assert before.answered_at is None
+
+
+def test_spam_that_carries_our_token_is_a_person(home, operator):
+    """The filter is wrong about somebody who answers us."""
+    ref = home.ask()
+    home.reply(operator, ref, close=True)
+    [letter] = letters(home)
+    number = home.journal(mail("SV", to=letter.reply_to), letter.reply_to)
+    [item] = home.prepared(number)
+    home.take_in(replace(item, incoming=replace(item.incoming, kind=MessageKind.SPAM)))
+    assert home.inquiry(ref).status is InquiryStatus.OPEN
+    assert "reopened" in home.events(ref)
+
+
+@pytest.mark.parametrize(
+    ("to", "options"),
+    [
+        ("return path", {}),
+        ("return path", {"with_copy": False}),
+        ("somewhere", {}),
+        ("somewhere", {"with_copy": False, "In-Reply-To": "{id}"}),
+    ],
+    ids=["verp", "verp without a copy", "by the copy's Message-ID", "by In-Reply-To"],
+)
+def test_a_bounce_of_our_reply_reopens_the_inquiry(home, operator, to, options):
+    ref = home.ask()
+    home.reply(operator, ref, close=True)
+    [letter] = letters(home)
+    options = {
+        k: v.format(id=letter.message_id) if isinstance(v, str) else v for k, v in options.items()
+    }
+    target = letter.return_path if to == "return path" else "postmottak@sorum.kommune.no"
+    due = home.inquiry(ref).due_at
+    taken = home.deliver(bounce(letter, **options), target, mail_from="")
+    assert taken.ref == ref
+    inquiry = home.inquiry(ref)
+    assert inquiry.status is InquiryStatus.OPEN
+    assert inquiry.reply_state.value == "not_delivered"
+    assert inquiry.answered_at is None
+    assert inquiry.due_at == due
+    assert home.events(ref)[-2:] == ["not_delivered", "automatic_in"]
+    [(delivery, detail)] = home.rows(
+        "SELECT delivery, delivery_detail FROM message WHERE kind = 'reply'"
+    )
+    assert delivery == "failed"
+    assert detail.startswith("Adressen finnes ikke hos mottakeren. (5.1.1 ")
+    assert home.count("SELECT sum(value) FROM counter WHERE name LIKE 'open:%'") == 1
+
+
+def test_a_bounce_of_a_receipt_is_noted_and_changes_no_clock(home, operator):
+    ref = home.ask()
+    [receipt] = letters(home, "receipt")
+    before = home.inquiry(ref)
+    home.deliver(bounce(receipt), mail_from="")
+    assert home.inquiry(ref) == before
+    assert home.events(ref)[-1] == "automatic_in"
+    [(state, detail)] = home.rows("SELECT state, detail FROM outbox WHERE kind = 'receipt'")
+    assert state == "failed"
+    assert "finnes ikke" in detail
+
+
+def test_a_delay_notice_is_no_failure(home, operator):
+    ref = home.ask()
+    home.reply(operator, ref, close=True)
+    [letter] = letters(home)
+    raw = bounce(letter, "4.4.1", "timed out").replace(b"Action: failed", b"Action: delayed")
+    before = home.inquiry(ref)
+    home.deliver(raw, letter.return_path, mail_from="")
+    assert home.inquiry(ref) == before
+    assert home.count("SELECT count(*) FROM message WHERE delivery = 'failed'") == 0
+
+
+def test_a_bounce_of_a_message_that_was_never_ours_lies_aside(home, operator):
+    ref = home.ask()
+    home.reply(operator, ref)
+    [letter] = letters(home)
+    local, _, domain = letter.message_id.strip("<>").partition("@")
+    number, _, _mac = local.partition("-")
+    forged = replace(letter, message_id=f"<{number}-{'a' * 16}.0123456789abcdef@{domain}>")
+    taken = home.deliver(bounce(forged), mail_from="")
+    assert taken.ref != ref
+    assert home.inquiry(taken.ref).status is InquiryStatus.ASIDE
+    assert home.inquiry(ref).reply_state.value == "answered"
+
+
+@pytest.mark.parametrize(
+    ("report", "words"),
+    [
+        (DeliveryReport("a@b.no", "5.1.1", "550 5.1.1 no such user"), "Adressen finnes ikke"),
+        (DeliveryReport(status="5.2.2"), "postkasse er full. (5.2.2)"),
+        (
+            DeliveryReport(status="4.2.2", detail="over quota"),
+            "postkasse er full. (4.2.2 over quota)",
+        ),
+        (DeliveryReport(status="5.7.1"), "avviste meldingen"),
+        (DeliveryReport(status="5.7.26"), "avviste meldingen"),
+        (DeliveryReport(status="4.4.1"), "ikke kontakt"),
+        (DeliveryReport(status="4.4.7"), "svarte ikke"),
+        (DeliveryReport(status="5.1.10"), "tar ikke imot e-post"),
+        (DeliveryReport(status="5.3.4"), "for stor"),
+        (DeliveryReport(status="5.9.9"), "sendte meldingen tilbake"),
+        (DeliveryReport(detail="bounced"), "sendte meldingen tilbake. (bounced)"),
+        (DeliveryReport(), "sendte meldingen tilbake."),
+        (None, "sendte meldingen tilbake."),
+    ],
+)
+def test_why_it_did_not_arrive_in_words(report, words):
+    assert words in reason_in_words(report)
+
+
+def test_one_mail_to_two_departments_is_seen_by_both(home, operator):
+    taken = home.deliver(
+        mail(unique(), to="skole@sorum.kommune.no, barnehage@sorum.kommune.no"),
+        "skole@sorum.kommune.no", "barnehage@sorum.kommune.no",
+    )  # fmt: skip
+    check_shared(home, taken)
+
+
+def test_a_mail_delivered_once_for_each_department_is_seen_by_both(home, operator):
+    raw = mail(unique(), to="skole@sorum.kommune.no, barnehage@sorum.kommune.no")
+    taken = home.deliver(raw, "skole@sorum.kommune.no")
+    again = home.deliver(raw, "barnehage@sorum.kommune.no")
+    assert (again.ref, again.outcome) == (taken.ref, "duplicate")
+    assert home.count("SELECT count(*) FROM inquiry") == 1
+    check_shared(home, taken)
+
+
+def check_shared(home, taken):
+    other = "barnehage" if taken.department == "skole" else "skole"
+    mine, beside, stranger = (
+        home.person(name, Role.MEMBER, name) for name in (taken.department, other, "vei")
+    )
+    home.ask("Hull i veien.", subject=unique("Hull"))
+    assert listed(home, mine, "") == listed(home, beside, "open") == [taken.ref]
+    assert taken.ref not in listed(home, stranger, "")
+    assert "addressee_added" in home.events(taken.ref)
+    [(told,)] = home.rows("SELECT department FROM event WHERE kind = 'addressee_added'")
+    assert told == other
+    with home.db.read() as session:
+        assert queue.row(session, beside, taken.ref).department == taken.department
+        assert queue.page(session, beside, Filter(department=other)).rows[0].ref == taken.ref
+    # Whoever of them is first takes it.
+    home.write(lambda session: queue.claim(session, beside, taken.ref, home.clock()))
+    with pytest.raises(ConflictError):
+        home.write(lambda session: queue.claim(session, mine, taken.ref, home.clock()))
+    # Once a person has sent it elsewhere, that decides.
+    home.write(lambda session: queue.transfer(session, beside, taken.ref, "vei", "", home.clock()))
+    assert listed(home, beside, "") == listed(home, mine, "") == []
+    assert taken.ref in listed(home, stranger, "")
+
+
+def test_one_address_shares_nothing_wherever_the_rules_send_it(home, operator):
+    taken = home.deliver(
+        mail(unique(), "Det er et hull i veien ved skolen.", to="skole@sorum.kommune.no"),
+        "skole@sorum.kommune.no",
+    )
+    home.deliver(mail(unique(), "Det er et hull i veien."))
+    assert taken.ref
+    assert home.count("SELECT count(*) FROM addressee") == 0
+
+
+def test_the_shared_list_pages_with_the_own(home, operator):
+    refs = []
+    for number in range(6):
+        home.clock.move(minutes=1)
+        to = ["barnehage@sorum.kommune.no"]
+        if number % 2:
+            to.append("skole@sorum.kommune.no")
+        refs.append(home.deliver(mail(unique(), to=", ".join(to)), *to).ref)
+    for slugs in (["barnehage"], ["skole"], ["skole", "barnehage"]):
+        actor = home.person("-".join(slugs), Role.MEMBER, *slugs)
+        expected = refs if "barnehage" in slugs else refs[1::2]
+        assert paged(home, actor, Filter()) == expected
+    for ref in refs:
+        home.clock.move(minutes=1)
+        home.write(lambda session, ref=ref: queue.close(session, operator, ref, home.clock()))
+    assert paged(home, actor, Filter()) == refs[::-1]
+    skole = home.person("to", Role.MEMBER, "skole")
+    assert paged(home, skole, Filter(status="closed")) == refs[1::2][::-1]
+
+
+def paged(home, actor, wanted):
+    """All references of a list, two at a time."""
+    found, after = [], None
+    while True:
+        with home.db.read() as session:
+            page = queue.page(session, actor, wanted, after, 2)
+        found += [row.ref for row in page.rows]
+        after = page.next
+        if after is None:
+            return found
+
+
+def test_keys_may_be_changed_while_letters_are_out(home, operator):
+    """The old key is still accepted; the new one signs."""
+    ref = home.ask()
+    home.reply(operator, ref)
+    [letter] = letters(home)
+    home.head = replace(home.head, signer=Signer((b"new", b"test")))
+    home.deliver(mail("SV", to=letter.reply_to), letter.reply_to)
+    assert home.events(ref)[-1] == "message_in"
+    home.reply(operator, ref, "Én ting til.")
+    newest = letters(home)[-1]
+    assert newest.reply_to != letter.reply_to
+    home.head = replace(home.head, signer=Signer((b"new",)))
+    assert home.deliver(mail("SV", to=letter.reply_to), letter.reply_to).ref != ref
+    assert home.deliver(mail("SV", to=newest.reply_to), newest.reply_to.upper()).ref == ref
+
+
+def test_a_disowned_sender_joins_only_by_the_token(home, operator):
+    ref = home.ask()
+    home.reply(operator, ref)
+    [letter] = letters(home)
+    quoting = mail("SV: Hei", In_Reply_To=letter.message_id)
+    [item] = home.prepared(home.journal(quoting))
+    failed = replace(item, incoming=replace(item.incoming, sender_check=SenderCheck.FAILED))
+    [taken] = home.take_in(failed)
+    assert taken.ref != ref
+    assert home.inquiry(taken.ref).hint_id == home.inquiry(ref).id
+    [item] = home.prepared(home.journal(mail(f"Mer om [{ref}]")))
+    failed = replace(item, incoming=replace(item.incoming, sender_check=SenderCheck.FAILED))
+    assert home.take_in(failed)[0].ref != ref
+    [item] = home.prepared(home.journal(mail("SV: Hei du"), letter.reply_to))
+    failed = replace(item, incoming=replace(item.incoming, sender_check=SenderCheck.FAILED))
+    assert home.take_in(failed)[0].ref == ref
+
+
+def test_a_forward_joins_only_when_it_is_sent_to_the_reply_address(home, operator):
+    ref = home.ask()
+    home.reply(operator, ref)
+    [letter] = letters(home)
+    for prefix in ("VS:", "Fwd:", "WG:", "[Ekstern] VS:", "Videresendt:"):
+        subject = f"{prefix} {unique()}"
+        alone = home.deliver(mail(subject, In_Reply_To=letter.message_id))
+        assert alone.ref != ref, prefix
+        assert home.inquiry(alone.ref).hint_id == home.inquiry(ref).id
+        sent = home.deliver(mail(f"{prefix} {unique()}", to=letter.reply_to), letter.reply_to)
+        assert sent.ref == ref, prefix
+    answered = home.deliver(mail(f"SV: VS: {unique()}", In_Reply_To=letter.message_id))
+    assert answered.ref == ref
