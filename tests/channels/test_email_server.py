@@ -83,6 +83,23 @@ async def test_content_in_small_pieces(piece: int) -> None:
     assert door.arrivals[0].raw == b"Subject: x\r\n\r\n.a\r\nb\r\n\r\n..\r\nq\r\n"
 
 
+@pytest.mark.parametrize("piece", [1, 2, 3, 7, 11, 64])
+async def test_a_whole_dialogue_in_small_pieces(piece: int) -> None:
+    start = b"MAIL FROM:<a@b.no> SIZE=9\r\nRCPT TO:<post@sorum.example>\r\nDATA\r\n"
+    wire = b"EHLO x\r\n" + (start + b"Hei\r\n..\r\n.\r\nNOOP\r\n") * 2 + b"RSET\r\nQUIT\r\n"
+    async with open_door() as door, connect(door) as client:
+        for at in range(0, len(wire), piece):
+            client.writer.write(wire[at : at + piece])
+            await asyncio.sleep(0)
+        answers = (await asyncio.wait_for(client.reader.read(), 5)).decode().splitlines()
+    assert [answer[:3] for answer in answers if answer[3] == " "] == [
+        *("220", "250"),
+        *("250", "250", "354", "250", "250") * 2,
+        *("250", "221"),
+    ]
+    assert [arrival.raw for arrival in door.arrivals] == [b"Hei\r\n.\r\n"] * 2
+
+
 async def test_pipelined_mails_in_one_write() -> None:
     start = b"MAIL FROM:<a@b.no>\r\nRCPT TO:<post@sorum.example>\r\nDATA\r\n"
     one = start + b"Subject: %d\r\n\r\nHei\r\n.\r\n"
