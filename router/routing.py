@@ -73,7 +73,7 @@ def relay_trust(settings: Settings) -> Trust:
     return Trust(
         authserv_id=email.trust.authserv_id.strip().lower(),
         spam_header=email.trust.spam_header.strip().lower(),
-        relays=email.listen.trusted_peers,
+        relay_is_known=bool(email.listen.trusted_peers) or email.lmtp.enabled,
     )
 
 

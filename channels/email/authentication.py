@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from channels.base import SenderCheck
@@ -18,7 +17,6 @@ from channels.email.addresses import normalise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from ipaddress import IPv4Network, IPv6Network
 
     from channels.base import Envelope
     from channels.email.headers import Headers
@@ -39,18 +37,8 @@ class Trust:
     """Of our relay, lower case; empty when it does not check senders."""
     spam_header: str = ""
     """The field in which our relay gives its verdict, lower case, such as `x-spam-flag`."""
-    relays: tuple[IPv4Network | IPv6Network, ...] = ()
-    """Where our relay delivers from; empty when any peer may be it."""
-
-    def from_relay(self, envelope: Envelope) -> bool:
-        """Whether one of the known relays delivered the mail."""
-        peer = envelope.get("peer")
-        try:
-            address = ip_address(peer if isinstance(peer, str) else "")
-        except ValueError:
-            return False
-        address = getattr(address, "ipv4_mapped", None) or address
-        return any(address in network for network in self.relays)
+    relay_is_known: bool = False
+    """Whether the door knows from where our relay delivers; else any peer may be it."""
 
 
 NOBODY = Trust()
@@ -91,15 +79,19 @@ def says_spam(headers: Headers, envelope: Envelope, trust: Trust) -> bool:
     field = trust.spam_header.encode("ascii", "ignore")
     if not field or field not in headers:
         return False
-    vouched = trust.from_relay(envelope) or _our_results(headers, envelope, trust) is not None
+    vouched = _from_relay(envelope) or _our_results(headers, envelope, trust) is not None
     return vouched and headers.token(field).startswith(("yes", "true", "spam"))
+
+
+def _from_relay(envelope: Envelope) -> bool:
+    return envelope.get("trusted") is True
 
 
 def _our_results(headers: Headers, envelope: Envelope, trust: Trust) -> list[str] | None:
     """The results of the topmost field when our relay wrote it, else None."""
     if not trust.authserv_id or _RESULTS not in headers:
         return None
-    if trust.relays and not trust.from_relay(envelope):
+    if trust.relay_is_known and not _from_relay(envelope):
         return None
     text = headers.raw(_RESULTS)[:_LIMIT].decode("utf-8", "replace").lower()
     first, *results = _parts(text)

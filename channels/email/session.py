@@ -246,6 +246,7 @@ class Session(Connection):
             envelope={
                 "protocol": self.protocol,
                 "peer": self.peer_address,
+                "trusted": self.trusted,
                 "helo": json_safe(self.session.host_name or ""),
                 "tls": self.tls,
                 "mail_from": envelope.mail_from or "",

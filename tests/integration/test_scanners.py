@@ -19,6 +19,7 @@ def daemons(tmp_path_factory):
         scanners.rspamd(tmp_path_factory.mktemp("rspamd")) as rspamd,
     ):
         yield {
+            "CHANNELS__EMAIL__TRUST__AUTHSERV_ID": "mx.sorum.example",
             "CHANNELS__EMAIL__SCAN__CLAMD": clamd,
             "CHANNELS__EMAIL__SCAN__RSPAMD": rspamd,
         }
@@ -92,6 +93,44 @@ def test_spam_lies_aside_until_a_person_moves_it_to_the_queue(service, desk, sma
     service.deliver(mail(unique(), sender=sender), mail_from=sender)
     [receipt] = smarthost.first_to(sender)
     assert receipt.ref != aside["ref"]
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        ("mx.sorum.example; dmarc=pass", "verified"),
+        ("mx.sorum.example; dmarc=fail", "failed"),
+        ("annen.example; dmarc=pass", "unknown"),
+    ],
+)
+def test_what_our_relay_found_out_about_the_sender_stands_with_the_message(
+    service, desk, result, expected
+):
+    subject = unique()
+    service.deliver(mail(subject, Authentication_Results=result))
+    assert incoming(desk.open(subject))[0]["sender_check"] == expected
+
+
+def test_a_forger_does_not_get_into_a_thread_by_its_message_id(service, desk, smarthost):
+    subject, sender = unique(), f"{unique('x')[2:]}@eksempel.no"
+    service.deliver(mail(subject, sender=sender), mail_from=sender)
+    [receipt] = smarthost.first_to(sender)
+    own = unique()
+    forged = mail(
+        own, sender=sender, In_Reply_To=receipt["Message-ID"],
+        Authentication_Results="mx.sorum.example; dmarc=fail",
+    )  # fmt: skip
+    service.deliver(forged, mail_from=sender)
+    assert desk.open(own)["may_belong_to"] == receipt.ref
+
+
+def test_our_relays_word_lays_spam_aside_and_a_strangers_does_not(service, desk):
+    ours, theirs = unique(), unique()
+    raw = mail(ours, Authentication_Results="mx.sorum.example; none", X_Spam_Flag="YES")
+    service.deliver(raw)
+    wait_until(lambda: desk.rows(status="aside", q=ours), "the inquiry set aside")
+    service.deliver(mail(theirs, X_Spam_Flag="YES"))
+    assert desk.open(theirs)["status"] == "open"
 
 
 def test_without_its_scanners_mail_is_taken_in_and_marked(smarthost, tmp_path):
