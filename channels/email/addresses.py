@@ -17,6 +17,7 @@ _ADDRESS = re.compile(
 _UNSEEN = re.compile(
     "[\x00-\x20\x7f-\xa0\xad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff\ud800-\udfff]"
 )
+_UNSEEN_QUOTED = re.compile(_UNSEEN.pattern.replace("\x00-\x20", "\x00-\x1f"))
 _TOKEN = re.compile(r"[a-z0-9._-]{1,62}")
 
 
@@ -30,7 +31,9 @@ class RecipientVerdict(Enum):
 
 def normalise(address: str) -> str:
     """The address NFC and in lower case, or empty when it is not an address at all."""
-    address = _UNSEEN.sub("", address)
+    # A quoted local part may hold blanks (RFC 5322 §3.4.1); elsewhere they are a slip.
+    seen = _UNSEEN_QUOTED if '"' in address else _UNSEEN
+    address = seen.sub("", address).strip()
     if not address.isascii():
         address = unicodedata.normalize("NFC", address)
     address = address.lower()

@@ -219,24 +219,26 @@ def _join(words: list[tuple[str, str, str]]) -> str:
             if encoding == "b":
                 content = "".join(content.split())
                 # A sender that splits its base64 anywhere leaves words that are no whole groups.
-                if len(content) % 4 and not content.endswith("="):
-                    run = [content]
-                    while index < len(words) and words[index][:2] == (
-                        words[index - 1][0],
-                        words[index - 1][1],
-                    ):
-                        run.append("".join(words[index][2].split()))
-                        index += 1
-                        if run[-1].endswith("="):
-                            break
-                    content = "".join(run)
-                data.append(base64_bytes(content.encode("ascii", "replace")))
+                run = [content]
+                while len(run[-1]) % 4 and run[-1][-1:] != "=" and index < len(words):
+                    if words[index][:2] != words[index - 1][:2]:
+                        break
+                    run.append("".join(words[index][2].split()))
+                    index += 1
+                data += [base64_bytes(piece.encode("ascii", "replace")) for piece in _groups(run)]
             else:
                 # A space inside is not allowed and is meant as one.
                 encoded = content.replace(" ", "_").encode("utf-8", "replace")
                 data.append(binascii.a2b_qp(encoded, header=True))
         text.append(decode(b"".join(data), charset))
     return "".join(text)
+
+
+def _groups(run: list[str]) -> list[str]:
+    """Base64 that was cut anywhere as one piece; words that only lack their padding one by one."""
+    lengths = [len(piece.rstrip("=")) % 4 for piece in run]
+    unpadded = sum(lengths) % 4 == 1 and 1 not in lengths
+    return run if unpadded else ["".join(run)]
 
 
 _NOT_BASE64 = bytes(
@@ -345,6 +347,8 @@ _ADDRESS_TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _DELIMITERS = re.compile(r'[\s<>"(),;:\[\]]+')
+_QUOTED_LOCAL = re.compile(r'"[^"\\]{1,64}"@[^\s<>()\[\],;:"]{1,255}')
+_SPACED_AT = re.compile(r"(?<!\s)\s*@\s*")
 _AROUND = ".'"
 _PHRASE_LIMIT = 300
 
@@ -391,7 +395,11 @@ def parse_addresses(value: bytes, hint: str = "") -> list[tuple[str, str]]:
 def _mailbox(phrase: str, angle: str, comment: str) -> tuple[str, str] | None:
     address = normalise(angle)
     if not address:
-        bare = _bare_address(phrase) or _bare_address(comment)
+        bare = _bare_address(phrase)
+        if not bare and "@" in phrase:  # obs-local-part (RFC 5322 §4.4)
+            phrase = _SPACED_AT.sub("@", phrase)
+            bare = _bare_address(phrase)
+        bare = bare or _bare_address(comment)
         address = normalise(bare.strip(_AROUND))
         phrase = phrase.replace(bare, " ") if bare else phrase
     if not address:
@@ -403,6 +411,9 @@ def _mailbox(phrase: str, angle: str, comment: str) -> tuple[str, str] | None:
 def _bare_address(text: str) -> str:
     if "@" not in text:
         return ""
+    quoted = _QUOTED_LOCAL.search(text)
+    if quoted and normalise(quoted[0]):
+        return quoted[0]
     return next((word for word in _DELIMITERS.split(text) if normalise(word.strip(_AROUND))), "")
 
 
@@ -411,7 +422,7 @@ def _display_name(phrase: str) -> str:
     name = "".join(parts)
     if "=?" in name:
         name = _decode_words(name)
-    return " ".join(clean_line(name).strip(" ,;:'\"").split())[:200].strip()
+    return " ".join(clean_line(name).strip(" ,;:'\"[]").split())[:200].strip()
 
 
 def _unquote(token: str) -> str:

@@ -41,6 +41,8 @@ SUBJECTS: list[tuple[bytes, str]] = [
     # Base64 cut anywhere, without padding of each piece.
     (b"=?utf-8?B?U8O4a?= =?utf-8?B?25hZA==?=", "Søknad"),
     (b"=?utf-8?B?U8O4a25hZA?=", "Søknad"),
+    # Words that each lack their padding are no base64 cut anywhere.
+    (b"=?utf-8?B?SGVpIA?= =?utf-8?B?ZHU?=", "Hei du"),
     (b"=?utf-8?B?U8O4 a25h ZA==?=", "Søknad"),
     (b"=?utf-8?B?U8O4a25hZA=?=", "Søknad"),
     # Different charsets side by side.
@@ -180,6 +182,10 @@ def test_charset(label: str, data: bytes, text: str) -> None:
         ("<k@x.no", [("", "k@x.no")]),
         ("Kari k@x.no", [("Kari", "k@x.no")]),
         ("'k@x.no' <k@x.no>", [("", "k@x.no")]),
+    (b"kari @ x.no", [("", "kari@x.no")]),
+    (b'"kari nordmann"@x.no', [("", '"kari nordmann"@x.no')]),
+    (b'Kari <"kari n"@x.no>', [("Kari", '"kari n"@x.no')]),
+    (b"Kari <@a.no,@b.no:kari@x.no>", [("Kari", "kari@x.no")]),
         ('"k@x.no" <k@x.no>', [("", "k@x.no")]),
         ("Kari <mailto:k@x.no>", [("Kari", "k@x.no")]),
         ("<<k@x.no>>", [("", "k@x.no")]),
