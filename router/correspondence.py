@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlmodel import Session, col
 
 from channels.base import Address, Mark, MessageKind, Outgoing, OutgoingKind
@@ -15,9 +15,10 @@ from router import letters
 from router.letters import phone_in_words
 from router.models import Direction, Inquiry, Message, OutboxItem, StoredAttachment
 from router.outbox import row
+from router.statements import Prepared as Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from zoneinfo import ZoneInfo
 
     from router.preparing import Prepared
@@ -97,10 +98,28 @@ def letterhead(settings: Settings, signer: Signer, zone: ZoneInfo) -> Letterhead
     )
 
 
-_DAY, _HOUR = timedelta(days=1), timedelta(hours=1)
-_AUTOMATIC = tuple(
-    kind.value for kind in (OutgoingKind.RECEIPT, OutgoingKind.EMERGENCY, OutgoingKind.FORWARD)
-)
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """One limit by the name it has in the settings; how to count what it is about."""
+
+    name: str
+    span: timedelta
+    count: Statement
+
+
+def _limit(name: str, column: Any, span: timedelta) -> _Limit:
+    query = select(func.count()).where(
+        column == bindparam("value"),
+        _TABLE.c.kind == bindparam("letter"),
+        _TABLE.c.created_at > bindparam("since"),
+    )
+    return _Limit(name, span, Statement(lambda _dialect: query))
+
+
+_PER_HOUR = _limit("per_hour", _TABLE.c.kind, timedelta(hours=1))
+_PER_DOMAIN = _limit("per_domain_per_hour", _TABLE.c.recipient_domain, timedelta(hours=1))
+_PER_SENDER = _limit("per_sender_per_day", _TABLE.c.recipient, timedelta(days=1))
+_PER_INQUIRY = _limit("per_inquiry_per_day", _TABLE.c.inquiry_id, timedelta(days=1))
 
 
 class Brakes:
@@ -110,18 +129,11 @@ class Brakes:
     Each kind of letter has a count of its own, so that receipts never use up emergency answers.
     """
 
-    def __init__(
-        self, session: Session, head: Letterhead, now: datetime, addresses: Collection[str] = ()
-    ) -> None:
-        """`addresses` are looked up at once, where many letters are about to be written."""
-        self._session = session
+    def __init__(self, session: Session, head: Letterhead, now: datetime) -> None:
+        self._connection = session.connection()
         self._head = head
         self._now = now
-        self._counts: dict[tuple[str, str, object], int] = {}
-        if addresses:
-            domains = {_domain(address) for address in addresses}
-            self._look_up(_TABLE.c.recipient, addresses, _DAY)
-            self._look_up(_TABLE.c.recipient_domain, domains, _HOUR)
+        self._counts: dict[tuple[str, OutgoingKind, object], int] = {}
 
     def limit(self, kind: OutgoingKind, address: str, inquiry_id: int | None = None) -> str:
         """The limit that stands against another letter of this kind to an address, by the name it
@@ -129,58 +141,31 @@ class Brakes:
 
         `inquiry_id` is for a letter in an old thread; a new inquiry has had none.
         """
-        head = self._head
-        checks: list[tuple[str, int, Any, object, timedelta]] = [
-            ("per_hour", head.per_hour, _TABLE.c.kind, kind.value, _HOUR),
-            (
-                "per_domain_per_hour",
-                head.per_domain_per_hour,
-                _TABLE.c.recipient_domain,
-                _domain(address),
-                _HOUR,
-            ),
+        about: list[tuple[_Limit, object]] = [
+            (_PER_HOUR, kind.value),
+            (_PER_DOMAIN, _domain(address)),
         ]
         if kind is not OutgoingKind.FORWARD:
-            checks.append(
-                ("per_sender_per_day", head.per_sender_per_day, _TABLE.c.recipient, address, _DAY)
-            )
+            about.append((_PER_SENDER, address))
         if inquiry_id is not None:
-            most = head.per_inquiry_per_day
-            checks.append(("per_inquiry_per_day", most, _TABLE.c.inquiry_id, inquiry_id, _DAY))
-        for name, most, column, value, span in checks:
-            if self._count(kind, column, value, span) >= most:
-                return name
-        for _name, _most, column, value, _span in checks:
-            self._counts[kind.value, column.name, value] += 1
+            about.append((_PER_INQUIRY, inquiry_id))
+        for limit, value in about:
+            if self._count(limit, kind, value) >= getattr(self._head, limit.name):
+                return limit.name
+        for limit, value in about:
+            self._counts[limit.name, kind, value] += 1
         return ""
 
     def allow(self, kind: OutgoingKind, address: str) -> bool:
         """Whether another letter of this kind may go to an address; counts it when so."""
         return not self.limit(kind, address)
 
-    def _count(self, kind: OutgoingKind, column: Any, value: object, span: timedelta) -> int:
-        key = (kind.value, column.name, value)
+    def _count(self, limit: _Limit, kind: OutgoingKind, value: object) -> int:
+        key = (limit.name, kind, value)
         if key not in self._counts:
-            query = select(func.count()).where(
-                column == value,
-                _TABLE.c.kind == kind.value,
-                _TABLE.c.created_at > self._now - span,
-            )
-            self._counts[key] = self._session.connection().execute(query).scalar_one()
+            row = {"value": value, "letter": kind.value, "since": self._now - limit.span}
+            self._counts[key] = limit.count.one(self._connection, row)[0]
         return self._counts[key]
-
-    def _look_up(self, column: Any, values: Collection[str], span: timedelta) -> None:
-        found = self._session.connection().execute(
-            select(_TABLE.c.kind, column, func.count())
-            .where(
-                column.in_(values),
-                _TABLE.c.kind.in_(_AUTOMATIC),
-                _TABLE.c.created_at > self._now - span,
-            )
-            .group_by(_TABLE.c.kind, column)
-        )
-        self._counts |= {(kind, column.name, value): 0 for kind in _AUTOMATIC for value in values}
-        self._counts |= {(kind, column.name, value): count for kind, value, count in found}
 
 
 def _domain(address: str) -> str:

@@ -391,8 +391,7 @@ def _open(
     log: list[dict[str, Any]] = []
     letters: list[dict[str, Any]] = []
     shared: list[dict[str, Any]] = []
-    senders = {i.incoming.sender.value for i in items if i.incoming.sender is not None}
-    brakes = correspondence.Brakes(session, head, now, senders)
+    brakes = correspondence.Brakes(session, head, now)
     for item, ref in zip(items, refs, strict=True):
         inquiry_id = ids[ref]
         department = item.decision.department
