@@ -83,7 +83,6 @@ def seed(database: Path, number: int, departments: list[str]) -> None:
         )
     for _, sql in indexes:
         connection.execute(sql)
-    connection.execute("ANALYZE")
     connection.close()
 
 
