@@ -1,5 +1,5 @@
 """The command line: `sentralbord serve | migrate | doctor | config | rules | user | token | parked
-| demo`."""
+| reparse | demo`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import gc
 import json
 import os
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from router.errors import RouterError, SettingsError
@@ -386,6 +388,49 @@ def parked_retry(
     with open_store(config) as write:
         count = write(job)
     out.print(f"{count} put back in line.", highlight=False)
+
+
+@app.command()
+def reparse(
+    since: Annotated[datetime, typer.Option(help="First day, e.g. 2026-03-01 (UTC).")],
+    until: Annotated[datetime, typer.Option(help="Last day, included.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    write_changes: Annotated[
+        bool, typer.Option("--apply", help="Write what changed; without it, only show.")
+    ] = False,
+) -> None:
+    """Read the mail of a period again and show what would change in the messages."""
+    from router import reparse as again
+    from router.clock import utc_now
+    from router.routing import build_workbench
+
+    settings = configuration(config)
+    first = since.replace(tzinfo=UTC)
+    after_last = until.replace(tzinfo=UTC) + timedelta(days=1)
+    table = Table("inquiry", "received", "field", "stored", "now")
+    count = 0
+    with open_store(config) as write:
+        for change in again.reparse(
+            write, build_workbench(settings), first, after_last, utc_now(), apply=write_changes
+        ):
+            count += 1
+            for name, (old, new) in change.fields.items():
+                at = f"{change.received_at:%Y-%m-%d %H:%M}Z"
+                table.add_row(change.ref, at, name, _short(old), _short(new))
+    if count:
+        out.print(table)
+    if not count:
+        say("Nothing would change.")
+    elif write_changes:
+        say(f"Messages corrected: {count}.")
+    else:
+        say(f"Messages that would change: {count}. Use --apply to correct them.")
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = escape(" ".join(text.split()))
+    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 @app.command()
