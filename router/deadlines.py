@@ -14,8 +14,8 @@ from sqlalchemy import select, text
 from sqlmodel import Session, col
 
 from router import events
+from router.counters import counted
 from router.models import Arrival, ArrivalState, Inquiry
-from router.queue import counted
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta

@@ -20,6 +20,7 @@ from sqlmodel import Session, col
 from channels.base import Mark, MessageKind, OutgoingKind
 from router import correspondence, events, robots
 from router.contacts import contacts_of
+from router.counters import add_to_counters, counted
 from router.journal import DUPLICATE_WINDOW, UNDATED_WINDOW, later_key, same_key
 from router.models import (
     Addressee,
@@ -37,7 +38,6 @@ from router.models import (
     ReplyState,
     StoredAttachment,
 )
-from router.queue import add_to_counters, counted
 from router.statements import Prepared as Statement
 from router.statements import inserting
 from router.threads import find_thread, takes_part

@@ -35,9 +35,9 @@ from channels.base import (
 )
 from router import events, metrics
 from router.blobs import read_blob
+from router.counters import counted
 from router.errors import NotFoundError, StoreUnavailableError
 from router.models import Inquiry, InquiryStatus, Message, OutboxItem, ReplyState
-from router.queue import counted
 from router.statements import Prepared
 
 if TYPE_CHECKING:

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 from sqlalchemy import and_, delete, insert, or_, select, text, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 
 from router import events
+from router.counters import counted
 from router.errors import ConflictError, InvalidError, NotFoundError
 from router.models import (
     Addressee,
-    Counter,
     DecisionRecord,
     Department,
     Direction,
@@ -49,7 +48,6 @@ stand in its lists."""
 SWITCHBOARD = "servicetorg"
 
 _I: Any = Inquiry.__table__  # type: ignore[attr-defined]
-_C: Any = Counter.__table__  # type: ignore[attr-defined]
 _A: Any = Addressee.__table__  # type: ignore[attr-defined]
 
 _QUEUE_KEY = (_I.c.lane, _I.c.sort_at, _I.c.received_at, _I.c.id)
@@ -413,58 +411,6 @@ def held_by(session: Session, inquiry: Inquiry) -> ConflictError:
     holder = session.get(Staff, inquiry.assignee_id) if inquiry.assignee_id else None
     name = holder.name if holder else ""
     return ConflictError(f"{name or 'Somebody else'} holds this inquiry.", holder=name)
-
-
-def counts(session: Session, prefix: str) -> dict[str, int]:
-    """Kept counters by the name after `prefix`, e.g. `open:` -> {"vei": 3}."""
-    found = session.connection().execute(
-        select(_C.c.name, _C.c.value).where(_C.c.name.like(f"{prefix}%"), _C.c.value != 0)
-    )
-    return {name.removeprefix(prefix): value for name, value in found}
-
-
-def add_to_counters(session: Session, changes: dict[str, int]) -> None:
-    """Add to kept counters; a missing one begins at zero."""
-    rows = [{"name": name, "value": value} for name, value in changes.items() if value]
-    if not rows:
-        return
-    connection = session.connection()
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(_C)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["name"], set_={"value": _C.c.value + statement.excluded.value}
-        ),
-        rows,
-    )
-
-
-def buckets(inquiry: Inquiry) -> list[str]:
-    """The counters an inquiry stands in right now."""
-    if inquiry.status is not InquiryStatus.OPEN:
-        return []
-    names = [f"open:{inquiry.department}"]
-    if inquiry.overdue_at is not None and inquiry.answered_at is None:
-        names.append(f"overdue:{inquiry.department}")
-    return names
-
-
-class counted:  # noqa: N801 - used as a verb: `with counted(session, inquiry):`
-    """Keep the counters right around a change of status, department, answer or overdue mark."""
-
-    def __init__(self, session: Session, inquiry: Inquiry) -> None:
-        self._session = session
-        self._inquiry = inquiry
-
-    def __enter__(self) -> None:
-        self._before = buckets(self._inquiry)
-
-    def __exit__(self, *_error: object) -> None:
-        changes: dict[str, int] = {}
-        for names, step in ((self._before, -1), (buckets(self._inquiry), 1)):
-            for name in names:
-                changes[name] = changes.get(name, 0) + step
-        add_to_counters(self._session, changes)
 
 
 def _person(actor: Actor) -> int:

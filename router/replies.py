@@ -12,6 +12,7 @@ from sqlmodel import Session, col
 
 from channels.base import Address, MessageKind, Outgoing, OutgoingKind
 from router import correspondence, events, letters, outbox, queue
+from router.counters import counted
 from router.errors import InvalidError, NotFoundError
 from router.models import (
     ContactAddress,
@@ -294,7 +295,7 @@ def reply(
             files=rows,
         ),
     )
-    with queue.counted(session, inquiry):
+    with counted(session, inquiry):
         inquiry.answered_at = now
         inquiry.reply_state = ReplyState.ANSWERED
         inquiry.version += 1

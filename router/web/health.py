@@ -15,7 +15,8 @@ from sqlalchemy import func, inspect, select, text
 from sqlmodel import Session, col
 from starlette.responses import PlainTextResponse, Response
 
-from router import journal, outbox, queue, schema
+from router import journal, outbox, schema
+from router.counters import counts
 from router.db import QUEUE_LIMIT, ping
 from router.jobs import PATIENCE
 from router.metrics import REGISTRY
@@ -191,8 +192,8 @@ class _Present(Collector):
             yield _gauge("intake_oldest_seconds", "Age of the oldest unprocessed arrival.", age)
             yield _by("outbox", "Messages not sent, by state.", "state", outbox.by_state(session))
             for name, what in (("open", "Open inquiries"), ("overdue", "Overdue inquiries")):
-                counts = queue.counts(session, f"{name}:")
-                yield _by(name, f"{what} by department.", "department", counts)
+                kept = counts(session, f"{name}:")
+                yield _by(name, f"{what} by department.", "department", kept)
 
 
 def _gauge(name: str, what: str, value: float) -> GaugeMetricFamily:

@@ -16,6 +16,7 @@ from fastapi import Query
 from markupsafe import Markup
 
 from router import queue
+from router.counters import counts
 from router.web.render import environment
 
 if TYPE_CHECKING:
@@ -96,8 +97,8 @@ def list_context(
     """What `_queue.html` needs. Raises `InvalidError` for a cursor that is not ours."""
     page = queue.page(session, actor, wanted.filter(actor), after or None, limit)
     now = hall.clock()
-    open_counts = queue.counts(session, "open:")
-    overdue_counts = queue.counts(session, "overdue:")
+    open_counts = counts(session, "open:")
+    overdue_counts = counts(session, "overdue:")
     return {
         "lines": [line(hall, actor, row, now) for row in page.rows],
         "following": page.next,

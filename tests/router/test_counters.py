@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from channels.base import PermanentError
 from channels.fake import FakeChannel
 from router import deadlines, outbox, queue
+from router.counters import counts
 from router.errors import ConflictError, InvalidError
 from router.models import Role
 from router.outbox import Outbox
@@ -65,6 +66,12 @@ class Desk(RuleBasedStateMachine):
     def mail(self, department: str) -> None:
         number = len(self.refs)
         raw = mail(f"Sak {number}", sender=f"p{number}@eksempel.no")
+        self.refs.append(self.home.deliver(raw, MAILBOXES[department]).ref)
+
+    @rule(department=departments)
+    def newsletter(self, department: str) -> None:
+        number = len(self.refs)
+        raw = mail(f"Nytt {number}", sender=f"n{number}@firma.example", List_Id="<nytt.firma>")
         self.refs.append(self.home.deliver(raw, MAILBOXES[department]).ref)
 
     @rule(position=positions, kind=st.sampled_from(["question", "bounce", "holiday"]))
@@ -139,7 +146,7 @@ class Desk(RuleBasedStateMachine):
     @invariant()
     def counters_equal_counts(self) -> None:
         with self.home.db.read() as session:
-            kept = {name: queue.counts(session, f"{name}:") for name in ("open", "overdue")}
+            kept = {name: counts(session, f"{name}:") for name in ("open", "overdue")}
         counted = {
             "open": "SELECT department, count(*) FROM inquiry WHERE status = 'open' GROUP BY 1",
             "overdue": "SELECT department, count(*) FROM inquiry WHERE status = 'open'"

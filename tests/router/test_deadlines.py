@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from router import deadlines, queue
+from router.counters import counts
 from router.deadlines import BATCH
 from router.jobs import PATIENCE
 from tests.router.store_house import MONDAY, house
@@ -31,7 +32,7 @@ def marks(home, ref: str) -> list[str]:
 
 def overdue(home) -> dict[str, int]:
     with home.db.read() as session:
-        return queue.counts(session, "overdue:")
+        return counts(session, "overdue:")
 
 
 async def test_nothing_is_said_before_its_time_and_everything_at_it(home):
