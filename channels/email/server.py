@@ -314,6 +314,10 @@ class EmailServer:
         # The content lies there twice when the journal's disk is another one.
         return self._free < max(self.settings.min_free_space, 2 * declared)
 
+    def look_at_disk(self) -> None:
+        """Something went wrong, perhaps for want of space: ask again before the next mail."""
+        self._free = None
+
     def busy(self) -> bool:
         """Whether so much is under way that new mail should come later."""
         limits = self.settings
@@ -335,8 +339,9 @@ class EmailServer:
 
     def _committed(self, commit: asyncio.Future[Disposition]) -> None:
         self._commits.discard(commit)
-        if not commit.cancelled():
-            commit.exception()  # marks it as seen: the client may be gone
+        # Asking marks it as seen: the client may be gone.
+        if commit.cancelled() or commit.exception() is not None:
+            self.look_at_disk()
 
     def _clear_away(self, path: Path, commit: asyncio.Future[Disposition]) -> None:
         failed = commit.cancelled() or commit.exception() is not None

@@ -222,6 +222,7 @@ class Session(Connection):
                     return
         except Exception as error:  # noqa: BLE001 - ours, so temporary for the sender
             full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            owner.look_at_disk()
             content.refuse(NO_SPACE if full else temporary("could not be spooled", error))
         await owner.in_thread(file.discard)
         content.spooling = False

@@ -42,6 +42,7 @@ async def test_mail_from_an_ordinary_client_arrives_as_it_was_sent() -> None:
         "helo": "pc.eksempel.no",
         "mail_from": "Kari@Eksempel.no",
         "recipients": ["POST@sorum.example"],
+        "trusted": False,
         "smtputf8": False,
         "bare_newlines": False,
     }
@@ -445,6 +446,21 @@ async def test_full_disk_is_told_before_the_content() -> None:
         await accepted(client, "MAIL FROM:<a@b.no> SIZE=290000000")
         await refused(client, "MAIL FROM:<a@b.no> SIZE=310000000", "452 4.3.1")
         assert (await client.deliver()).startswith("250")
+
+
+async def test_the_disk_is_looked_at_again_when_a_mail_could_not_be_kept() -> None:
+    free = 600_000_000
+
+    async def fail(arrival: RawArrival) -> Disposition:
+        nonlocal free
+        free = 0
+        raise TemporaryError
+
+    async with open_door(lambda: free) as door, connect(door) as client:
+        door.receive = fail
+        await client.greet()
+        assert (await client.deliver()).startswith("451")
+        assert (await client.say("MAIL FROM:<a@b.no>")).startswith("452 4.3.1")
 
 
 async def refused(client: Client, command: str, reply: str) -> None:

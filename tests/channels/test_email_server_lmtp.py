@@ -54,6 +54,7 @@ async def test_mail_from_an_ordinary_client() -> None:
     assert set(refused) == {"ukjent@sorum.example"}
     assert [arrival.raw for arrival in door.arrivals] == [MAIL, MAIL]
     assert door.arrivals[1].envelope["protocol"] == "lmtp"
+    assert door.arrivals[1].envelope["trusted"] is True
     assert door.arrivals[1].envelope["recipients"] == list(FOUR)
 
 
