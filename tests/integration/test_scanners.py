@@ -11,6 +11,8 @@ from tests import service as running
 from tests.integration import scanners
 from tests.service import free_port, incoming, kinds, mail, unique, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def daemons(tmp_path_factory):
