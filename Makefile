@@ -22,11 +22,11 @@ run: $(VENV)/.run assets ## Install, migrate and start the service on config.yam
 	@exec $(BIN)/sentralbord serve --config $(CONFIG) --one-time-login --log-level warning
 
 test: $(VENV)/.dev assets test-packages ## Install what the tests need and run every test
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow"
 	$(BIN)/pytest -m slow
 
 test-fast: $(VENV)/.dev assets ## The suite that runs on every save: under a minute
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not browser"
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not browser"
 
 check: $(VENV)/.dev assets ## Format, lint, types, import contracts, schema, rules
 	$(BIN)/ruff format --check .
