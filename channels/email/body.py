@@ -107,8 +107,8 @@ def _gather(part: Part, body: Body, *, is_root: bool = False, alternative: bool 
                 )
             )
         else:
-            for child in part.children:
-                _gather(child, body)
+            for number, child in enumerate(part.children):
+                _gather(child, body, alternative=alternative and number == 0)
         return
     as_file = part.disposition == "attachment"
     if not alternative:

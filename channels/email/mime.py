@@ -97,7 +97,8 @@ class Part:
     def exact(self) -> bytes:
         """The bytes of the body, transfer encoding undone, newlines as they came."""
         original = self.original
-        if original is None or original.data is not self.data:
+        in_lines = self.encoding in _BASE64_NAMES or self.encoding in _UU_NAMES
+        if in_lines or original is None or original.data is not self.data:
             return self.body()
         return decode_transfer(original.slice(self.start, self.end), self.encoding)
 
@@ -237,15 +238,19 @@ def _next_line(data: bytes, mark: bytes, start: int, end: int) -> int:
     return at + 1 if at >= 0 else -1
 
 
+_BASE64_NAMES = frozenset(("base64", "b64", "x-base64"))
+_UU_NAMES = frozenset(("x-uuencode", "uuencode", "x-uue", "uue"))
+
+
 def decode_transfer(body: bytes, encoding: str) -> bytes:
     """Undo a transfer encoding; what is damaged is kept as far as it goes."""
-    if encoding in ("base64", "b64", "x-base64"):
+    if encoding in _BASE64_NAMES:
         return _decode_base64(body)
     if encoding in ("quoted-printable", "quotedprintable", "quoted_printable", "qp"):
         if _SOFT_BREAK.search(body):
             body = _SOFT_BREAK.sub(b"=\n", body)
         return binascii.a2b_qp(body)
-    if encoding in ("x-uuencode", "uuencode", "x-uue", "uue"):
+    if encoding in _UU_NAMES:
         return _decode_uu(body)
     return body
 

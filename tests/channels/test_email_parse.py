@@ -103,7 +103,7 @@ def test_it_can_travel_between_processes() -> None:
 def test_a_worker_starts_without_servers_clients_and_html_parsers() -> None:
     code = (
         "import sys; import channels.email.parse; "
-        "print({'aiosmtpd', 'aiosmtplib', 'lxml', 'nh3', 'asyncio', 'email'} & set(sys.modules))"
+        "print({'aiosmtpd', 'aiosmtplib', 'lxml', 'nh3', 'icalendar', 'asyncio', 'email'} & set(sys.modules))"
     )
     answer = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

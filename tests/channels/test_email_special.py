@@ -275,6 +275,15 @@ def test_alternatives_may_have_names() -> None:
         kind="alternative",
     )
     assert (incoming.text, incoming.has_html, incoming.attachments) == ("Hei", True, ())
+    related = (
+        b"--r\r\nContent-Type: text/html; name=a.html\r\n\r\n<p>Hei\r\n"
+        b"--r\r\nContent-Type: image/png; name=a.png\r\n\r\n\x89PNG\r\n\x1a\n\r\n--r--"
+    )
+    incoming = mixed(
+        TEXT, ("Content-Type: multipart/related; boundary=r", related), kind="alternative"
+    )
+    assert incoming.has_html
+    assert [a.filename for a in incoming.attachments] == ["a.png"]
 
 
 @pytest.mark.parametrize(
