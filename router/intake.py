@@ -13,11 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from sqlalchemy import bindparam, insert, select, update
 from sqlmodel import Session, col
 
-from channels.base import Mark, MessageKind, OutgoingKind
+from channels.base import MessageKind, OutgoingKind
 from router import correspondence, events, robots
 from router.contacts import contacts_of
 from router.counters import add_to_counters, counted
@@ -29,8 +28,6 @@ from router.models import (
     Contact,
     ContactAddress,
     Counter,
-    DecisionRecord,
-    Direction,
     Inquiry,
     InquiryStatus,
     Message,
@@ -38,10 +35,22 @@ from router.models import (
     ReplyState,
     StoredAttachment,
 )
+from router.records import (
+    INSERT_ADDRESSEE,
+    INSERT_DECISION,
+    INSERT_INQUIRY,
+    INSERT_MESSAGE,
+    INSERT_OUTBOX,
+    birth_events,
+    decision_row,
+    event_row,
+    inquiry_row,
+    message_row,
+    withheld_row,
+)
 from router.statements import Prepared as Statement
-from router.statements import inserting
 from router.threads import find_thread, takes_part
-from rules.order import Lane, lane_of, queue_key
+from rules.order import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -60,33 +69,6 @@ _MESSAGE: Any = Message.__table__  # type: ignore[attr-defined]
 _FILE: Any = StoredAttachment.__table__  # type: ignore[attr-defined]
 _OUTBOX: Any = OutboxItem.__table__  # type: ignore[attr-defined]
 
-INSERT_INQUIRY = inserting(
-    _INQUIRY,
-    "ref channel kind status reply_state subject contact_id sender_name sender_address sender_phone"
-    " department received_at due_at warn_at target calendar last_message_at lane sort_at language"
-    " sensitivity emergency tags hint_id version",
-    returning="id",
-)
-INSERT_MESSAGE = inserting(
-    _MESSAGE,
-    "inquiry_id channel external_id direction kind sender_name sender_address recipients subject"
-    " text has_html at message_id reply_to arrival_id delivery delivery_detail defects sender_check"
-    " marks",
-    returning="id",
-)
-INSERT_DECISION = inserting(
-    DecisionRecord.__table__,  # type: ignore[attr-defined]
-    "inquiry_id at department rule reason reason_text ruleset staff_id trace presence",
-)
-INSERT_OUTBOX = inserting(
-    _OUTBOX,
-    "channel kind message_id inquiry_id thread_message_id arrival_id recipient recipient_domain"
-    " payload state attempts next_at created_at provider_id detail",
-)
-INSERT_ADDRESSEE = inserting(
-    Addressee.__table__,  # type: ignore[attr-defined]
-    "department inquiry_id",
-)
 _FINISH = Statement(
     lambda _dialect: (
         update(_ARRIVAL)
@@ -230,7 +212,7 @@ def _add_addressees(
         for other in others:
             session.merge(Addressee(department=other, inquiry_id=known.inquiry_id))
         log = [
-            _event_row("addressee_added", known.inquiry_id, inquiry.ref, department, now)
+            event_row("addressee_added", known.inquiry_id, inquiry.ref, department, now)
             for department in (others or [inquiry.department])
         ]
         events.insert_rows(session.connection(), log)
@@ -258,7 +240,7 @@ def _join(
             inquiry.lane = int(Lane.CRISIS)
             inquiry.sort_at = item.received_at
     session.flush()
-    row = _message_row(item, inquiry.id or 0)
+    row = message_row(item, inquiry.id or 0)
     [message_id] = _ids(INSERT_MESSAGE, session.connection(), [row])
     _keep_files(session, [(item, message_id)])
     events.record(
@@ -286,7 +268,7 @@ def _write_alarm_letter(
 ) -> None:
     limit = _limit(correspondence.Brakes(session, head, now), item, inquiry.id)
     if limit:
-        log = [_withheld_row(limit, head, inquiry.id or 0, inquiry.ref, inquiry.department, now)]
+        log = [withheld_row(limit, head, inquiry.id or 0, inquiry.ref, inquiry.department, now)]
         events.insert_rows(session.connection(), log)
         return
     row = correspondence.receipt_row(head, item, inquiry.id or 0, inquiry.ref, None, now)
@@ -375,18 +357,18 @@ def _open(
     contacts = contacts_of(session, items, now)
     refs = _references(session, [item.received_at.astimezone(head.zone).year for item in items])
     inquiries = [
-        _inquiry_row(item, ref, contacts, hint)
+        inquiry_row(item, ref, contacts, hint)
         for (item, hint), ref in zip(fresh, refs, strict=True)
     ]
     ids = dict(zip(refs, _ids(INSERT_INQUIRY, connection, inquiries), strict=True))
     messages = _ids(
         INSERT_MESSAGE,
         connection,
-        [_message_row(item, ids[ref]) for item, ref in zip(items, refs, strict=True)],
+        [message_row(item, ids[ref]) for item, ref in zip(items, refs, strict=True)],
     )
     INSERT_DECISION.many(
         connection,
-        [_decision_row(item, ids[ref], now) for item, ref in zip(items, refs, strict=True)],
+        [decision_row(item, ids[ref], now) for item, ref in zip(items, refs, strict=True)],
     )
     log: list[dict[str, Any]] = []
     letters: list[dict[str, Any]] = []
@@ -395,18 +377,18 @@ def _open(
     for item, ref in zip(items, refs, strict=True):
         inquiry_id = ids[ref]
         department = item.decision.department
-        log += _birth_events(item, inquiry_id, ref, now)
+        log += birth_events(item, inquiry_id, ref, now)
         limit = _limit(brakes, item) if _may_answer(item) else ""
         forwarded = correspondence.is_forwarded(head, item) and brakes.allow(
             OutgoingKind.FORWARD, str(head.departments[department].forward_to)
         )
         if limit:
-            log.append(_withheld_row(limit, head, inquiry_id, ref, department, now))
+            log.append(withheld_row(limit, head, inquiry_id, ref, department, now))
         elif _may_answer(item):
             letters.append(correspondence.receipt_row(head, item, inquiry_id, ref, forwarded, now))
         if forwarded:
             letters.append(correspondence.forward_row(head, item, inquiry_id, ref, now))
-            log.append(_event_row("forwarded", inquiry_id, ref, department, now))
+            log.append(event_row("forwarded", inquiry_id, ref, department, now))
         others = (
             correspondence.also_addressed(
                 head, item.incoming.recipients, department, item.decision.sensitivity
@@ -414,7 +396,7 @@ def _open(
             if not robots.sets_aside(item)
             else []
         )
-        log += [_event_row("addressee_added", inquiry_id, ref, other, now) for other in others]
+        log += [event_row("addressee_added", inquiry_id, ref, other, now) for other in others]
         shared += [{"department": other, "inquiry_id": inquiry_id} for other in others]
     INSERT_OUTBOX.many(connection, letters)
     INSERT_ADDRESSEE.many(connection, shared)
@@ -468,134 +450,11 @@ def _references(session: Session, years: Iterable[int]) -> list[str]:
     return refs
 
 
-def _inquiry_row(
-    item: Prepared, ref: str, contacts: dict[tuple[str, str], int], hint: int | None
-) -> dict[str, Any]:
-    incoming, decision = item.incoming, item.decision
-    sender = incoming.sender
-    aside = robots.sets_aside(item)
-    emergency = decision.emergency and not aside
-    lane, sort_at, *_ = queue_key(
-        lane_of(crisis=emergency, live=False),
-        received_at=item.received_at,
-        id=ref,
-        due_at=item.due.due_at,
-    )
-    return {
-        "ref": ref,
-        "channel": incoming.channel,
-        "kind": decision.kind or incoming.kind.value,
-        "status": InquiryStatus.ASIDE if aside else InquiryStatus.OPEN,
-        "reply_state": ReplyState.UNANSWERED,
-        "subject": incoming.subject[:500],
-        "contact_id": contacts[sender.channel, sender.value] if sender else None,
-        "sender_name": sender.name if sender else "",
-        "sender_address": sender.value if sender else "",
-        "sender_phone": incoming.phone.value if incoming.phone else "",
-        "department": decision.department,
-        "received_at": item.received_at,
-        "due_at": item.due.due_at,
-        "warn_at": item.due.warn_at or item.due.due_at,
-        "target": decision.target,
-        "calendar": item.due.calendar_identity,
-        "last_message_at": item.received_at,
-        "lane": int(lane),
-        "sort_at": sort_at,
-        "language": incoming.language,
-        "sensitivity": decision.sensitivity,
-        "emergency": emergency,
-        "tags": _tags(item),
-        "hint_id": hint,
-        "version": 1,
-    }
-
-
-def _tags(item: Prepared) -> list[str]:
-    kind = item.incoming.kind
-    extra = [] if kind is MessageKind.CONTACT else [kind.value]
-    return [*item.decision.tags, *extra]
-
-
-def _message_row(item: Prepared, inquiry_id: int) -> dict[str, Any]:
-    incoming = item.incoming
-    return {
-        "inquiry_id": inquiry_id,
-        "channel": incoming.channel,
-        "external_id": incoming.external_id,
-        "direction": Direction.IN,
-        "kind": incoming.kind.value,
-        "sender_name": incoming.sender.name if incoming.sender else "",
-        "sender_address": incoming.sender.value if incoming.sender else "",
-        "recipients": list(incoming.recipients),
-        "subject": incoming.subject,
-        "text": incoming.text,
-        "has_html": incoming.has_html,
-        "at": item.received_at,
-        "message_id": incoming.message_id,
-        "reply_to": incoming.reply_to.value if incoming.reply_to else "",
-        "arrival_id": item.arrival_id,
-        "delivery": "",
-        "delivery_detail": "",
-        "defects": list(incoming.defects),
-        "sender_check": incoming.sender_check.value,
-        "marks": [mark.value for mark in incoming.marks],
-    }
-
-
-def _decision_row(item: Prepared, inquiry_id: int, now: datetime) -> dict[str, Any]:
-    decision = item.decision
-    return {
-        "inquiry_id": inquiry_id,
-        "at": now,
-        "department": decision.department,
-        "rule": decision.rule,
-        "reason": decision.reason,
-        "reason_text": decision.reason_text,
-        "ruleset": decision.ruleset,
-        "staff_id": None,
-        "trace": orjson.Fragment(item.trace),
-        "presence": {},
-    }
-
-
-def _birth_events(item: Prepared, inquiry_id: int, ref: str, now: datetime) -> list[dict[str, Any]]:
-    department = item.decision.department
-    received = _event_row("received", inquiry_id, ref, department, now)
-    received["data"]["channel"] = item.incoming.channel
-    if item.incoming.receipt_barred:
-        received["data"]["receipt_barred"] = item.incoming.receipt_barred
-    routed = _event_row("routed", inquiry_id, ref, department, now)
-    routed["data"] |= {"rule": item.decision.rule, "reason": item.decision.reason}
-    rows = [received, routed]
-    if robots.sets_aside(item):
-        rows.append(_event_row("set_aside", inquiry_id, ref, department, now))
-        rows[-1]["data"]["reason"] = item.incoming.kind.value
-    elif item.decision.emergency:
-        rows.append(_event_row("emergency", inquiry_id, ref, department, now))
-    if Mark.QUARANTINED in item.incoming.marks:
-        rows.append(_event_row("quarantined", inquiry_id, ref, department, now))
-    return rows
-
-
-def _event_row(
-    kind: str, inquiry_id: int, ref: str, department: str, now: datetime
-) -> dict[str, Any]:
-    return {
-        "kind": kind,
-        "at": now,
-        "inquiry_id": inquiry_id,
-        "department": department,
-        "staff_id": None,
-        "once": None,
-        "data": {"ref": ref},
-    }
-
-
 def _raise_alarm(
     session: Session, inquiry_id: int, ref: str, department: str, now: datetime
 ) -> None:
     events.insert_rows(
-        session.connection(), [_event_row("emergency", inquiry_id, ref, department, now)]
+        session.connection(), [event_row("emergency", inquiry_id, ref, department, now)]
     )
 
 
@@ -613,14 +472,6 @@ def _limit(brakes: correspondence.Brakes, item: Prepared, inquiry_id: int | None
     kind = OutgoingKind.EMERGENCY if item.decision.emergency else OutgoingKind.RECEIPT
     sender = item.incoming.sender
     return brakes.limit(kind, sender.value if sender is not None else "", inquiry_id)
-
-
-def _withheld_row(
-    limit: str, head: Letterhead, inquiry_id: int, ref: str, department: str, now: datetime
-) -> dict[str, Any]:
-    row = _event_row("receipt_withheld", inquiry_id, ref, department, now)
-    row["data"] |= {"limit": limit, "most": getattr(head, limit)}
-    return row
 
 
 def _keep_files(session: Session, pairs: Iterable[tuple[Prepared, int]]) -> None:

@@ -7,17 +7,15 @@ never hold one inquiry. Age and `due_at` survive claim, release, transfer, retur
 
 from __future__ import annotations
 
-import base64
 import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from sqlalchemy import and_, delete, insert, or_, select, text, tuple_, update
 from sqlmodel import Session, col
 
-from router import events
+from router import cursors, events
 from router.counters import counted
 from router.errors import ConflictError, InvalidError, NotFoundError
 from router.models import (
@@ -155,7 +153,7 @@ def page(
     limit = max(1, min(limit, PAGE_LIMIT))
     if wanted.status not in {"", "open", "closed", "aside"}:
         raise InvalidError("status is open, closed or aside.")
-    part, position = _read_cursor(after)
+    part, position = cursors.read(after)
     if wanted.status == "aside":
         rows = _part(session, actor, wanted, "aside", position if part == "aside" else None, limit)
         return _page(rows, limit)
@@ -593,39 +591,7 @@ def _rows(session: Session, query: Any, limit: int) -> list[QueueRow]:
 
 def _cursor(last: QueueRow) -> str:
     if last.status is InquiryStatus.OPEN:
-        parts: list[object] = ["open", last.lane, last.sort_at, last.received_at, last.id]
-    elif last.status is InquiryStatus.ASIDE:
-        parts = ["aside", last.received_at, last.id]
-    else:
-        parts = ["closed", last.closed_at, last.id]
-    return base64.urlsafe_b64encode(orjson.dumps(parts)).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str | None) -> tuple[str, list[Any] | None]:
-    if not cursor:
-        return "open", None
-    try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        parts = orjson.loads(base64.urlsafe_b64decode(padded.encode("ascii")))
-        match parts:
-            case ["open", int(lane), str(sort_at), str(received_at), int(number)] if _small(
-                lane, number
-            ):
-                return "open", [lane, _instant(sort_at), _instant(received_at), number]
-            case [("closed" | "aside") as part, str(instant), int(number)] if _small(number):
-                return part, [_instant(instant), number]
-    except (ValueError, OverflowError):
-        pass
-    raise InvalidError("The cursor in «after» is not one of ours. Start again without it.")
-
-
-def _instant(value: str) -> datetime:
-    instant = datetime.fromisoformat(value)
-    if instant.tzinfo is None:
-        raise ValueError(value)
-    return instant.astimezone(UTC)
-
-
-def _small(*numbers: int) -> bool:
-    """Whether the store can hold these numbers."""
-    return all(abs(number) < 2**63 for number in numbers)
+        return cursors.write("open", last.lane, last.sort_at, last.received_at, last.id)
+    if last.status is InquiryStatus.ASIDE:
+        return cursors.write("aside", last.received_at, last.id)
+    return cursors.write("closed", last.closed_at, last.id)
