@@ -143,7 +143,8 @@ def test_a_lock_pins_by_hash_and_holds_no_address(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     assert "://" not in text
     assert not re.search(r"^\s*-", text.replace("    --hash=sha256:", ""), re.MULTILINE)
-    pins = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[a-z0-9,-]+\])?==\S+(.*(?:\n    .*)*)", text, re.MULTILINE)
+    pin = r"^([A-Za-z0-9._-]+)(?:\[[a-z0-9,-]+\])?==\S+(.*(?:\n    .*)*)"
+    pins = re.findall(pin, text, re.MULTILINE)
     assert len(pins) > 40
     assert [pin for pin, rest in pins if "--hash=sha256:" not in rest] == []
     lines = [line for line in text.splitlines() if line and not line.startswith((" ", "#"))]
