@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, insert, select, update
 
+from channels.base import MessageKind
 from channels.email.parse import parse
+from channels.email.verdict import Verdict
 from router import events
 from router.blobs import put_blob, read_blob
 from router.models import Arrival, Direction, Inquiry, Message, StoredAttachment
@@ -85,7 +87,7 @@ def reparse(
             raw = stored.raw if stored.raw is not None else _large(workbench, stored)
             if raw is None:
                 continue
-            incoming = parse(raw, stored.row.envelope, workbench.own, workbench.trust)
+            incoming = parse(raw, _envelope(stored.row), workbench.own, workbench.trust)
             change, values, files = _compare(stored, incoming, workbench if apply else None)
             if not change.fields:
                 continue
@@ -126,6 +128,12 @@ def _stored(session: Session, since: datetime, until: datetime, after: int) -> l
     return [
         _Stored(row, files.get(row.id, []), None if row.blob else row.raw or b"") for row in rows
     ]
+
+
+def _envelope(row: Any) -> dict[str, Any]:
+    """What the door said; and since nobody scans old mail again, that spam was found to be spam."""
+    scan = Verdict(spam=row.kind == MessageKind.SPAM).for_envelope()
+    return {**row.envelope, "scan": scan}
 
 
 def _large(workbench: Workbench, stored: _Stored) -> bytes | None:

@@ -125,7 +125,8 @@ def classify(
         return MessageKind.AUTO_REPLY
     if spam:
         return MessageKind.SPAM
-    if from_list or precedence in ("bulk", "list", "junk"):
+    # Whoever answers writes by a list of people, not of readers.
+    if (from_list or precedence in ("bulk", "list", "junk")) and not answers:
         return MessageKind.BULK
     return MessageKind.CONTACT
 

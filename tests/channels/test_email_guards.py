@@ -111,8 +111,9 @@ def test_an_unknown_envelope_sender_is_not_the_null_sender() -> None:
         # A robot that sends our own loop header back, and the vacation programs of old.
         ({"X-Loop": "POST@sorum.example"}, AUTO_REPLY, "loop header"),
         ({"Precedence": "bulk", "In-Reply-To": "<a@b>"}, AUTO_REPLY, "Precedence"),
-        ({"Precedence": "list", "In-Reply-To": "<a@b>"}, BULK, "Precedence"),
-        ({"Precedence": "bulk", "List-Id": "<a>", "In-Reply-To": "<a@b>"}, BULK, "Precedence"),
+        # A person who answers by the list of their housing association.
+        ({"Precedence": "list", "In-Reply-To": "<a@b>"}, CONTACT, "Precedence"),
+        ({"Precedence": "bulk", "List-Id": "<a>", "References": "<a@b>"}, CONTACT, "Precedence"),
         (
             {"X-MS-Exchange-Generated-Message-Source": "Mailbox Rules Agent"},
             AUTO_REPLY,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from sqlmodel import select
@@ -14,6 +15,7 @@ from router.errors import ConflictError
 from router.models import InquiryStatus, OutboxItem, Role
 from router.outbox import outgoing_of
 from router.queue import Filter
+from router.reparse import reparse
 from router.robots import reason_in_words
 from router.tokens import Signer
 from tests.router.store_house import house
@@ -405,3 +407,13 @@ def test_a_forward_joins_only_when_it_is_sent_to_the_reply_address(home, operato
         assert sent.ref == ref, prefix
     answered = home.deliver(mail(f"SV: VS: {unique()}", In_Reply_To=letter.message_id))
     assert answered.ref == ref
+
+
+def test_spam_stays_spam_when_old_mail_is_read_again(home, operator):
+    """The scanner's verdict came with the mail and is asked for once."""
+    [item] = home.prepared(home.journal(mail(unique())))
+    home.take_in(replace(item, incoming=replace(item.incoming, kind=MessageKind.SPAM)))
+    home.deliver(mail(unique()))
+    day = home.clock()
+    changes = reparse(home.write, home.workbench, day - timedelta(1), day + timedelta(1), day)
+    assert list(changes) == []
