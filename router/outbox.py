@@ -454,6 +454,8 @@ def _record(session: Session, attempt: _Attempt) -> None:
     result, now = attempt.result, attempt.at
     item = session.get_one(OutboxItem, attempt.item.id)
     item.lease_until = None
+    if item.state == "failed":  # its bounce was quicker than this note
+        return
     item.provider_id = result.provider_id
     item.detail = result.detail
     item.state = result.state

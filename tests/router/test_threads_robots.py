@@ -10,10 +10,11 @@ from sqlmodel import select
 
 from channels.base import DeliveryReport, MessageKind, SenderCheck
 from channels.email.compose import compose
+from channels.fake import FakeChannel
 from router import deadlines, queue
 from router.errors import ConflictError
 from router.models import InquiryStatus, OutboxItem, Role
-from router.outbox import outgoing_of
+from router.outbox import Outbox, outgoing_of
 from router.queue import Filter
 from router.reparse import reparse
 from router.robots import reason_in_words
@@ -417,3 +418,23 @@ def test_spam_stays_spam_when_old_mail_is_read_again(home, operator):
     day = home.clock()
     changes = reparse(home.write, home.workbench, day - timedelta(1), day + timedelta(1), day)
     assert list(changes) == []
+
+
+async def test_a_bounce_that_is_quicker_than_our_own_note_of_the_sending_stands(home, operator):
+    ref = home.ask()
+    home.reply(operator, ref, close=True)
+
+    class Boomerang(FakeChannel):
+        async def send(self, outgoing):
+            receipt = await super().send(outgoing)
+            if outgoing.return_path:
+                home.deliver(bounce(outgoing), outgoing.return_path, mail_from="")
+            return receipt
+
+    sender = Outbox(home.db, {"email": Boomerang("email")}, home.settings.blobs, home.clock)
+    assert await sender.deliver_due() == 2
+    inquiry = home.inquiry(ref)
+    assert inquiry.reply_state.value == "not_delivered"
+    assert inquiry.status is InquiryStatus.OPEN
+    assert home.rows("SELECT delivery FROM message WHERE kind = 'reply'") == [("failed",)]
+    assert "delivered" not in home.events(ref)[-2:]
