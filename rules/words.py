@@ -291,7 +291,9 @@ class Lexicon:
         self._forms: dict[str, list[str]] = defaultdict(list)
         self._prefixes: dict[str, list[tuple[str, str]]] = defaultdict(list)
         self._suffixes: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        self._anchors: dict[str, list[_Phrase]] = defaultdict(list)
+        self._anchors: dict[str, list[tuple[int, frozenset[str], _Phrase]]] = defaultdict(list)
+        """Form of the anchor -> where a second whole word stands from it, its forms, the phrase.
+        Nearly every phrase fails at that word, and a look at it costs next to nothing."""
         for word in dict.fromkeys(keywords):
             for terms in word.variants:
                 if len(terms) == 1:
@@ -311,9 +313,10 @@ class Lexicon:
         # The longest word is the rarest, so texts are seldom searched for the whole phrase.
         whole = [index for index, term in enumerate(terms) if term.forms]
         anchor = max(whole, key=lambda index: len(min(terms[index].forms, key=len)))
-        phrase = _Phrase(text, terms, anchor)
+        second = min(whole, key=lambda index: (index == anchor, abs(index - anchor)))
+        entry = (second - anchor, terms[second].forms, _Phrase(text, terms, anchor))
         for form in terms[anchor].forms:
-            self._anchors[form].append(phrase)
+            self._anchors[form].append(entry)
 
     def scan(self, text: Text, field: str) -> dict[str, Hit]:
         """The keywords that the text has, each with the first token that shows it."""
@@ -338,9 +341,14 @@ class Lexicon:
                 if key not in hits and token.endswith(suffix):
                     hits[key] = Hit(key, "*" + suffix, distinct[token], field)
         if not anchors.keys().isdisjoint(distinct):
+            number = len(tokens)
             for index, token in enumerate(tokens):
-                for phrase in anchors.get(token, ()):
-                    if phrase.keyword not in hits:
+                for step, second, phrase in anchors.get(token, ()):
+                    if (
+                        0 <= index + step < number
+                        and tokens[index + step] in second
+                        and phrase.keyword not in hits
+                    ):
                         hit = _phrase_at(phrase, tokens, index - phrase.anchor, field)
                         if hit:
                             hits[phrase.keyword] = hit
@@ -367,7 +375,7 @@ class Lexicon:
         for index, token in enumerate(text.tokens):
             for key in keys.get(token, ()):
                 spans.setdefault(key, []).append((index, index + 1))
-            for phrase in self._anchors.get(token, ()):
+            for _, _, phrase in self._anchors.get(token, ()):
                 start = index - phrase.anchor
                 if _phrase_at(phrase, text.tokens, start, ""):
                     spans.setdefault(phrase.keyword, []).append((start, start + len(phrase.terms)))
