@@ -1,9 +1,8 @@
 """What our own mail relay says of a mail: is the sender's domain proved, is it spam?
 
-Anybody can write such headers, so only what our relay wrote counts: `Authentication-Results` with
-the
-configured authserv-id in the topmost field (RFC 8601 §5), and the spam header of a mail that the
-relay demonstrably handled.
+Anybody can write such headers, so only what our relay wrote counts: the topmost
+`Authentication-Results`, if it bears the configured authserv-id (RFC 8601 §5), and the spam header
+of a mail that the relay demonstrably handled.
 """
 
 from __future__ import annotations

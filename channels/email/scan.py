@@ -1,8 +1,7 @@
 """Virus and spam scanners beside us: clamd (INSTREAM) and rspamd (HTTP), both optional.
 
 They look at a mail after it was accepted and before it is read. Whatever is wrong with a scanner,
-the
-mail goes on: it is marked as not scanned.
+the mail goes on: it is marked as not scanned.
 """
 
 from __future__ import annotations
