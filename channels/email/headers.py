@@ -43,11 +43,12 @@ class Headers:
         self.hint = ""
         """Charset of the body, the best guess for raw 8-bit fields."""
 
-    def add(self, name: bytes, line: bytes) -> None:
-        """Append a field with its first line."""
+    def add(self, name: bytes, line: bytes) -> list[bytes]:
+        """Append a field with its first line; the list takes its further lines."""
         lines = [line]
         self.fields.append((name, lines))
         self._first.setdefault(name, lines)
+        return lines
 
     def __contains__(self, name: bytes) -> bool:
         return name in self._first
@@ -103,31 +104,42 @@ def read_headers(data: bytes, start: int, end: int) -> tuple[Headers, int]:
         cut = data.rfind(b"\n", start, start + BLOCK_LIMIT)
         block_end = cut if cut > start else start + BLOCK_LIMIT
         body = block_end if blank < 0 else body
-    position = start
     lines = data[start:block_end].split(b"\n")
     current: list[bytes] | None = None
     for index, line in enumerate(lines):
-        if line[:1] in (b" ", b"\t"):
+        if line.startswith(_WHITE):
             if current is not None:
                 current.append(line)
-        else:
-            name, colon, value = line.partition(b":")
-            name = name.rstrip(b" \t")
-            if not colon or not name or name.translate(None, _NAME_BYTES):
-                if line.startswith((b"From ", b">From ")):  # mbox separator
-                    position += len(line) + 1
-                    continue
-                following = lines[index + 1] if index + 1 < len(lines) else b""
-                if current is None or not _KNOWN.match(following):
-                    headers.defects.append("no blank line between headers and body")
-                    return headers, position
-                headers.defects.append("folded line without indentation")
-                current.append(line)
-            else:
-                headers.add(name.lower(), value)
-                current = headers.fields[-1][1]
-        position += len(line) + 1
+            continue
+        name, colon, value = line.partition(b":")
+        known = _NAMES.get(name) or _field_name(name) if colon else b""
+        if known:
+            current = headers.add(known, value)
+        elif not line.startswith((b"From ", b">From ")):  # mbox separator
+            following = lines[index + 1] if index + 1 < len(lines) else b""
+            if current is None or not _KNOWN.match(following):
+                headers.defects.append("no blank line between headers and body")
+                return headers, start + sum(map(len, lines[:index])) + index
+            headers.defects.append("folded line without indentation")
+            current.append(line)
     return headers, body
+
+
+_WHITE = (b" ", b"\t")
+_NAMES: dict[bytes, bytes] = {}
+"""Names as written -> in lower case, of the fields met so far."""
+_MAX_NAMES = 2000
+
+
+def _field_name(name: bytes) -> bytes:
+    """The name in lower case; empty when it is none (RFC 5322 §2.2)."""
+    stripped = name.rstrip(b" \t")
+    if not stripped or stripped.translate(None, _NAME_BYTES):
+        return b""
+    lowered = stripped.lower()
+    if len(_NAMES) < _MAX_NAMES and len(name) < 50:
+        _NAMES[name] = lowered
+    return lowered
 
 
 def decode_words(value: bytes, hint: str = "") -> str:

@@ -213,7 +213,7 @@ def _split(data: bytes, start: int, end: int, boundary: bytes) -> list[tuple[int
     """Where the parts between the boundaries lie (RFC 2046 §5.1.1); a missing end is forgiven."""
     slices: list[tuple[int, int]] = []
     mark = b"--" + boundary
-    opened = -1
+    opened = closed = -1
     at = start if data.startswith(mark, start) else _next_line(data, mark, start, end)
     while at >= 0:
         after = at + len(mark)
@@ -222,8 +222,11 @@ def _split(data: bytes, start: int, end: int, boundary: bytes) -> list[tuple[int
         rest = data[after:line_end] if line_end - after < 1000 else b"x"
         closing = rest.startswith(b"--")
         if not (rest.removeprefix(b"--") if closing else rest).strip():
+            if opened < 0 and 0 <= closed < at and data[closed:at].strip():
+                opened = closed  # the end before was that of somebody else
             if opened >= 0:
                 slices.append((opened, max(opened, at - 1)))
+            closed = min(line_end + 1, end) if closing else -1
             opened = -1 if closing else min(line_end + 1, end)
             if len(slices) > MAX_PARTS:
                 break
