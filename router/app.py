@@ -89,10 +89,10 @@ async def open_hall(
         head = letterhead(settings, signer, ZoneInfo(workbench.calendar.timezone))
         channels: dict[str, Channel] = {}
         outbox = Outbox(db, channels, settings.blobs, clock)
-        workshop = Workshop(partial(build_workbench, settings))
+        workshop = Workshop(partial(build_workbench, settings, proven=True))
         workshop.start()
         stack.callback(workshop.stop)
-        counter = Workshop(partial(build_workbench, settings))
+        counter = Workshop(partial(build_workbench, settings, proven=True))
         counter.start(now=False)
         stack.callback(counter.stop)
         scanner = scanner_of(settings)

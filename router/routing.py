@@ -21,14 +21,18 @@ if TYPE_CHECKING:
     from rules.calendar import WorkingCalendar
 
 
-def load_ruleset(settings: Settings, today: date | None = None) -> Ruleset:
-    """The configured ruleset. Raises `DocumentError` with everything that is wrong."""
+def load_ruleset(settings: Settings, today: date | None = None, *, proven: bool = False) -> Ruleset:
+    """The configured ruleset. Raises `DocumentError` with everything that is wrong.
+
+    `proven`: this process's parent has loaded the very same files.
+    """
     return load(
         settings.rules.folder,
         departments={slug: d.name.nb for slug, d in settings.departments.items()},
         targets=settings.reply_targets,
         tables={"department_addresses": settings.department_addresses},
         today=today,
+        proven=proven,
     )
 
 
@@ -54,11 +58,11 @@ def own_addresses(settings: Settings) -> OwnAddresses:
     )
 
 
-def build_workbench(settings: Settings) -> Workbench:
+def build_workbench(settings: Settings, *, proven: bool = False) -> Workbench:
     """Everything that preparing an arrival needs; built once per process."""
     return Workbench(
         own=own_addresses(settings),
-        ruleset=load_ruleset(settings),
+        ruleset=load_ruleset(settings, proven=proven),
         calendar=settings.calendar.build(),
         targets=build_targets(settings),
         blobs=settings.blobs,
