@@ -383,6 +383,9 @@ def parse_addresses(value: bytes, hint: str = "") -> list[tuple[str, str]]:
         elif piece == "(":
             depth = 1
         elif piece in (",", ";"):
+            if not (words or angle or comment):
+                depth = 0
+                continue
             pair = _mailbox("".join(words), angle, "".join(comment))
             if pair:
                 found.append(pair)

@@ -26,7 +26,13 @@ from channels.email.charsets import clean, clean_line, decode
 from channels.email.formatted import Formatted as Formatted
 from channels.email.formatted import formatted as formatted
 from channels.email.guards import classify, receipt_bar
-from channels.email.headers import decode_words, message_ids, parse_addresses, parse_date
+from channels.email.headers import (
+    FIELD_LIMIT,
+    decode_words,
+    message_ids,
+    parse_addresses,
+    parse_date,
+)
 from channels.email.identity import content_key as content_key
 from channels.email.identity import delivery_key as delivery_key
 from channels.email.invitation import describe
@@ -87,10 +93,7 @@ def _parse(raw: bytes, envelope: Envelope, own: OwnAddresses, trust: Trust) -> I
     subject = headers.text(b"subject")[:SUBJECT_LIMIT]
     sender = _sender(author, mail_from or "", headers)
     recipients = _strings(envelope.get("recipients"))
-    header_recipients = [
-        address for name in _ADDRESSEES for value in headers.all(name)
-        for _, address in parse_addresses(value)
-    ]  # fmt: skip
+    header_recipients = _addressees(headers)
     report_type, delivery_status = _report(root, body.files)
     scanned = verdict_of(envelope)
     kind = classify(
@@ -221,6 +224,19 @@ def _unpacked(part: Part, room: Room, *, has_text: bool) -> str:
     if has_text:
         return ""
     return clean(tnef.text).strip()[:TEXT_LIMIT] or html_text(tnef.html, room)
+
+
+def _addressees(headers: Headers) -> list[str]:
+    """To whom the mail says it goes; of more than one field can hold, the first."""
+    room = FIELD_LIMIT
+    found: list[str] = []
+    for name in _ADDRESSEES:
+        for value in headers.all(name):
+            found += [address for _, address in parse_addresses(value[:room])]
+            room -= len(value) + 1
+            if room <= 0:
+                return found
+    return found
 
 
 def _hidden_address(headers: Headers) -> list[tuple[str, str]]:

@@ -293,6 +293,7 @@ GROWING: dict[str, Callable[[int], bytes]] = {
     "quoted lines": lambda n: TOP + b"\r\n" + b"> a\r\n" * n,
     "attributions": lambda n: TOP + b"\r\n" + b"Den 3. mars 2026 skrev Kari\r\n" * n,
     "fields in the text": lambda n: TOP + b"\r\n" + b"Fra: a@b.no\r\n" * n,
+    "fields of addresses": lambda n: b"To: a@b.no,c@d.no\r\n" * n + b"\r\nx",
     "blanks": lambda n: TOP + b"Content-Type: text/plain" + b" " * 4 * n + b"=\r\n\r\nx",
     "encoded words": lambda n: b"Subject: " + b"=?utf-8?q?" * n + b"\r\n\r\nx",
     "authors": lambda n: b"From: x\r\n" * n + b"\r\nx",
