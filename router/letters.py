@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 import phonenumbers
-from babel.dates import format_date, format_time
+from babel.dates import format_date
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -229,7 +229,7 @@ def moment_in_words(instant: datetime, zone: ZoneInfo, language: str) -> str:
     texts = TEXTS[language]
     return texts["at"].format(
         date=format_date(local, texts["date"], locale=_LOCALES[language]),
-        time=format_time(local, "HH:mm", locale=_LOCALES[language]),
+        time=f"{local:%H:%M}",
     )
 
 

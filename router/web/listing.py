@@ -1,13 +1,12 @@
 """The list of inquiries as the desk shows it: what was asked for, its lines, its counters.
 
-A line is rendered once for all who look at it in the same minute: at a busy desk every change makes
-every open page read its lines anew.
+A line is rendered once for all who look at it while it looks the same: at a busy desk every change
+makes every open page read its lines anew.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlencode
@@ -17,10 +16,13 @@ from markupsafe import Markup
 
 from router import queue
 from router.counters import counts
-from router.web.render import environment
+from router.web import phrases
+from router.web.phrases import DueView
+from router.web.render import catalogue, environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from sqlmodel import Session
 
@@ -75,20 +77,19 @@ class Line(NamedTuple):
     forwarded: bool
     holder: str
     mine: bool
-    received_at: datetime
-    due_at: datetime
-    warn_at: datetime
-    answered_at: datetime | None
-    closed_at: datetime | None
+    received: str
+    """RFC 3339."""
+    received_in_words: str
+    due: DueView
     emergency: bool
     sensitivity: str
 
 
 @lru_cache(maxsize=8192)
-def _line_html(language: str, now: datetime, line: Line) -> Markup:
-    """One line, rendered once for all who look at it in the same minute."""
+def _line_html(language: str, line: Line) -> Markup:
+    """One line, rendered once for all who look at it while it looks the same."""
     page = environment(language).get_template("_row.html")
-    return Markup(page.render(row=line, now=now))  # noqa: S704 - rendered with autoescape
+    return Markup(page.render(row=line))  # noqa: S704 - rendered with autoescape
 
 
 def list_context(
@@ -118,6 +119,7 @@ def list_context(
 def line(hall: Hall, actor: Actor, row: queue.QueueRow, now: datetime) -> Markup:
     """One line as HTML."""
     department = hall.settings.departments.get(row.department)
+    language, texts = actor.language, catalogue(actor.language)
     content = Line(
         ref=row.ref,
         channel=row.channel,
@@ -126,19 +128,17 @@ def line(hall: Hall, actor: Actor, row: queue.QueueRow, now: datetime) -> Markup
         subject=row.subject,
         sender_name=row.sender_name,
         sender_address=row.sender_address,
-        department=department.name.get(actor.language) if department else row.department,
+        department=department.name.get(language) if department else row.department,
         forwarded=bool(department and department.external),
         holder=row.assignee_name,
         mine=row.assignee_id is not None and row.assignee_id == actor.staff_id,
-        received_at=row.received_at,
-        due_at=row.due_at,
-        warn_at=row.warn_at,
-        answered_at=row.answered_at,
-        closed_at=row.closed_at,
+        received=phrases.rfc3339(row.received_at),
+        received_in_words=phrases.moment(row.received_at, now, language, texts),
+        due=phrases.due_view(row, now, language, texts),
         emergency=row.emergency,
         sensitivity=row.sensitivity,
     )
-    return _line_html(actor.language, now.replace(second=0, microsecond=0), content)
+    return _line_html(language, content)
 
 
 def _total(counts: dict[str, int], actor: Actor, department: str) -> int:

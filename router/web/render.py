@@ -78,6 +78,7 @@ def environment(language: str) -> Environment:
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
+        auto_reload=False,  # else each template asks the disk each time
         trim_blocks=True,
         lstrip_blocks=True,
         extensions=["jinja2.ext.i18n"],
@@ -119,7 +120,7 @@ def environment(language: str) -> Environment:
         in_full=in_full,
         due=due,
         day=lambda instant: phrases.day(instant, language),
-        clock=lambda instant: phrases.clock(instant, language),
+        clock=phrases.clock,
         size=lambda count: phrases.size(count, language),
         phone=phone_in_words,
         address=phrases.address,

@@ -183,7 +183,7 @@ def opening_words(
             opens = datetime.combine(day, calendar.spans(day)[0][0], phrases.ZONE)
             return t.gettext("Closed now. We open again %(day)s at %(time)s.") % {
                 "day": phrases.day(opens, language),
-                "time": phrases.clock(opens, language),
+                "time": phrases.clock(opens),
             }
     return t.gettext("Closed now.")
 
