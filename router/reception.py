@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
-from time import perf_counter
+from datetime import timedelta
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING
 
 import structlog
@@ -35,18 +36,37 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-BATCH = 32
-"""Arrivals prepared and committed together; grows only when many wait."""
+BATCH = 16
+"""Arrivals prepared and committed together. Few: whoever waits for the writer meanwhile, a sender
+for its 250 above all, waits for the whole of a batch."""
 
-HELD = 2_000
-"""Arrivals whose bytes are kept in memory until they are prepared; others are read from the
+FLOOD = 64
+"""So many at once when many more wait anyway: then what each costs counts for more."""
+
+HELD = 64 * 1024 * 1024
+"""Bytes of arrivals that are kept in memory until they are prepared; others are read from the
 store."""
 
-HELD_SIZE = 64 * 1024
-"""Bytes of an arrival that may be kept in memory."""
+HELD_EACH = 64 * 1024
+"""Bytes of one arrival that is kept in memory."""
 
 IN_FLIGHT = 2
-"""Batches on their way at once: one is prepared while the other is committed."""
+"""Batches with the worker at once: one is on its way while it works on the other."""
+
+AHEAD = 4
+"""Batches that are with the worker or wait to be taken in."""
+
+CROWD = 4
+"""So many senders who wait for their 250 at the same time are a flood,"""
+
+CALM = 0.03
+"""until so many seconds have passed without such a crowd."""
+
+GIVE_WAY = timedelta(seconds=3)
+"""How long an arrival may wait while a flood comes in: who waits for a 250 goes first."""
+
+STEP = 0.01
+"""Seconds until it is looked again whether the flood is over."""
 
 PAUSE = 5.0
 """Seconds to wait when the store or the disk refuses; nothing is dropped meanwhile."""
@@ -92,10 +112,16 @@ class Reception:
         self._waiting: deque[int] = deque()
         self._known: set[int] = set()
         self._held: dict[int, Work] = {}
+        self._held_size = 0
         self._alone: set[int] = set()
         self._forms: dict[int, asyncio.Event] = {}
         self._wake = asyncio.Event()
         self._slots = asyncio.Semaphore(IN_FLIGHT)
+        self._ahead = asyncio.Semaphore(AHEAD)
+        self._turn = asyncio.Lock()
+        self._receiving = 0
+        self._crowded_at = -CALM
+        self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop_task: asyncio.Task[None] | None = None
 
@@ -111,6 +137,7 @@ class Reception:
 
     async def stop(self) -> None:
         """Finish the batches under way; the rest waits in the journal."""
+        self._stopping = True
         if self._loop_task is not None:
             self._loop_task.cancel()
             await asyncio.gather(self._loop_task, return_exceptions=True)
@@ -122,8 +149,9 @@ class Reception:
         metrics.ARRIVALS.labels(arrival.channel, disposition.value).inc()
         log.info("arrival.journaled", arrival=number, channel=arrival.channel, size=arrival.size)
         if disposition is Disposition.ACCEPTED:
-            if len(self._held) < HELD and arrival.size <= HELD_SIZE:
+            if arrival.size <= HELD_EACH and self._held_size + arrival.size <= HELD:
                 self._held[number] = _work(number, arrival)
+                self._held_size += arrival.size
             self._enqueue(number)
         return disposition
 
@@ -192,14 +220,17 @@ class Reception:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
+                await self._ahead.acquire()
                 await self._slots.acquire()
+                await self._give_way()
                 task = asyncio.create_task(self._handle(self._next_batch()))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
     def _next_batch(self) -> list[int]:
+        most = FLOOD if len(self._waiting) > 2 * FLOOD else BATCH
         batch = [self._waiting.popleft()]
-        while self._waiting and len(batch) < BATCH:
+        while self._waiting and len(batch) < most:
             if batch[0] in self._alone or self._waiting[0] in self._alone:
                 break
             batch.append(self._waiting.popleft())
@@ -207,41 +238,62 @@ class Reception:
 
     async def _handle(self, numbers: Sequence[int]) -> None:
         try:
-            await self._process(numbers)
-        except Exception:
+            await self._work_off(numbers)
+        except Exception as error:
             log.exception("reception.batch_failed", arrivals=len(numbers))
             await asyncio.sleep(PAUSE)
-            # One of them may be to blame: it shall hold up none of the others.
-            self._alone.update(numbers)
+            if not isinstance(error, StoreUnavailableError):
+                # One of them may be to blame: it shall hold up none of the others.
+                self._alone.update(numbers)
             self._waiting.extend(numbers)
             self._wake.set()
         else:
+            for number in numbers:
+                held = self._held.pop(number, None)
+                self._held_size -= len(held.raw) if held is not None else 0
             self._known.difference_update(numbers)
             self._alone.difference_update(numbers)
         finally:
-            self._slots.release()
+            self._ahead.release()
 
-    async def _process(self, numbers: Sequence[int]) -> None:
+    async def _work_off(self, numbers: Sequence[int]) -> None:
+        try:
+            prepared = await self._prepare(numbers)
+        finally:
+            self._slots.release()
+        # One at a time: what else is asked of the writer never waits for more than a batch.
+        async with self._turn:
+            try:
+                await self._take_in(prepared)
+            except StoreUnavailableError:
+                raise
+            except Exception:
+                log.exception("reception.batch_refused", arrivals=len(prepared))
+                for item in prepared:
+                    await self._take_in_alone(item)
+
+    async def _give_way(self) -> None:
+        """Let the doors go first while a flood comes in, but nobody wait for long."""
+        while not self._stopping and self._flooded():
+            oldest = self._held.get(self._waiting[0])
+            if oldest is None or self._clock() - oldest.received_at > GIVE_WAY:
+                return
+            await asyncio.sleep(STEP)
+
+    def _flooded(self) -> bool:
+        return monotonic() - self._crowded_at < CALM
+
+    async def _prepare(self, numbers: Sequence[int]) -> list[Prepared]:
         missing = [n for n in numbers if n not in self._held]
         work = [self._held[n] for n in numbers if n in self._held]
         if missing:
             work += await asyncio.to_thread(self._load, missing)
         work = await scanned(self._scanner, work)
         results = await self._workshop.prepare(work) if work else []
-        prepared = [result for result in results if isinstance(result, Prepared)]
         for result in results:
             if isinstance(result, Unreadable):
                 await self._park(result.arrival_id, result.error)
-        try:
-            await self._take_in(prepared)
-        except StoreUnavailableError:
-            raise
-        except Exception:
-            log.exception("reception.batch_refused", arrivals=len(prepared))
-            for item in prepared:
-                await self._take_in_alone(item)
-        for number in numbers:
-            self._held.pop(number, None)
+        return [result for result in results if isinstance(result, Prepared)]
 
     async def _take_in(self, prepared: Sequence[Prepared]) -> list[intake.Taken]:
         if not prepared:
