@@ -73,7 +73,9 @@ def _lost(settings) -> Workbench:
 async def test_a_form_that_cannot_be_prepared_is_kept_and_its_sender_told(house, opened, state):
     workshop = Workshop(partial(_lost, house.settings))
     outbox = Outbox(house.db, {}, house.workbench.blobs, house.clock)
-    reception = Reception(house.db, house.workbench, workshop, workshop, house.head, outbox, house.clock)
+    reception = Reception(
+        house.db, house.workbench, workshop, workshop, house.head, outbox, house.clock
+    )
     form = FormSubmission(unique()[4:], "Kari", "kari@eksempel.no", "", "", "Hull i veien")
     if opened:
         workshop.start()
