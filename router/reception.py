@@ -62,7 +62,7 @@ CROWD = 4
 CALM = 0.03
 """until so many seconds have passed without such a crowd."""
 
-GIVE_WAY = timedelta(seconds=3)
+GIVE_WAY = timedelta(seconds=6)
 """How long an arrival may wait while a flood comes in: who waits for a 250 goes first."""
 
 STEP = 0.01
@@ -145,7 +145,13 @@ class Reception:
 
     async def receive(self, arrival: RawArrival) -> Disposition:
         """What the doors are handed: returns after the commit. Raises `TemporaryError`."""
-        disposition, number = await journal.append(self._db, self._workbench.blobs, arrival)
+        self._receiving += 1
+        if self._receiving >= CROWD:
+            self._crowded_at = monotonic()
+        try:
+            disposition, number = await journal.append(self._db, self._workbench.blobs, arrival)
+        finally:
+            self._receiving -= 1
         metrics.ARRIVALS.labels(arrival.channel, disposition.value).inc()
         log.info("arrival.journaled", arrival=number, channel=arrival.channel, size=arrival.size)
         if disposition is Disposition.ACCEPTED:
