@@ -37,11 +37,14 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 BATCH = 16
-"""Arrivals prepared and committed together. Few: whoever waits for the writer meanwhile, a sender
-for its 250 above all, waits for the whole of a batch."""
+"""Arrivals prepared together."""
 
-FLOOD = 64
+FLOOD = 128
 """So many at once when many more wait anyway: then what each costs counts for more."""
+
+COMMITTED = 32
+"""Arrivals taken in together. Few: whoever waits for the writer meanwhile, a sender for its 250
+above all, waits for all of these."""
 
 HELD = 64 * 1024 * 1024
 """Bytes of arrivals that are kept in memory until they are prepared; others are read from the
@@ -267,16 +270,20 @@ class Reception:
             prepared = await self._prepare(numbers)
         finally:
             self._slots.release()
-        # One at a time: what else is asked of the writer never waits for more than a batch.
+        # One after the other: what else is asked of the writer comes in between.
         async with self._turn:
-            try:
-                await self._take_in(prepared)
-            except StoreUnavailableError:
-                raise
-            except Exception:
-                log.exception("reception.batch_refused", arrivals=len(prepared))
-                for item in prepared:
-                    await self._take_in_alone(item)
+            for first in range(0, len(prepared), COMMITTED):
+                await self._take_in_or_alone(prepared[first : first + COMMITTED])
+
+    async def _take_in_or_alone(self, prepared: Sequence[Prepared]) -> None:
+        try:
+            await self._take_in(prepared)
+        except StoreUnavailableError:
+            raise
+        except Exception:
+            log.exception("reception.batch_refused", arrivals=len(prepared))
+            for item in prepared:
+                await self._take_in_alone(item)
 
     async def _give_way(self) -> None:
         """Let the doors go first while a flood comes in, but nobody wait for long."""
