@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import resource
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -245,15 +245,17 @@ class Workshop:
         self._factory = factory
         self._pool: ProcessPool | None = None
         self._ready: Future[int] = Future()
-        # One piece of work at a time, so that the limit never counts what others took.
-        self._turn = asyncio.Lock()
+        # One piece of work waits at the worker's door, so that it need not wait for us in between.
+        self._room = asyncio.Semaphore(2)
+        self._promised = 0.0
+        """Seconds that the work now at the worker may take."""
         self._open = False
 
     def start(self, *, now: bool = True) -> None:
         """Start the worker, which loads the ruleset while the service comes up; or have it started
         with the first work."""
         self._open = True
-        self._turn = asyncio.Lock()
+        self._room = asyncio.Semaphore(2)
         if now and self._pool is None:
             self._pool = self._hire()
 
@@ -287,24 +289,30 @@ class Workshop:
         Raises what it raises, `WorkerLostError` when the worker was lost over it, `RuntimeError`
         when there is none.
         """
-        async with self._turn:
+        async with self._room:
             for _ in range(ATTEMPTS):
+                # What others may take before it does not count for this piece.
+                limit = self._promised + seconds
+                self._promised = limit
+                pool = None
                 try:
                     pool = await self._worker()
                     future: Future[T] = pool.schedule(function, args=args)
                     # The pool's own limit begins when the worker takes the work: one that is
                     # frozen never does.
-                    if await _settled(future, seconds):
+                    if await _settled(future, limit):
                         return future.result()
                     begun = future.running()
                 except ProcessExpired:
                     begun = True
-                except BrokenProcessPool:
-                    begun = False
+                except (BrokenProcessPool, CancelledError):
+                    begun = False  # the worker was lost over what came before
                 except asyncio.CancelledError:
-                    await self._replace()
+                    await self._replace(pool)
                     raise
-                await self._replace()
+                finally:
+                    self._promised -= seconds
+                await self._replace(pool)
                 if begun:
                     raise WorkerLostError
         raise RuntimeError("no worker takes the work")
@@ -312,13 +320,13 @@ class Workshop:
     async def _worker(self) -> ProcessPool:
         if not self._open:
             raise RuntimeError("the workshop is closed")
-        if self._pool is None:
-            self._pool = self._hire()
-        if not await _settled(self._ready, START_LIMIT) or self._ready.exception():
+        pool = self._pool = self._pool or self._hire()
+        ready = self._ready
+        if not await _settled(ready, START_LIMIT) or ready.exception():
             raise BrokenProcessPool("the worker did not start")
-        if not self._pool.active:
+        if not pool.active:
             raise BrokenProcessPool("the worker is gone")
-        return self._pool
+        return pool
 
     def _hire(self) -> ProcessPool:
         pool = ProcessPool(
@@ -331,9 +339,11 @@ class Workshop:
         self._ready = pool.schedule(os.getpid)
         return pool
 
-    async def _replace(self) -> None:
-        pool, self._pool = self._pool, None
-        if pool is not None:
+    async def _replace(self, lost: ProcessPool | None) -> None:
+        """Have another worker next time, unless somebody else has seen to that."""
+        pool = self._pool
+        if pool is not None and lost in (None, pool):
+            self._pool = None
             await asyncio.to_thread(_dismiss, pool, self._ready)
 
 

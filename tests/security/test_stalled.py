@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
+import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -19,7 +21,7 @@ from channels.web import FormSubmission
 from router import preparing
 from router.errors import StoreUnavailableError
 from router.outbox import Outbox
-from router.preparing import Prepared, Work, Workbench, Workshop
+from router.preparing import Prepared, Work, Workbench, WorkerLostError, Workshop
 from router.reception import Reception
 from router.routing import build_workbench
 from router.web import connections
@@ -61,6 +63,28 @@ async def test_a_worker_that_froze_between_two_arrivals_is_replaced(workshop, mo
     worker.send_signal(signal.SIGSTOP)
     [result] = await asyncio.wait_for(opened.prepare([work(2)]), PATIENCE)
     assert isinstance(result, Prepared)
+
+
+async def test_work_that_stood_behind_what_hung_is_done_by_the_next_worker(workshop):
+    opened, [worker] = workshop
+    hanging = asyncio.ensure_future(opened.run(time.sleep, 3600, seconds=0.5))
+    behind = asyncio.ensure_future(opened.prepare([work(2)]))
+    with pytest.raises(WorkerLostError):
+        await asyncio.wait_for(hanging, PATIENCE)
+    [result] = await asyncio.wait_for(behind, PATIENCE)
+    assert isinstance(result, Prepared)
+    assert not worker.is_running()
+
+
+async def test_work_that_stood_behind_what_killed_the_worker_is_done_by_the_next(workshop):
+    opened, [worker] = workshop
+    killer = asyncio.ensure_future(opened.run(os._exit, 9, seconds=2))
+    behind = asyncio.ensure_future(opened.prepare([work(2)]))
+    with pytest.raises(WorkerLostError):
+        await asyncio.wait_for(killer, PATIENCE)
+    [result] = await asyncio.wait_for(behind, PATIENCE)
+    assert isinstance(result, Prepared)
+    assert not worker.is_running()
 
 
 def _lost(settings) -> Workbench:
