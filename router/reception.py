@@ -37,10 +37,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 BATCH = 16
-"""Arrivals prepared together."""
-
 FLOOD = 128
-"""So many at once when many more wait anyway: then what each costs counts for more."""
+"""Arrivals prepared together, at least and at most: a quarter of those who wait. The more wait, the
+more counts what each of them costs."""
 
 COMMITTED = 32
 """Arrivals taken in together. Few: whoever waits for the writer meanwhile, a sender for its 250
@@ -59,7 +58,7 @@ IN_FLIGHT = 2
 AHEAD = 4
 """Batches that are with the worker or wait to be taken in."""
 
-CROWD = 4
+CROWD = 6
 """So many senders who wait for their 250 at the same time are a flood,"""
 
 CALM = 0.03
@@ -237,7 +236,7 @@ class Reception:
                 task.add_done_callback(self._tasks.discard)
 
     def _next_batch(self) -> list[int]:
-        most = FLOOD if len(self._waiting) > 2 * FLOOD else BATCH
+        most = min(max(BATCH, len(self._waiting) // 4), FLOOD)
         batch = [self._waiting.popleft()]
         while self._waiting and len(batch) < most:
             if batch[0] in self._alone or self._waiting[0] in self._alone:

@@ -477,10 +477,10 @@ class Desk:
             after = answer.json()["next"]
         return found
 
-    def find(self, subject: str, count: int = 1) -> list[dict[str, Any]]:
+    def find(self, subject: str, count: int = 1, **filters: str) -> list[dict[str, Any]]:
         """Wait for inquiries with this subject."""
         return wait_until(
-            lambda: rows if len(rows := self.rows(q=subject)) >= count else None,
+            lambda: rows if len(rows := self.rows(q=subject, **filters)) >= count else None,
             f"an inquiry about «{subject}»",
         )
 
@@ -490,9 +490,9 @@ class Desk:
         detail: dict[str, Any] = answer.json()
         return detail
 
-    def open(self, subject: str) -> dict[str, Any]:
+    def open(self, subject: str, **filters: str) -> dict[str, Any]:
         """Wait for the one inquiry with this subject and read it."""
-        [row] = self.find(subject)
+        [row] = self.find(subject, **filters)
         return self.read(row["ref"])
 
     def act(self, ref: str, verb: str, **body: Any) -> dict[str, Any]:
