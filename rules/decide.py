@@ -98,6 +98,7 @@ def decide(ruleset: Ruleset, facts: Facts) -> Decision:
             break
     evidence = _evidence(rule, view)
     asked.append({"rule": rule.id, "hits": evidence})
+    alarm = emergency.as_dict() if emergency else None
     department = rule.department or _row(rule, view)
     tags += [tag for tag in rule.tags if tag not in tags]
 
@@ -106,7 +107,7 @@ def decide(ruleset: Ruleset, facts: Facts) -> Decision:
         rule=rule.id,
         reason=reasons.code(rule, evidence),
         reason_text=reasons.sentence(
-            rule, department, evidence, facts.channel, ruleset.departments
+            rule, department, evidence, facts.channel, ruleset.departments, alarm
         ),
         ruleset=ruleset.hash,
         kind=labels.get("kind", ""),
@@ -121,7 +122,7 @@ def decide(ruleset: Ruleset, facts: Facts) -> Decision:
             "ruleset": ruleset.hash,
             "text_cut": cut,
             "signature_left_out": bool(signature.tokens),
-            "emergency": emergency.as_dict() if emergency else None,
+            "emergency": alarm,
             "classify": classified,
             "warnings": warnings,
             "route": asked,

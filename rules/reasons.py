@@ -62,13 +62,19 @@ def sentence(
     hits: Sequence[Mapping[str, str]],
     channel: str,
     departments: Mapping[str, str],
+    alarm: Mapping[str, str] | None = None,
 ) -> str:
-    """«Rutet til … fordi … (regel …)»."""
+    """«Rutet til … fordi … (regel …)». `alarm` is the word by which it is an emergency."""
     name = departments[department]
     if rule.default:
         return f"Rutet til {name} fordi ingen regel passet"
     clauses = _words(hits, channel)
-    clauses += (clause for hit in hits if (clause := _clause(hit, departments)))
+    for hit in hits:
+        if alarm and hit["field"] == "tags" and hit["value"] == EMERGENCY_TAG:
+            [found] = _words([alarm], channel)
+            clauses.append(f"{found} og er merket «{EMERGENCY_TAG}»")
+        elif clause := _clause(hit, departments):
+            clauses.append(clause)
     if not clauses:
         # The channel, and what a rule excepts, are no reasons beside others.
         names = [_CHANNELS.get(hit["value"], hit["value"]) for hit in hits]

@@ -154,7 +154,8 @@ SENTENCES = [
     (
         {"channel": "sms", "body": "Det brenner hos naboen"},
         "beredskap", "emergency",
-        "Rutet til Beredskap fordi henvendelsen er merket «nød» (regel ikke-epost)",
+        "Rutet til Beredskap fordi meldingen inneholder «det brenner» og er merket «nød» "
+        "(regel ikke-epost)",
     ),
     (
         {"recipients": ("post@sorum.example", "barnehage@sorum.example")},
@@ -476,11 +477,14 @@ def test_embedded_tests_are_run_and_explained(sorum: Municipality) -> None:
         "uenig": "«b» setter kind til y, men det er allerede x; regelen b skulle ikke slå til "
         "(Rutet til Servicetorget fordi ingen regel passet)",
         "feil avdeling": "department: ventet vei, fikk beredskap "
-        "(Rutet til Beredskap fordi henvendelsen er merket «nød» (regel brann))",
+        "(Rutet til Beredskap fordi teksten inneholder «det brenner» og er merket «nød» "
+        "(regel brann))",
         "feil merke": "mangler merkene x, y "
-        "(Rutet til Beredskap fordi henvendelsen er merket «nød» (regel brann))",
+        "(Rutet til Beredskap fordi teksten inneholder «det brenner» og er merket «nød» "
+        "(regel brann))",
         "slår til": "regelen brann skulle ikke slå til "
-        "(Rutet til Beredskap fordi henvendelsen er merket «nød» (regel brann))",
+        "(Rutet til Beredskap fordi teksten inneholder «det brenner» og er merket «nød» "
+        "(regel brann))",
         "tomt": "kind: ventet klage, fikk ingenting "
         "(Rutet til Servicetorget fordi ingen regel passet)",
     }
