@@ -284,6 +284,7 @@ def forward_row(
             item.incoming.language,
         ),
         now,
+        automatic=True,
         arrival_id=item.arrival_id,
         files=[asdict(file) for file in item.files],
     )
@@ -368,11 +369,12 @@ def _forward_row(
     inquiry: Forwarded,
     now: datetime,
     *,
+    automatic: bool = False,
     arrival_id: int | None = None,
     files: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """A letter to an external body (forvaltningsloven § 11), in our language, not the
-    resident's."""
+    resident's; `automatic` when the rules sent it and no person."""
     language = "nb"
     resident = inquiry.resident
     who = f"{resident.name} <{resident.value}>" if resident.name else resident.value
@@ -405,6 +407,7 @@ def _forward_row(
             # Not the null sender: the resident was told that it went on, so a bounce must be seen.
             return_path=head.reply_address(inquiry.inquiry_id),
             language=language,
+            automatic=automatic,
         ),
         inquiry.inquiry_id,
         None,

@@ -212,6 +212,8 @@ class Outbox:
         self._paused_until: dict[str, datetime] = {}
         self._unreachable: dict[str, int] = {}
         """Door -> how often in a row nobody answered."""
+        self._closed: set[str] = set()
+        """Doors of which the log says that nothing goes out."""
         self._stopping = False
         self.problem = ""
         self.give_way: Callable[[], bool] = lambda: False
@@ -335,10 +337,16 @@ class Outbox:
             log.exception("outbox.broken", outbox=item.id)
             return _Result("queued", f"Intern feil ({type(error).__name__}).")
         self._unreachable.pop(name, None)
+        if name in self._closed:
+            self._closed.remove(name)
+            log.info("outbox.door_open", channel=name)
         return _Result("sent", receipt.detail, provider_id=receipt.provider_id)
 
     def _pause(self, name: str, error: ChannelError) -> timedelta:
         """Open the circuit: nothing goes through this door for a while, and none is to blame."""
+        if name not in self._closed:
+            self._closed.add(name)
+            log.warning("outbox.door_closed", channel=name, reason=type(error).__name__)
         pause = CIRCUIT_PAUSE
         if isinstance(error, UnreachableError):
             times = self._unreachable[name] = self._unreachable.get(name, 0) + 1

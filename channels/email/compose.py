@@ -71,7 +71,10 @@ def compose(outgoing: Outgoing, hostname: str) -> bytes:
         # RFC 3834 §5: `auto-replied` answers a message, `auto-generated` does not.
         answers = outgoing.kind in (OutgoingKind.RECEIPT, OutgoingKind.EMERGENCY)
         lines.append(f"Auto-Submitted: {'auto-replied' if answers else 'auto-generated'}")
-        lines.append("X-Auto-Response-Suppress: All")
+        # «All» would have Exchange keep bounces back; those of a forward must be seen.
+        forward = outgoing.kind is OutgoingKind.FORWARD
+        suppressed = "DR, RN, NRN, OOF, AutoReply" if forward else "All"
+        lines.append(f"X-Auto-Response-Suppress: {suppressed}")
         lines.append(f"X-Loop: {_spec(outgoing.sender.value)}")
     lines.append("MIME-Version: 1.0")
     text = _text_part(outgoing.text)

@@ -9,16 +9,18 @@ from itertools import pairwise
 
 import pytest
 from sqlmodel import select
+from structlog.testing import capture_logs
 
 from channels.base import (
     MisconfiguredError,
     PermanentError,
     TemporaryError,
     UncertainError,
+    UnreachableError,
 )
 from channels.email.compose import compose
 from channels.fake import FakeChannel
-from router import outbox
+from router import outbox, replies
 from router.errors import NotFoundError
 from router.models import OutboxItem
 from router.outbox import CIRCUIT_PAUSE, GIVE_UP, LEASE, Outbox
@@ -186,6 +188,7 @@ async def test_a_forwarded_contact_that_cannot_be_delivered_needs_a_person_again
     assert home.inquiry(ref).reply_state == "unanswered"
     # The bounce must find its way: the null sender would swallow it.
     assert forward.return_path
+    assert b"Auto-Submitted: auto-generated\r\n" in compose(forward, "post.sorum.kommune.no")
     bounce = mail(
         "Undelivered Mail", "550 5.1.1", sender="MAILER-DAEMON@roaf.example", to=forward.return_path
     )
@@ -246,6 +249,41 @@ async def test_a_refusal_of_ourselves_costs_no_message_an_attempt(home, door):
     await sender.deliver_due()
     assert len(door.sent) == 6
     assert sender.problem == ""
+
+
+async def test_a_contact_that_a_person_sends_on_is_no_automatic_letter(home, door):
+    actor, ref = home.person(), home.ask()
+    home.write(
+        lambda session: replies.transfer(
+            session, home.head, actor, ref, "renovasjon", "", home.clock()
+        )
+    )
+    await open_outbox(home, door).deliver_due()
+    [forward] = [letter for letter in door.sent if letter.kind == "forward"]
+    assert b"Auto-Submitted" not in compose(forward, "post.sorum.kommune.no")
+
+
+async def test_a_silent_smarthost_is_logged_when_it_begins_and_when_it_ends(home, door):
+    for _ in range(3):
+        home.ask()
+    door.fail_always(UnreachableError("Ingen svarer på post.eksempel.no."))
+    sender = open_outbox(home, door)
+    with capture_logs() as logs:
+        for _ in range(3):
+            await sender.deliver_due()
+            home.clock.now += CIRCUIT_PAUSE
+        door.fail_always(None)
+        await sender.deliver_due()
+    assert len(door.sent) == 3
+    assert [entry for entry in logs if entry["event"].startswith("outbox.door")] == [
+        {
+            "event": "outbox.door_closed",
+            "log_level": "warning",
+            "channel": "email",
+            "reason": "UnreachableError",
+        },
+        {"event": "outbox.door_open", "log_level": "info", "channel": "email"},
+    ]
 
 
 async def test_one_message_that_cannot_be_written_keeps_nobody_waiting(home, door):
