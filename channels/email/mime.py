@@ -317,16 +317,26 @@ _EXTENSIONS = {
     "message/delivery-status": ".txt", "message/disposition-notification": ".txt",
 }  # fmt: skip
 
+_PLAIN_NAMES = {
+    "text/calendar": "invitasjon.ics",
+    "message/delivery-status": "leveringsrapport.txt",
+    "message/global-delivery-status": "leveringsrapport.txt",
+    "message/disposition-notification": "lesekvittering.txt",
+    "text/rfc822-headers": "opprinnelig-melding.txt",
+}
+"""What parts are called that come without a name and are known by their type."""
+
 
 def safe_filename(name: str, content_type: str, number: int) -> str:
     """A name without path, control and direction characters, NFC, at most 150 characters.
 
-    Without a usable name: `vedlegg-NUMBER` and an extension of the content type.
+    Without a usable name: what the type is called, else `vedlegg-NUMBER` and its extension.
     """
     name = clean_line(name).replace("\\", "/").rstrip("/").rpartition("/")[2]
     name = _FORBIDDEN_IN_NAMES.sub("_", name).strip(" .") if name else ""
     if not name.strip("_"):
-        return f"vedlegg-{number}{_EXTENSIONS.get(content_type, '.bin')}"
+        plain = _PLAIN_NAMES.get(content_type)
+        return plain or f"vedlegg-{number}{_EXTENSIONS.get(content_type, '.bin')}"
     if len(name) > 150:
         stem, dot, extension = name.rpartition(".")
         extension = extension if dot and stem and len(extension) <= 10 else ""

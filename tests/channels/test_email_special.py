@@ -143,8 +143,27 @@ def test_an_invitation_is_told_in_words(changes: dict[str, str], told: str) -> N
     )
     assert incoming.text == f"Hei\n\n{told}"
     assert incoming.marks == (Mark.CALENDAR,)
-    assert [a.filename for a in incoming.attachments] == ["vedlegg-1.ics"]
+    assert [a.filename for a in incoming.attachments] == ["invitasjon.ics"]
     assert incoming.attachments[0].content.rstrip() == content.rstrip()
+
+
+def test_an_invitation_with_a_name_of_its_own_keeps_it() -> None:
+    head = 'Content-Type: text/calendar; charset="utf-8"; name="befaring.ics"'
+    incoming = mixed(TEXT, (head, INVITATION.encode()))
+    assert [a.filename for a in incoming.attachments] == ["befaring.ics"]
+
+
+def test_the_parts_of_a_delivery_report_have_plain_names() -> None:
+    incoming = mixed(
+        TEXT,
+        ("Content-Type: message/delivery-status", b"Reporting-MTA: dns; mx.eksempel.no"),
+        ("Content-Type: text/rfc822-headers", b"Subject: Hei"),
+        kind="report; report-type=delivery-status",
+    )
+    assert [a.filename for a in incoming.attachments] == [
+        "leveringsrapport.txt",
+        "opprinnelig-melding.txt",
+    ]
 
 
 @pytest.mark.parametrize(
