@@ -130,10 +130,12 @@ def serve(
 
     from channels.base import ChannelError
     from router.app import serve as run
+    from router.doctor import check_certificate
     from router.logs import configure_logs
 
     one_of(log_level, ("debug", "info", "warning", "error"), "log level")
     settings = configuration(config)
+    check_certificate(config, settings)
     configure_logs(log_level)
 
     def announce(hall: Hall, web: str) -> None:
@@ -225,11 +227,14 @@ def config_check(config: ConfigOption = DEFAULT_CONFIG, lang: LangOption = None)
     """Check the configuration and the rules; exit code 1 with file:line for each problem."""
     from router.doctor import check_certificate
 
-    for told in ignored_variables():
-        note(f"{told}.", "yellow")
+    ignored = ignored_variables()
+    for told in ignored:
+        note(told, "bold red")
     settings = configuration(config)
     check_certificate(config, settings)
     ruleset = _ruleset(config, settings)
+    if ignored:
+        raise typer.Exit(1)
     say(f"{config}: {len(settings.departments)} departments, {len(ruleset.rules)} rules. Fine.")
 
 

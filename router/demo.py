@@ -85,6 +85,13 @@ def run_demo(settings: Settings, speed: float, number: int, console: Console) ->
                     time.sleep(pause)
                 _send(settings, token, contact)
                 progress.advance(task)
+        console.print(
+            f"{len(contacts)} contacts sent. They stand at the desk: "
+            f"{settings.public_url}/desk/queue",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     finally:
         db.write_sync(lambda session: staff.revoke(session, CredentialKind.API, token))
         db.stop()

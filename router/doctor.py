@@ -18,7 +18,7 @@ from router import schema
 from router.db import SAFE_SQLITE, sqlite_version
 from router.errors import SettingsError, cannot_listen
 from router.routing import load_ruleset
-from router.settings import PACKAGED, ignored_variables
+from router.settings import PACKAGED, ignored_variables, own_url
 from rules.document import DocumentError, Problem, read_document
 from rules.testing import run_tests
 
@@ -58,7 +58,7 @@ def examine(settings: Settings, told: Callable[[Problem], str] = Problem.text) -
     yield from _smarthost(settings)
     yield from _exposure(settings)
     for variable in ignored_variables():
-        yield Finding("warning", f"{variable}.")
+        yield Finding("warning", variable)
 
 
 def _rules(settings: Settings, told: Callable[[Problem], str]) -> Iterator[Finding]:
@@ -225,6 +225,12 @@ def _exposure(settings: Settings) -> Iterator[Finding]:
             "warning",
             "The web listens beyond this machine, but public_url is not https: "
             "put a proxy with TLS in front and set public_url.",
+        )
+    elif settings.public_url == own_url(settings.web):
+        yield Finding(
+            "warning",
+            f"public_url is not set: the links in letters to residents begin with "
+            f"{settings.public_url}. Set it to the address that residents use.",
         )
     listen = settings.channels.email.listen
     if listen.enabled and listen.host not in local and not listen.trusted_peers:

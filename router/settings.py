@@ -350,7 +350,7 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> S
         ) from None
     faults = [
         *_secrets_in(document),
-        *_contradictions(settings),
+        *_contradictions(settings, origins),
         *_unreadable_times(settings),
     ]
     if faults:
@@ -372,14 +372,14 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> S
             "data": _absolute(settings.data, data_base),
             "channels": _with_tls(settings.channels, base, origins),
             "rules": Rules(folder=folder),
-            "public_url": settings.public_url or _own_url(settings.web),
+            "public_url": settings.public_url or own_url(settings.web),
         }
     )
 
 
 def unknown_variables(environment: Mapping[str, str] | None = None) -> list[str]:
-    """`SENTRALBORD_…` variables that name no setting. They are told, not refused: another release
-    may know them."""
+    """`SENTRALBORD_…` variables that name no setting. They stop no service: another release may
+    know them."""
     environment = os.environ if environment is None else environment
     return sorted(
         name
@@ -393,7 +393,7 @@ def ignored_variables() -> list[str]:
     known = [f"{PREFIX}{'__'.join(keys).upper()}" for keys in _paths(Settings)]
     return [
         f"{name} names no setting and is ignored"
-        + "".join(f"; did you mean {near}?" for near in get_close_matches(name, known, 1, 0.85))
+        + next((f"; did you mean {s}?" for s in get_close_matches(name, known, 1, 0.85)), ".")
         for name in unknown_variables()
     ]
 
@@ -451,7 +451,7 @@ def _secrets_in(document: Document) -> Iterator[_Fault]:
             yield keys, f"hører ikke hjemme i filen; bruk {name}", f"does not go here; use {name}"
 
 
-def _contradictions(settings: Settings) -> Iterator[_Fault]:
+def _contradictions(settings: Settings, origins: Mapping[tuple[str, ...], str]) -> Iterator[_Fault]:
     """What is right by itself but does not fit together."""
     default = settings.municipality.default_department
     if default not in settings.departments:
@@ -485,9 +485,13 @@ def _contradictions(settings: Settings) -> Iterator[_Fault]:
             continue
         for other, host, port in listeners:
             if door.port == port and _meet(door.host, host):
-                loc = ("channels", "email", name, "port")
-                nb = f"{port} er også {other}.port; velg en annen for en av dem"
-                yield loc, nb, f"{port} is {other}.port too; choose another for one of them"
+                loc, its = ("channels", "email", name, "port"), (*other.split("."), "port")
+                if its in origins and loc not in origins:
+                    # The variable is what somebody has just changed, not the file.
+                    loc, its = its, loc
+                twin = ".".join(its)
+                nb = f"{port} er også {twin}; velg en annen for en av dem"
+                yield loc, nb, f"{port} is {twin} too; choose another for one of them"
         listeners.append((f"channels.email.{name}", door.host, door.port))
 
 
@@ -583,7 +587,8 @@ def _set(data: dict[str, Any], keys: tuple[str, ...], value: object) -> None:
     inner[keys[-1]] = value
 
 
-def _own_url(web: Web) -> str:
+def own_url(web: Web) -> str:
+    """Where the web listens; stands in for a `public_url` that is not given."""
     host = f"[{web.host}]" if ":" in web.host else web.host
     return f"http://{host}:{web.port}"
 

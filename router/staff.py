@@ -25,6 +25,7 @@ from router.access import SERVICE_PREFIX, Actor, departments_for
 from router.errors import InvalidError, NotFoundError, TooManyError
 from router.models import Credential, CredentialKind, Department, Membership, Role, Staff
 from router.tokens import hash_secret, new_secret
+from rules.document import suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -476,10 +477,11 @@ def _checked_name(session: Session, name: str, role: Role, departments: frozense
     name = " ".join(unicodedata.normalize("NFC", name).split())
     if not name or len(name) > 200:
         raise InvalidError("A name has 1 to 200 characters.")
-    slugs = select(col(Department.slug)).where(col(Department.slug).in_(departments))
-    known = set(session.execute(slugs).scalars())
+    known = set(session.execute(select(col(Department.slug))).scalars())
     if unknown := sorted(departments - known):
-        raise InvalidError(f"There is no department «{unknown[0]}».")
+        _, near = suggest(unknown[0], known)
+        ending = "" if near.endswith("?") else "."
+        raise InvalidError(f"There is no department «{unknown[0]}»{near}{ending}")
     if departments_for(role, departments) == frozenset():
         raise InvalidError(f"The role {role.value} needs a department.")
     return name

@@ -45,10 +45,15 @@ def test_a_wrong_configuration_is_told_with_its_place_and_exit_code_1(run, monke
 
 
 def test_our_own_configuration_and_rules_are_fine(run, monkeypatch):
-    monkeypatch.setenv("SENTRALBORD_WEB__PROT", "1")
     assert run("config", "check") == 0
     assert "Fine." in run.out
-    assert "SENTRALBORD_WEB__PROT" in run.err
+    monkeypatch.setenv("SENTRALBORD_WEB__PROT", "1")
+    assert run("config", "check") == 1
+    assert "Fine." not in run.out
+    assert run.err == (
+        "SENTRALBORD_WEB__PROT names no setting and is ignored; "
+        "did you mean SENTRALBORD_WEB__PORT?\n"
+    )
     assert run("rules", "check") == 0
 
 
@@ -149,6 +154,16 @@ def test_the_doctor_is_content_with_a_good_installation(run, few_rules):
     assert run("doctor") == 0
     assert "rules." in run.out
     assert f"Schema {schema.head_revision()}." in run.out
+
+
+def test_the_doctor_asks_for_the_address_that_residents_use(run, monkeypatch, few_rules):
+    assert run("doctor") == 0
+    [line] = [line for line in run.out.splitlines() if "public_url" in line]
+    assert line.startswith("warning")
+    assert "http://127.0.0.1:8080" in line
+    monkeypatch.setenv("SENTRALBORD_PUBLIC_URL", "https://henvendelse.sorum.kommune.no")
+    assert run("doctor") == 0
+    assert "public_url" not in run.out
 
 
 def test_the_doctor_warns_of_a_sqlite_that_can_damage_its_log(run, monkeypatch, few_rules):

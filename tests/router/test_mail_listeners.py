@@ -60,9 +60,10 @@ def test_files_that_are_not_there_are_told_with_file_and_line(run, tmp_path):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
         if line.strip().startswith("tls: {cert")
     )
-    assert run("config", "check", "--config", str(path)) == 1
-    assert f"config.yaml:{number}" in run.err
-    assert f"{tmp_path / 'mail.pem'} cannot be read" in run.err.replace("\n", " ")
+    for command in (("config", "check"), ("serve",)):
+        assert run(*command, "--config", str(path)) == 1
+        assert f"config.yaml:{number}" in run.err
+        assert f"{tmp_path / 'mail.pem'} cannot be read" in run.err.replace("\n", " ")
 
 
 def test_half_a_certificate_is_refused(tmp_path):
@@ -80,6 +81,16 @@ def test_a_port_for_two_is_refused(port, other):
     [problem] = caught.value.problems
     assert "lmtp" in problem.path
     assert other in problem.text("en")
+
+
+def test_the_variable_that_takes_the_port_of_another_is_blamed():
+    with pytest.raises(DocumentError) as caught:
+        load_settings(CONFIG, {"SENTRALBORD_WEB__PORT": "2525"})
+    [problem] = caught.value.problems
+    assert problem.text("en") == (
+        "SENTRALBORD_WEB__PORT: web.port: 2525 is channels.email.listen.port too; "
+        "choose another for one of them"
+    )
 
 
 def test_lmtp_beyond_this_machine_is_warned_of(run, monkeypatch, few_rules):

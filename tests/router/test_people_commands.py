@@ -247,8 +247,16 @@ def test_a_variable_that_names_nothing_is_told_with_what_may_be_meant(
     monkeypatch,
 ):
     monkeypatch.setenv("SENTRALBORD_WEB__PROT", "1")
-    assert run("config", "check") == 0
-    assert "did you mean SENTRALBORD_WEB__PORT?" in run.err
+    assert run("config", "check") == 1
+    assert run.err.endswith("did you mean SENTRALBORD_WEB__PORT?\n")
+
+
+def test_a_department_that_is_not_there_is_told_with_what_may_be_meant(run):
+    assert run("user", "add", "per", "--role", "member", "--department", "veg") == 1
+    assert run.err == "There is no department «veg», did you mean “vei”?\n"
+    assert run("user", "add", "per", "--role", "member", "--department", "xyzzy") == 1
+    assert run.err.startswith("There is no department «xyzzy»")
+    assert run.err.endswith(".\n")
 
 
 def test_a_rule_is_explained_in_words(run, few_rules):
