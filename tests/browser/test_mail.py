@@ -68,6 +68,22 @@ def test_files_go_with_a_reply_by_keyboard_alone(visitors, service, desk, smarth
     assert taken.value.suggested_filename == names[0]
 
 
+def test_ctrl_enter_sends_a_reply_with_a_file(visitors, service, desk, smarthost):
+    sender = f"{unique('x')[2:]}@eksempel.no"
+    ref = desk.open(write_in(service, sender=sender))["ref"]
+    page = visitors.staff(path=f"/desk/inquiries/{ref}")
+    page.get_by_label("Filer (valgfritt)").set_input_files(
+        {"name": "kart.png", "mimeType": "image/png", "buffer": PNG}
+    )
+    expect(page.get_by_role("button", name="Fjern kart.png")).to_be_visible()
+    page.keyboard.press("r")
+    page.keyboard.type("Se vedlegg.")
+    page.keyboard.press("Control+Enter")
+    announced(page, "Svaret er på vei")
+    reply = smarthost.first_to(sender, 2)[-1]
+    assert "kart.png" in [part.get_filename() for part in reply.message.walk()]
+
+
 def test_too_much_is_said_before_it_is_sent(visitors, service, desk):
     ref = desk.open(write_in(service))["ref"]
     page = visitors.staff(path=f"/desk/inquiries/{ref}")

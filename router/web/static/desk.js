@@ -391,7 +391,7 @@ for (const name of ["c", "r", "m", "f", "b", "l"]) inquiryKeys[name] = () => use
 document.addEventListener("keydown", (event) => {
   if ((event.ctrlKey || event.metaKey) && event.key === "Enter") {
     const form = event.target.closest?.("form[data-write]");
-    const button = form?.querySelector("button");
+    const button = form && [...form.querySelectorAll("button")].find((each) => each.type === "submit");
     if (form) event.preventDefault();
     if (button && !button.disabled) form.requestSubmit(button);
     return;
