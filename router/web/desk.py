@@ -416,7 +416,8 @@ def _inquiry(
         frame = desk_frame(session, hall, actor)
     department = hall.settings.departments.get(thread.inquiry.department)
     checks = checks_senders(hall.settings)
-    messages = [shown(message, thread.inquiry, checks) for message in thread.messages]
+    known = {value for _channel, value in thread.contact_addresses}
+    messages = [shown(message, thread.inquiry, known, checks) for message in thread.messages]
     return render(
         request,
         "inquiry.html",
@@ -430,6 +431,7 @@ def _inquiry(
         external=bool(department and department.external),
         switchboard=queue.SWITCHBOARD,
         told=_told(thread),
+        came=_came(thread),
         department_names=department_names(hall, actor),
         show=(lambda text: text) if revealed else mask_text,
         masked_any=any(
@@ -467,6 +469,11 @@ def _told(thread: Thread) -> dict[str, list[str]]:
         if message.kind in {"receipt", "forward", "emergency"}:
             told.setdefault(message.kind, []).extend(message.recipients)
     return told
+
+
+def _came(thread: Thread) -> dict[str, str]:
+    """Kind of automatic letter -> how far the latest of them has come."""
+    return {message.kind: message.delivery for message in thread.messages}
 
 
 def _change(

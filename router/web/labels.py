@@ -29,6 +29,7 @@ LABELS: dict[str, dict[str, str]] = {
     "message": {
         "contact": N_("Message from the resident"),
         "form": N_("Message from the resident"),
+        "stranger": N_("Message from somebody else than the resident"),
         "reply": N_("Reply from us"),
         "receipt": N_("Automatic receipt"),
         "emergency": N_("Automatic answer about emergency numbers"),
@@ -46,6 +47,7 @@ LABELS: dict[str, dict[str, str]] = {
         "quarantined": N_("Virus found; the files are locked"),
         "unscanned": N_("Not checked for viruses"),
         "several": N_("Sent to several of our addresses"),
+        "stranger": N_("From somebody else than the resident"),
     },
     "sender": {
         "verified": N_("The sender is confirmed"),

@@ -12,7 +12,7 @@ from router.models import Direction
 from router.web.render import catalogue, label
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from router.queue import QueueRow
     from router.replies import EventView, Thread, ThreadMessage
@@ -49,6 +49,8 @@ class ShownMessage:
     message: ThreadMessage
     visible: str
     quoted: str
+    heading: str = ""
+    """Code of `LABELS["message"]`."""
     sender: str = ""
     """`verified`, `failed`, `unchecked` where that matters, else empty."""
     marks: tuple[str, ...] = ()
@@ -66,19 +68,30 @@ def as_read(message: ThreadMessage) -> ShownMessage:
     return ShownMessage(message, message.text, "")
 
 
-def shown(message: ThreadMessage, row: QueueRow, checks_senders: bool) -> ShownMessage:
+def shown(
+    message: ThreadMessage, row: QueueRow, known: Collection[str], checks_senders: bool
+) -> ShownMessage:
     """A message as staff read it: also its marks in order, its sender, how far it has come.
 
-    `checks_senders`: whether somebody checks the senders of mail here at all.
+    `known`: the addresses of the inquiry's contact. `checks_senders`: whether somebody checks the
+    senders of mail here at all.
     """
     incoming_mail = message.channel == "email" and message.direction is Direction.IN
     marks = [mark.value for mark in Mark if mark in message.marks]
     if message.direction is Direction.IN and len(message.recipients) > 1:
         marks.append("several")
+    stranger = (
+        incoming_mail
+        and message.kind == MessageKind.CONTACT
+        and message.sender_address not in {row.sender_address, *known}
+    )
+    if stranger:
+        marks.append("stranger")
     return replace(
         as_read(message),
         sender=_sender(message, row, checks_senders) if incoming_mail else "",
         marks=tuple(marks),
+        heading="stranger" if stranger else message.kind,
         locked=Mark.QUARANTINED in message.marks,
         reason=undelivered(message.delivery_detail),
     )

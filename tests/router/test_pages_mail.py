@@ -346,6 +346,26 @@ async def test_a_doubtful_sender_is_told_where_it_matters(home, fields, says):
     assert told == ([says] if says else [])
 
 
+@pytest.mark.parametrize(
+    ("fields", "heading"),
+    [
+        ({}, "Melding fra innbyggeren"),
+        ({"sender_address": "fremmed@ond.example"}, "Melding fra en annen enn innbyggeren"),
+        (
+            {"sender_address": "fremmed@ond.example", "kind": "auto_reply"},
+            "Automatisk svar fra mottakeren",
+        ),
+    ],
+)
+async def test_a_message_of_somebody_else_is_not_taken_for_the_residents(home, fields, heading):
+    """Who was given the reply address can write to it."""
+    ref, _ = await mail_in(home, **fields)
+    await at_desk(home)
+    page = await home.client.get(f"/desk/inquiries/{ref}")
+    assert re.findall(r'<h3 id="mh-\d+">.*</svg> ([^<]+)</h3>', page.text) == [heading]
+    assert ("Fra en annen enn innbyggeren" in page.text) == ("annen" in heading)
+
+
 async def test_marks_are_words_beside_a_shape(home):
     ref, _ = await mail_in(
         home,
