@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from playwright.sync_api import expect
@@ -43,8 +44,12 @@ def reply_field(page):
 
 def test_of_two_who_take_an_inquiry_one_has_it_and_the_other_is_told_who(open_twice):
     _, *pages = open_twice
+    # At the same moment: neither may hear of the other before.
+    moment = 1000 * time.time() + 1500
     for page in pages:
-        take(page).evaluate("button => setTimeout(() => button.click(), 300)")
+        take(page).evaluate(
+            "(button, moment) => setTimeout(() => button.click(), moment - Date.now())", moment
+        )
     for page in pages:
         expect(take(page)).to_have_count(0)
         expect(page.get_by_text(re.compile("Du har tatt|har tatt denne")).first).to_be_visible()

@@ -44,7 +44,7 @@ def test_the_api_refuses_a_status_that_is_none(desk):
 
 def test_an_out_of_office_reply_to_the_receipt_leaves_the_clock_alone(service, desk, asked):
     ref, subject, sender, receipt = asked
-    before = desk.read(ref)
+    before = desk.until(ref, lambda d: "delivered" in kinds(d), "the receipt's delivery")
     raw = mail(
         f"Automatisk svar: {subject}", sender=sender, to=receipt["Reply-To"],
         Auto_Submitted="auto-replied",
