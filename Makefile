@@ -12,6 +12,10 @@ CONFIG ?= config.yaml
 # its binaries are used: it is installed without a configuration and never started.
 TEST_PACKAGES := chromium:/usr/bin/chromium openssl:/usr/bin/openssl postfix:/usr/sbin/smtp-source clamav-daemon:/usr/sbin/clamd rspamd:/usr/bin/rspamd
 
+# Browsers and services of several tests share the cores, so one of thousands may miss its patience.
+# What failed is tried once more, alone; what fails twice fails the run.
+AGAIN := $(BIN)/pytest --last-failed --last-failed-no-failures none
+
 .PHONY: help run test test-fast check bench demo lock assets format clean
 
 help: ## Say what each target does
@@ -22,8 +26,8 @@ run: $(VENV)/.run assets ## Install, migrate and start the service on config.yam
 	@exec $(BIN)/sentralbord serve --config $(CONFIG) --one-time-login --log-level warning
 
 test: $(VENV)/.dev assets test-packages ## Install what the tests need and run every test
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow"
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow" || $(AGAIN)
+	$(BIN)/pytest -m slow || $(AGAIN)
 
 test-fast: $(VENV)/.dev assets ## The suite that runs on every save: under a minute
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not browser"
