@@ -148,6 +148,7 @@ def test_the_version_is_told(run):
     assert run.out.startswith("sentralbord ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variable", "value", "told"),
     [
@@ -174,6 +175,7 @@ def test_a_store_that_cannot_be_is_one_sentence(
         assert len(said.splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "host", "told"),
     [

@@ -30,6 +30,8 @@ from tests import service as running
 from tests.router.store_house import MONDAY, _made_once
 from tests.service import PATIENCE, mail, unique
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def workshop():
