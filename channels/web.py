@@ -12,6 +12,7 @@ import orjson
 import phonenumbers
 
 from channels.base import Address, Envelope, Incoming, RawArrival, RejectedError
+from channels.text import nfc
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -93,7 +94,9 @@ def parse(raw: bytes, envelope: Envelope, external_id: str) -> Incoming:
 
 def email_address(value: str) -> str:
     """The address in lower case, or empty when it cannot be one."""
-    value = unicodedata.normalize("NFC", value).strip().lower()
+    if len(value) > 1000:
+        return ""
+    value = nfc(value).strip().lower()
     local, _, domain = value.rpartition("@")
     fits = (
         0 < len(local) <= 64
@@ -119,6 +122,4 @@ def phone_number(value: str) -> str:
 def _clean(value: str) -> str:
     """NFC, without NUL and other control characters; line ends as LF."""
     value = value.replace("\r\n", "\n").replace("\r", "\n")
-    return unicodedata.normalize(
-        "NFC", "".join(c for c in value if c in "\n\t" or unicodedata.category(c) != "Cc")
-    )
+    return nfc("".join(c for c in value if c in "\n\t" or unicodedata.category(c) != "Cc"))

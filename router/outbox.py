@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from sqlalchemy import bindparam, func, select, text, update
+from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col
 
 from channels.base import (
@@ -78,7 +79,8 @@ _INQUIRY: Any = Inquiry.__table__  # type: ignore[attr-defined]
 _SENT = Prepared(
     lambda _dialect: (
         update(_TABLE)
-        .where(_TABLE.c.id == bindparam("outbox"))
+        # A bounce may have come before this note of ours.
+        .where(_TABLE.c.id == bindparam("outbox"), _TABLE.c.state != "failed")
         .values(
             state="sent",
             lease_until=None,
@@ -306,7 +308,7 @@ class Outbox:
                     await self._db.write_together(_record_letters, attempt)
                 else:
                     await self._db.write(partial(_record, attempt=attempt))
-            except StoreUnavailableError:
+            except (StoreUnavailableError, OperationalError):
                 if self._stopping:
                     raise
                 await asyncio.sleep(STORE_PAUSE)

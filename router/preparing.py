@@ -310,6 +310,11 @@ class Workshop:
                 except asyncio.CancelledError:
                     await self._replace(pool)
                     raise
+                except TypeError:
+                    # What the pool says to work that it had in hand while it was dismissed.
+                    if pool is self._pool:
+                        raise
+                    begun = False
                 finally:
                     self._promised -= seconds
                 await self._replace(pool)

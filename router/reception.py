@@ -202,7 +202,7 @@ class Reception:
             )
         taken = await self._take_in([prepared])
         if not taken:
-            return await self._earlier(number, arrival)
+            return await self._taken_earlier(number, arrival)
         return FormReceipt(
             taken[0].ref, taken[0].due_at, taken[0].department, taken[0].inquiry_id, False
         )
@@ -214,7 +214,8 @@ class Reception:
         with self._db.read() as session:
             while found := journal.waiting(session, last):
                 for number in found:
-                    self._enqueue(number)
+                    if number not in self._forms:  # the counter has it in hand
+                        self._enqueue(number)
                 last = found[-1]
 
     def _enqueue(self, number: int) -> None:
@@ -347,6 +348,11 @@ class Reception:
         under_way = self._forms.get(number)
         if under_way is not None:
             await under_way.wait()
+        return await self._taken_earlier(number, arrival)
+
+    async def _taken_earlier(self, number: int, arrival: RawArrival) -> FormReceipt:
+        """The answer that an arrival got which is in the store. Raises `InvalidError` when it is
+        another one."""
 
         def read() -> tuple[Arrival, Inquiry | None, bytes]:
             with self._db.read() as session:

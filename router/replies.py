@@ -113,7 +113,7 @@ class Thread:
     emergency_seen: bool
 
 
-def thread(session: Session, actor: Actor, ref: str) -> Thread:
+def thread(session: Session, head: Letterhead, actor: Actor, ref: str) -> Thread:
     """Read one inquiry with its messages, decisions and history. Raises `NotFoundError`."""
     row = queue.row(session, actor, ref)
     inquiry = session.get_one(Inquiry, row.id)
@@ -127,9 +127,17 @@ def thread(session: Session, actor: Actor, ref: str) -> Thread:
         decisions=_decisions(session, row.id),
         events=_events(session, row.id),
         hint_ref=hint.ref if hint is not None and actor.sees(hint.department) else None,
-        reply_address=next((value for channel, value in addresses if channel == "email"), ""),
+        reply_address=_reply_address(session, head, inquiry),
         emergency_seen=inquiry.emergency_seen_at is not None,
     )
+
+
+def _reply_address(session: Session, head: Letterhead, inquiry: Inquiry) -> str:
+    """Where an answer would go, so that whoever writes it sees that; empty when nowhere."""
+    try:
+        return _recipient(session, head, inquiry).value
+    except InvalidError:
+        return ""
 
 
 def messages(session: Session, inquiry_id: int) -> list[ThreadMessage]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import secrets
 import threading
-import unicodedata
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,6 +20,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import bindparam, delete, select, update
 from sqlmodel import Session, col
 
+from channels.text import nfc
 from router.access import SERVICE_PREFIX, Actor, departments_for
 from router.errors import InvalidError, NotFoundError, TooManyError
 from router.models import Credential, CredentialKind, Department, Membership, Role, Staff
@@ -103,7 +103,7 @@ def hash_password(password: str) -> PasswordHash:
 
     Raises `InvalidError` when the password is too short or too long.
     """
-    password = unicodedata.normalize("NFC", password)
+    password = nfc(password)
     if len(password) not in PASSWORD_LENGTH:
         raise InvalidError(
             f"A password has {PASSWORD_LENGTH.start} to {PASSWORD_LENGTH.stop - 1} characters."
@@ -147,7 +147,7 @@ def find_staff(session: Session, username: str) -> Staff | None:
 
 def normal_username(username: str) -> str:
     """Usernames are compared in NFC and lower case."""
-    return unicodedata.normalize("NFC", username).strip().lower()
+    return nfc(username).strip().lower()
 
 
 def require_staff(session: Session, username: str) -> Staff:
@@ -224,7 +224,7 @@ def verify_login(db: Database, username: str, password: str, now: datetime) -> S
     costs the same time and is locked the same way, so that nobody can find out who works here.
     """
     username = normal_username(username)
-    password = unicodedata.normalize("NFC", password)
+    password = nfc(password)
     with _HashingTurn():
         with db.read() as session:
             staff = find_staff(session, username)
@@ -474,7 +474,7 @@ def _insert(
 
 def _checked_name(session: Session, name: str, role: Role, departments: frozenset[str]) -> str:
     """The name as it is kept, when role and departments are right too."""
-    name = " ".join(unicodedata.normalize("NFC", name).split())
+    name = " ".join(nfc(name).split())
     if not name or len(name) > 200:
         raise InvalidError("A name has 1 to 200 characters.")
     known = set(session.execute(select(col(Department.slug))).scalars())

@@ -6,9 +6,10 @@ Used while accepting (is this recipient ours?), while parsing and while sending.
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 from enum import Enum
+
+from channels.text import nfc
 
 _ADDRESS = re.compile(
     r'(?:[^\s<>()\[\]:;@\\,"]+|"(?:[^"\\\r\n]|\\[^\r\n])+")'  # local part, possibly quoted
@@ -35,7 +36,7 @@ def normalise(address: str) -> str:
     seen = _UNSEEN_QUOTED if '"' in address else _UNSEEN
     address = seen.sub("", address).strip()
     if not address.isascii():
-        address = unicodedata.normalize("NFC", address)
+        address = nfc(address)
     address = address.lower()
     # RFC 5321 §4.5.3.1.3: a path is at most 256 octets; real ones exceed it a little.
     return address if len(address) <= 320 and _ADDRESS.fullmatch(address) else ""

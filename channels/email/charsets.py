@@ -7,7 +7,8 @@ The label comes from outside, so it is never looked up among the interpreter's c
 from __future__ import annotations
 
 import re
-import unicodedata
+
+from channels.text import nfc
 
 _LABELS = {
     "utf-8": (
@@ -186,7 +187,7 @@ def clean(text: str) -> str:
     if "\r" in text or "\u2028" in text or "\u2029" in text:
         text = _BREAKS.sub("\n", text)
     text = _DROPPED.sub("", text)
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
+    return nfc(text)
 
 
 def clean_line(text: str) -> str:
@@ -196,5 +197,5 @@ def clean_line(text: str) -> str:
         return text.strip()
     text = _DROPPED.sub("", _SPACES.sub(" ", text))
     if not ascii_only:
-        text = unicodedata.normalize("NFC", _LINE_DROPPED.sub("", text))
+        text = nfc(_LINE_DROPPED.sub("", text))
     return text.strip()

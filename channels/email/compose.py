@@ -8,12 +8,12 @@ from __future__ import annotations
 import binascii
 import hashlib
 import re
-import unicodedata
 from datetime import UTC
 from typing import TYPE_CHECKING
 
 from channels.base import OutgoingKind, RejectedError
 from channels.email.addresses import normalise
+from channels.text import nfc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -93,7 +93,7 @@ def safe_value(value: str) -> str:
     """A header value on one line: no control or direction characters, no lone surrogates, NFC."""
     if value.isascii() and value.isprintable():
         return value.strip()
-    return unicodedata.normalize("NFC", _UNSAFE.sub("", _BREAKS.sub(" ", value))).strip()
+    return nfc(_UNSAFE.sub("", _BREAKS.sub(" ", value))).strip()
 
 
 def _spec(address: str) -> str:
@@ -225,7 +225,7 @@ def _text_part(text: str) -> bytes:
     """Header lines, empty line and content of the text, ending in CRLF."""
     text = _TEXT_UNSAFE.sub("", _NEWLINES.sub("\n", text))
     if not text.isascii():
-        text = unicodedata.normalize("NFC", text)
+        text = nfc(text)
     text = text.rstrip("\n") + "\n"
     if text.isascii() and not _needs_encoding(text):
         return _TEXT_HEAD % (b"us-ascii", b"7bit") + text.replace("\n", "\r\n").encode("ascii")

@@ -89,7 +89,7 @@ def read_inquiry(request: Request, actor: ApiActor, ref: Ref) -> Detail:
     """Read one inquiry with its thread, its decisions and its history."""
     hall = hall_of(request)
     with hall.db.read() as session:
-        thread = replies.thread(session, actor, ref)
+        thread = replies.thread(session, hall.reply_context, actor, ref)
     return Detail(
         **_fields(thread.inquiry, hall.clock()),
         contact=ContactView(

@@ -412,7 +412,7 @@ def _inquiry(
 ) -> Response:
     hall = hall_of(request)
     with hall.db.read() as session:
-        thread = replies.thread(session, actor, ref)
+        thread = replies.thread(session, hall.reply_context, actor, ref)
         frame = desk_frame(session, hall, actor)
     department = hall.settings.departments.get(thread.inquiry.department)
     checks = checks_senders(hall.settings)

@@ -287,8 +287,11 @@ def _images(hall: Hall, message: Message, wanted: Sequence[str]) -> dict[str, st
 
 
 def _holds_virus(session: Session, arrival_id: int) -> bool:
+    # Of all messages of its inquiry: a second delivery has none of its own.
     marks = session.execute(
-        select(col(Message.marks)).where(col(Message.arrival_id) == arrival_id)
+        select(col(Message.marks))
+        .join(Arrival, col(Arrival.inquiry_id) == col(Message.inquiry_id))
+        .where(col(Arrival.id) == arrival_id)
     ).scalars()
     return any(Mark.QUARANTINED in found for found in marks)
 

@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from channels import web as web_door
+from channels.text import nfc
 from router.errors import NotFoundError
 from router.files import MANY
 from router.models import Direction, InquiryStatus, ReplyState
@@ -35,7 +36,7 @@ def clean(text: str) -> str:
     """NFC, line ends as LF, without NUL and the other control characters."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     kept = (c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
-    return unicodedata.normalize("NFC", "".join(kept))
+    return nfc("".join(kept))
 
 
 def one_line(text: str) -> str:

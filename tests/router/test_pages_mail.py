@@ -565,3 +565,11 @@ async def test_a_parked_arrival_says_why_shows_its_beginning_and_can_be_run_agai
     assert again.headers["location"] == "/desk/parked?done=retried"
     with home.hall.db.read() as session:
         assert journal.get(session, number).state == "new"
+
+
+async def test_the_desk_shows_where_an_answer_really_goes(home):
+    """A mail may ask to be answered elsewhere, and that may be somebody else."""
+    ref, _ = await mail_in(home, reply_to="angriper@ond.example")
+    await at_desk(home)
+    page = await home.client.get(f"/desk/inquiries/{ref}")
+    assert "Svar til angriper@ond.example" in page.text

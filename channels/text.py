@@ -1,0 +1,29 @@
+"""Unicode at the doors."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import cache
+
+_MOST_MARKS = 30
+"""Combining marks on one letter: as many as Stream-Safe Text has (UAX #15 §13), and far more than
+any script needs."""
+
+
+def nfc(text: str) -> str:
+    """The text in NFC, in linear time: marks beyond the thirtieth on one letter are dropped.
+
+    Putting a run of marks in order takes quadratic time, and holds the interpreter meanwhile.
+    """
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFC", _crowd().sub(r"\1", text))
+
+
+@cache
+def _crowd() -> re.Pattern[str]:
+    marks = re.escape(
+        "".join(c for c in map(chr, range(0x300, 0x1F000)) if unicodedata.combining(c))
+    )
+    return re.compile(f"([{marks}]{{{_MOST_MARKS}}})[{marks}]+")
