@@ -71,4 +71,5 @@ def test_a_mail_of_odd_html_is_read_at_once(piece):
 def test_a_mail_of_many_html_parts_is_read_at_once():
     part = b"--x\r\nContent-Type: text/html\r\n\r\n" + b"<p>x" * 9_000 + b"\r\n"
     raw = b"Content-Type: multipart/mixed; boundary=x\r\n\r\n" + part * 500 + b"--x--\r\n"
-    assert seconds(parse, raw, {}, OwnAddresses(frozenset(), frozenset({"b.no"}))) < 0.8
+    # To read all 18 MB of it as HTML would take half a minute.
+    assert seconds(parse, raw, {}, OwnAddresses(frozenset(), frozenset({"b.no"}))) < 3
