@@ -20,18 +20,15 @@ from channels.base import MessageKind, OutgoingKind
 from router import correspondence, events, robots
 from router.contacts import contacts_of
 from router.counters import add_to_counters, counted
-from router.journal import DUPLICATE_WINDOW, UNDATED_WINDOW, later_key, same_key
+from router.journal import DUPLICATE_WINDOW, later_key
 from router.models import (
     Addressee,
     Arrival,
     ArrivalState,
-    Contact,
-    ContactAddress,
     Counter,
     Inquiry,
     InquiryStatus,
     Message,
-    OutboxItem,
     ReplyState,
     StoredAttachment,
 )
@@ -54,7 +51,7 @@ from rules.order import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from sqlalchemy import Connection
 
@@ -62,12 +59,8 @@ if TYPE_CHECKING:
     from router.preparing import Prepared
 
 _ARRIVAL: Any = Arrival.__table__  # type: ignore[attr-defined]
-_ADDRESS: Any = ContactAddress.__table__  # type: ignore[attr-defined]
-_CONTACT: Any = Contact.__table__  # type: ignore[attr-defined]
-_INQUIRY: Any = Inquiry.__table__  # type: ignore[attr-defined]
 _MESSAGE: Any = Message.__table__  # type: ignore[attr-defined]
 _FILE: Any = StoredAttachment.__table__  # type: ignore[attr-defined]
-_OUTBOX: Any = OutboxItem.__table__  # type: ignore[attr-defined]
 
 _FINISH = Statement(
     lambda _dialect: (
@@ -168,26 +161,6 @@ def _known_messages(session: Session, batch: Sequence[Prepared]) -> dict[tuple[s
     return {
         (channel, key): _Known(message, inquiry, at) for channel, key, message, inquiry, at in rows
     }
-
-
-def _latest_copy(session: Session, item: Prepared) -> _Known:
-    """The latest message with the same content."""
-    found = session.connection().execute(
-        select(_MESSAGE.c.id, _MESSAGE.c.inquiry_id, _MESSAGE.c.at)
-        .where(
-            _MESSAGE.c.channel == item.incoming.channel,
-            same_key(_MESSAGE.c, item.incoming.external_id),
-        )
-        .order_by(_MESSAGE.c.id.desc())
-        .limit(1)
-    )
-    return _Known(*found.one())
-
-
-def _window(item: Prepared) -> timedelta:
-    """How long the same content is a second copy, and not the same words once more."""
-    dated = item.incoming.message_id or item.incoming.sent_at is not None
-    return DUPLICATE_WINDOW if dated or item.incoming.channel != "email" else UNDATED_WINDOW
 
 
 def _as_new(item: Prepared) -> Prepared:

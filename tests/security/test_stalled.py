@@ -67,23 +67,19 @@ async def test_a_worker_that_froze_between_two_arrivals_is_replaced(workshop, mo
     assert isinstance(result, Prepared)
 
 
-async def test_work_that_stood_behind_what_hung_is_done_by_the_next_worker(workshop):
+@pytest.mark.parametrize(
+    ("function", "argument", "limit"),
+    [(time.sleep, 3600, 0.5), (os._exit, 9, 2)],
+    ids=["hung", "killed the worker"],
+)
+async def test_work_that_stood_behind_what_was_lost_is_done_by_the_next_worker(
+    workshop, function, argument, limit
+):
     opened, [worker] = workshop
-    hanging = asyncio.ensure_future(opened.run(time.sleep, 3600, seconds=0.5))
+    lost = asyncio.ensure_future(opened.run(function, argument, seconds=limit))
     behind = asyncio.ensure_future(opened.prepare([work(2)]))
     with pytest.raises(WorkerLostError):
-        await asyncio.wait_for(hanging, PATIENCE)
-    [result] = await asyncio.wait_for(behind, PATIENCE)
-    assert isinstance(result, Prepared)
-    assert not worker.is_running()
-
-
-async def test_work_that_stood_behind_what_killed_the_worker_is_done_by_the_next(workshop):
-    opened, [worker] = workshop
-    killer = asyncio.ensure_future(opened.run(os._exit, 9, seconds=2))
-    behind = asyncio.ensure_future(opened.prepare([work(2)]))
-    with pytest.raises(WorkerLostError):
-        await asyncio.wait_for(killer, PATIENCE)
+        await asyncio.wait_for(lost, PATIENCE)
     [result] = await asyncio.wait_for(behind, PATIENCE)
     assert isinstance(result, Prepared)
     assert not worker.is_running()
