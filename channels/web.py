@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
 import orjson
-import phonenumbers
 
 from channels.base import Address, Envelope, Incoming, RawArrival, RejectedError
+from channels.numbers import e164
 from channels.text import nfc
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def check(form: FormSubmission) -> dict[str, str]:
         problems["email"] = "missing"
     if form.email.strip() and not email_address(form.email):
         problems["email"] = "invalid"
-    if form.phone.strip() and not phone_number(form.phone):
+    if form.phone.strip() and not e164(form.phone):
         problems["phone"] = "invalid"
     return problems
 
@@ -76,7 +76,7 @@ def parse(raw: bytes, envelope: Envelope, external_id: str) -> Incoming:
     """Bytes of `arrival` -> `Incoming`. The answer goes by e-mail where an address was given."""
     form = {name: _clean(value) for name, value in orjson.loads(raw).items()}
     email = email_address(form["email"])
-    phone = phone_number(form["phone"])
+    phone = e164(form["phone"])
     name = " ".join(form["name"].split())
     sender = Address("email", email, name) if email else Address("phone", phone, name)
     recipients = envelope.get("recipients")
@@ -106,17 +106,6 @@ def email_address(value: str) -> str:
         and not any(c.isspace() or ord(c) < 33 or c in '<>()[]\\,;:"@' for c in local + domain)
     )
     return value if fits else ""
-
-
-def phone_number(value: str) -> str:
-    """The number in E.164 (Norwegian unless it says otherwise), or empty when it cannot be one."""
-    try:
-        number = phonenumbers.parse(value, "NO")
-    except phonenumbers.NumberParseException:
-        return ""
-    if not phonenumbers.is_possible_number(number):
-        return ""
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
 def _clean(value: str) -> str:

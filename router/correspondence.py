@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from router.preparing import Prepared
-    from router.settings import Department, Settings
+    from router.sections import Department
+    from router.settings import Settings
     from router.tokens import Signer
 
 _TABLE: Any = OutboxItem.__table__  # type: ignore[attr-defined]

@@ -157,6 +157,22 @@ class ContactAddress(Table, table=True):
     value: str
     name: str = ""
     created_at: datetime
+    opted_out_at: datetime | None = None
+    """When the person asked for no more texts (STOP, STOPP); None when they may be sent."""
+
+
+class ContactMerge(Table, table=True):
+    """Two contacts that a person said were one; what moved, so that it can be undone."""
+
+    __tablename__ = "contact_merge"
+    id: int | None = Field(default=None, primary_key=True)
+    kept_id: int = Field(foreign_key="contact.id", index=True)
+    merged_id: int = Field(foreign_key="contact.id", index=True)
+    at: datetime
+    staff_id: int | None = Field(default=None, foreign_key="staff.id")
+    moved: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    """`addresses` and `inquiries`: the ids that belonged to the merged contact."""
+    undone_at: datetime | None = None
 
 
 class Arrival(Table, table=True):
@@ -251,6 +267,14 @@ class Inquiry(Table, table=True):
             postgresql_where=text("status = 'aside'"),
         ),
         Index("ix_inquiry_contact", "contact_id", "id"),
+        Index(
+            "ix_inquiry_line",
+            "line",
+            "sender_address",
+            "id",
+            sqlite_where=text("line <> ''"),
+            postgresql_where=text("line <> ''"),
+        ),
     )
     id: int | None = Field(default=None, primary_key=True)
     ref: str = Field(unique=True)
@@ -288,6 +312,10 @@ class Inquiry(Table, table=True):
     emergency_seen_at: datetime | None = None
     tags: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     hint_id: int | None = Field(default=None, foreign_key="inquiry.id")
+    line: str = ""
+    """Our own number that was called or texted, E.164; empty on other channels."""
+    calls: int = 0
+    """How often this caller has rung about it."""
     version: int = 1
 
 

@@ -31,7 +31,7 @@ INSERT_INQUIRY = inserting(
     Inquiry.__table__,  # type: ignore[attr-defined]
     "ref channel kind status reply_state subject contact_id sender_name sender_address sender_phone"
     " department received_at due_at warn_at target calendar last_message_at lane sort_at language"
-    " sensitivity emergency tags hint_id version",
+    " sensitivity emergency tags hint_id line calls version",
     returning="id",
 )
 INSERT_MESSAGE = inserting(
@@ -95,6 +95,8 @@ def inquiry_row(
         "emergency": emergency,
         "tags": tags_of(item),
         "hint_id": hint,
+        "line": "",
+        "calls": 0,
         "version": 1,
     }
 
@@ -189,8 +191,6 @@ def withheld_row(
     limit: str, head: Letterhead, inquiry_id: int, ref: str, department: str, now: datetime
 ) -> dict[str, Any]:
     """An automatic letter that a limit held back, with the limit."""
-    """An event about one inquiry, as `events.insert_rows` takes it."""
-    """A new inquiry; `hint` is another one that the message may belong to."""
     row = event_row("receipt_withheld", inquiry_id, ref, department, now)
     row["data"] |= {"limit": limit, "most": getattr(head, limit)}
     return row

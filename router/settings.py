@@ -8,29 +8,35 @@ only.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from datetime import date
 from difflib import get_close_matches
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Any, TypeAlias
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
     SecretStr,
     ValidationError,
     field_validator,
-    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from router.errors import SettingsError
+from router.sections import (
+    Calendar,
+    Channels,
+    Department,
+    Municipality,
+    ReplyTarget,
+    Rules,
+    Section,
+    Tls,
+    Twilio,
+    Web,
+)
 from rules.calendar import AlwaysClosedError, Season, WorkingCalendar
 from rules.document import (
     Document,
@@ -48,229 +54,19 @@ PACKAGED = Path(__file__).resolve().parent / "config.default.yaml"
 """The configuration inside the wheel, used where there is no config.yaml."""
 OTHER_VARIABLES = frozenset({"SENTRALBORD_CONFIG", "SENTRALBORD_TEST_DATA"})
 """Variables that name no setting, but are ours."""
-Language = Literal["nb", "nn", "en"]
+_SECRETS = (
+    ("signing_key",),
+    ("channels", "email", "smarthost", "password"),
+    ("channels", "phone", "cti", "token"),
+    ("twilio", "auth_token"),
+    ("twilio", "old_auth_token"),
+    ("twilio", "api_secret"),
+)
 _Fault: TypeAlias = "tuple[Loc, str, str]"
 """A place, and what is wrong there in bokmål and in English."""
 
 
-class _Section(BaseModel):
-    # Validators are built for the whole alone, when it is read.
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-
-
-def _email(value: str) -> str:
-    value = value.strip().lower()
-    local, _, domain = value.rpartition("@")
-    if not local or "." not in domain or any(c.isspace() for c in value):
-        raise fault("er ikke en e-postadresse", "is not an e-mail address")
-    return value
-
-
-def _network(value: object) -> object:
-    try:
-        return ip_network(str(value))
-    except ValueError:
-        raise fault(
-            f"«{value}» er ikke et nett, som 10.1.0.0/24",
-            f"“{value}” is no network like 10.1.0.0/24",
-        ) from None
-
-
-Email = Annotated[str, AfterValidator(_email)]
-Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
-
-
-class Municipality(_Section):
-    """Whose installation this is."""
-
-    name: str
-    phone: str = ""
-    default_department: str = "servicetorg"
-
-
-class Web(_Section):
-    """The HTTP listener."""
-
-    host: str = "127.0.0.1"
-    port: int = Field(default=8080, ge=0, le=65535)
-    trusted_proxies: tuple[Network, ...] = ()
-    session_hours: int = Field(default=10, ge=1, le=24)
-
-
-class Tls(_Section):
-    """A certificate chain and its key, PEM, for STARTTLS; relative to the configuration file."""
-
-    certificate: Path | None = None
-    key: Path | None = None
-
-
-class Lmtp(_Section):
-    """The LMTP listener, for a mail relay on the same machine or in a network of its own."""
-
-    enabled: bool = False
-    host: str = "127.0.0.1"
-    port: int = Field(default=2424, ge=0, le=65535)
-
-
-class Listen(_Section):
-    """The SMTP listener."""
-
-    enabled: bool = True
-    host: str = "127.0.0.1"
-    port: int = Field(default=2525, ge=0, le=65535)
-    hostname: str = "localhost"
-    max_size: int = Field(default=36 * 1024 * 1024, ge=1024)
-    trusted_peers: tuple[Network, ...] = ()
-    tls: Tls = Tls()
-
-
-class Smarthost(_Section):
-    """Who carries our mail out. The password comes by environment only."""
-
-    host: str = "127.0.0.1"
-    port: int = Field(default=25, ge=1, le=65535)
-    tls: Literal["none", "starttls", "tls"] = "none"
-    username: str = ""
-    password: SecretStr = SecretStr("")
-    timeout: float = Field(default=30, gt=0)
-
-
-class Receipts(_Section):
-    """Brakes on automatic letters; receipts, emergency answers and forwards count apart."""
-
-    per_sender_per_day: int = Field(default=10, ge=0)
-    per_inquiry_per_day: int = Field(default=3, ge=0)
-    per_domain_per_hour: int = Field(default=500, ge=0)
-    per_hour: int = Field(default=2000, ge=0)
-
-
-class RelayTrust(_Section):
-    """What our own mail relay writes into the header, and we believe. It must take away such fields
-    of strangers (RFC 8601 §5)."""
-
-    authserv_id: str = ""
-    spam_header: str = "X-Spam-Flag"
-
-
-class Scan(_Section):
-    """Scanners beside us: `host:port`, clamd also the path of its socket; empty for none."""
-
-    clamd: str = ""
-    rspamd: str = ""
-
-    @field_validator("clamd", "rspamd")
-    @classmethod
-    def _address(cls, value: str) -> str:
-        value = value.strip().removeprefix("http://").rstrip("/")
-        host, _, port = value.rpartition(":")
-        if value and not value.startswith("/") and not (host and port.isdecimal()):
-            raise fault(
-                "skal være en adresse som 127.0.0.1:3310", "must be an address like 127.0.0.1:3310"
-            )
-        return value
-
-
-class EmailDoor(_Section):
-    """The e-mail door."""
-
-    listen: Listen = Listen()
-    lmtp: Lmtp = Lmtp()
-    smarthost: Smarthost = Smarthost()
-    sender: Email
-    domain: str
-    receipts: Receipts = Receipts()
-    trust: RelayTrust = RelayTrust()
-    scan: Scan = Scan()
-
-
-class Channels(_Section):
-    """The doors."""
-
-    email: EmailDoor
-
-
-class Rules(_Section):
-    """Where the ruleset lies; relative to the configuration file."""
-
-    folder: Path
-
-
-class SeasonHours(_Section):
-    """Hours in a part of the year; `first` and `last` are MM-DD, both included."""
-
-    first: str
-    last: str
-    hours: dict[str, tuple[str, ...]]
-
-
-class Calendar(_Section):
-    """When the municipality works. Days are MM-DD, YYYY-MM-DD or easter±N; see `rules.calendar`."""
-
-    timezone: str = "Europe/Oslo"
-    holidays: str = "NO"
-    hours: dict[str, tuple[str, ...]]
-    seasons: tuple[SeasonHours, ...] = ()
-    half_days: dict[str, str] = Field(default_factory=dict)
-    closed: tuple[str, ...] = ()
-
-    def build(self, hours: dict[str, tuple[str, ...]] | None = None) -> WorkingCalendar:
-        """The working calendar; with `hours`, one department's own."""
-        return WorkingCalendar(
-            hours=hours or self.hours,
-            seasons=()
-            if hours
-            else [Season(season.first, season.last, season.hours) for season in self.seasons],
-            closed=self.closed,
-            half_days=self.half_days,
-            timezone=self.timezone,
-            country=self.holidays,
-        )
-
-
-class ReplyTarget(_Section):
-    """By when an answer is owed: so many working days or months after the day of receipt."""
-
-    working_days: int | None = Field(default=None, ge=1, le=365)
-    months: int | None = Field(default=None, ge=1, le=24)
-    warn_working_days: int = Field(ge=1, le=365)
-    after_hours: Literal["strict", "next_day"] = "strict"
-    basis: str = ""
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.working_days is None) == (self.months is None):
-            raise fault(
-                "oppgi enten working_days eller months", "give either working_days or months"
-            )
-        return self
-
-
-class Name(_Section):
-    """A name in the three languages."""
-
-    nb: str
-    nn: str
-    en: str
-
-    def get(self, language: str) -> str:
-        """The name in `language`, bokmål when there is none."""
-        return {"nn": self.nn, "en": self.en}.get(language, self.nb)
-
-
-class Department(_Section):
-    """Who answers. `external`: not ours; contacts are forwarded to `forward_to` and the sender is
-    told."""
-
-    name: Name
-    addresses: tuple[Email, ...] = ()
-    external: bool = False
-    forward_to: Email | Literal[""] = ""
-    website: str = ""
-    phone: str = ""
-    hours: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-
-
-class Settings(_Section):
+class Settings(Section):
     """The whole configuration."""
 
     municipality: Municipality
@@ -280,6 +76,7 @@ class Settings(_Section):
     database: str = ""
     signing_key: SecretStr = SecretStr("")
     web: Web = Web()
+    twilio: Twilio = Twilio()
     channels: Channels
     rules: Rules
     calendar: Calendar
@@ -445,7 +242,7 @@ def _keys_of(name: str) -> tuple[tuple[str, ...], bool]:
 
 def _secrets_in(document: Document) -> Iterator[_Fault]:
     """Secrets that stand in the file, where everybody reads them."""
-    for keys in (("signing_key",), ("channels", "email", "smarthost", "password")):
+    for keys in _SECRETS:
         if document.find(keys) == keys:
             name = f"{PREFIX}{'__'.join(keys).upper()}"
             yield keys, f"hører ikke hjemme i filen; bruk {name}", f"does not go here; use {name}"
@@ -468,6 +265,7 @@ def _contradictions(settings: Settings, origins: Mapping[tuple[str, ...], str]) 
                 loc = ("departments", slug, "addresses", position)
                 nb = f"{address} tilhører allerede {owner}"
                 yield loc, nb, f"{address} already belongs to {owner}"
+    yield from _number_plan_faults(settings)
     smarthost = settings.channels.email.smarthost
     if smarthost.username and smarthost.tls == "none":
         loc = ("channels", "email", "smarthost", "tls")
@@ -493,6 +291,40 @@ def _contradictions(settings: Settings, origins: Mapping[tuple[str, ...], str]) 
                 nb = f"{port} er også {twin}; velg en annen for en av dem"
                 yield loc, nb, f"{port} is {twin} too; choose another for one of them"
         listeners.append((f"channels.email.{name}", door.host, door.port))
+
+
+def _number_plan_faults(settings: Settings) -> Iterator[_Fault]:
+    """Lines and people that name nobody, and numbers that stand twice."""
+    phone = settings.channels.phone
+    at: Loc = ("channels", "phone")
+    seen: set[str] = set()
+    for index, line in enumerate(phone.numbers):
+        loc: Loc = (*at, "numbers", index)
+        if line.number in seen:
+            yield (*loc, "number"), f"{line.number} står to ganger", f"{line.number} stands twice"
+        seen.add(line.number)
+        if line.person and line.department:
+            nb, en = "velg enten person eller department", "choose either person or department"
+            yield loc, nb, en
+        yield from _unknown((*loc, "person"), "person", line.person, phone.people)
+        yield from _unknown(
+            (*loc, "department"), "department", line.department, settings.departments
+        )
+    for username, person in phone.people.items():
+        loc = (*at, "people", username)
+        yield from _unknown((*loc, "deputy"), "person", person.deputy, phone.people)
+        yield from _unknown(
+            (*loc, "department"), "department", person.department, settings.departments
+        )
+
+
+_KINDS = {"person": "ukjent person", "department": "ukjent avdeling"}
+
+
+def _unknown(loc: Loc, kind: str, name: str, known: Iterable[str]) -> Iterator[_Fault]:
+    if name and name not in known:
+        nb, en = suggest(name, known)
+        yield loc, f"{_KINDS[kind]} «{name}»{nb}", f"unknown {kind} “{name}”{en}"
 
 
 def _meet(host: str, other: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from alembic import context
 from sqlmodel import SQLModel
 
+import router.call_models
 import router.models  # noqa: F401 - registers the tables
 from router.db import writer_engine
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from babel.support import NullTranslations
 
     from router.replies import ThreadMessage
-    from router.settings import Department
+    from router.sections import Department
     from rules.calendar import WorkingCalendar
 
 router = APIRouter(include_in_schema=False)

@@ -66,9 +66,9 @@ def seed(database: Path, number: int, departments: list[str]) -> None:
                 "INSERT INTO inquiry (id, ref, subject, sender_name, sender_address, department,"
                 " received_at, due_at, warn_at, last_message_at, sort_at, warned_at, channel,"
                 " kind, status, reply_state, target, calendar, lane, language, sensitivity,"
-                " emergency, tags, sender_phone, version)"
+                " emergency, tags, sender_phone, line, calls, version)"
                 " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,'email','question','open','unanswered',"
-                "'service','',2,'nb','',0,'[]','',1)",
+                "'service','',2,'nb','',0,'[]','','',0,1)",
                 rows,
             )
     with connection:

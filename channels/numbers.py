@@ -1,0 +1,38 @@
+"""Phone numbers: E.164 where they are valid, and what may be done with them."""
+
+from __future__ import annotations
+
+import phonenumbers
+from phonenumbers import NumberParseException, PhoneNumberFormat, PhoneNumberType
+
+REGION = "NO"
+"""Where a number without a country code belongs."""
+
+_MOBILE = {PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE}
+
+
+def e164(value: str) -> str:
+    """The number in E.164, or empty when it cannot be one. Norwegian unless it says otherwise.
+
+    A short number such as 06040 keeps its zero (+4706040).
+    """
+    number = _parsed(value)
+    if number is None or not phonenumbers.is_possible_number(number):
+        return ""
+    return phonenumbers.format_number(number, PhoneNumberFormat.E164)
+
+
+def is_mobile(number: str) -> bool:
+    """Whether a text can reach this number: a mobile one, in Norway those with 4 or 9; no landline,
+    no short number (Twilio error 21614)."""
+    parsed = _parsed(number) if number.startswith("+") else None
+    return parsed is not None and phonenumbers.number_type(parsed) in _MOBILE
+
+
+def _parsed(value: str) -> phonenumbers.PhoneNumber | None:
+    if len(value) > 40:
+        return None
+    try:
+        return phonenumbers.parse(value, REGION)
+    except NumberParseException:
+        return None

@@ -1,0 +1,346 @@
+"""The sections of config.yaml: what each setting is, its type, and what it is when left out."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path  # noqa: TC003 - read by pydantic
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+
+from channels.numbers import e164
+from rules.calendar import Season, WorkingCalendar
+from rules.document import fault
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are refused, nothing changes after the start."""
+
+    # Validators are built for the whole alone, when it is read.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+
+def _email(value: str) -> str:
+    value = value.strip().lower()
+    local, _, domain = value.rpartition("@")
+    if not local or "." not in domain or any(c.isspace() for c in value):
+        raise fault("er ikke en e-postadresse", "is not an e-mail address")
+    return value
+
+
+def _network(value: object) -> object:
+    try:
+        return ip_network(str(value))
+    except ValueError:
+        raise fault(
+            f"«{value}» er ikke et nett, som 10.1.0.0/24",
+            f"“{value}” is no network like 10.1.0.0/24",
+        ) from None
+
+
+def _phone(value: object) -> str:
+    number = e164(str(value))
+    if not number:
+        raise fault(
+            f"«{value}» er ikke et telefonnummer, som +4763869000",
+            f"“{value}” is no phone number like +4763869000",
+        )
+    return number
+
+
+Email = Annotated[str, AfterValidator(_email)]
+Phone = Annotated[str, BeforeValidator(_phone)]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+
+
+class Municipality(Section):
+    """Whose installation this is."""
+
+    name: str
+    phone: str = ""
+    default_department: str = "servicetorg"
+
+
+class Web(Section):
+    """The HTTP listener."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    trusted_proxies: tuple[Network, ...] = ()
+    session_hours: int = Field(default=10, ge=1, le=24)
+
+
+class Tls(Section):
+    """A certificate chain and its key, PEM, for STARTTLS; relative to the configuration file."""
+
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+class Lmtp(Section):
+    """The LMTP listener, for a mail relay on the same machine or in a network of its own."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: int = Field(default=2424, ge=0, le=65535)
+
+
+class Listen(Section):
+    """The SMTP listener."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = Field(default=2525, ge=0, le=65535)
+    hostname: str = "localhost"
+    max_size: int = Field(default=36 * 1024 * 1024, ge=1024)
+    trusted_peers: tuple[Network, ...] = ()
+    tls: Tls = Tls()
+
+
+class Smarthost(Section):
+    """Who carries our mail out. The password comes by environment only."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=25, ge=1, le=65535)
+    tls: Literal["none", "starttls", "tls"] = "none"
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    timeout: float = Field(default=30, gt=0)
+
+
+class Receipts(Section):
+    """Brakes on automatic letters; receipts, emergency answers and forwards count apart."""
+
+    per_sender_per_day: int = Field(default=10, ge=0)
+    per_inquiry_per_day: int = Field(default=3, ge=0)
+    per_domain_per_hour: int = Field(default=500, ge=0)
+    per_hour: int = Field(default=2000, ge=0)
+
+
+class RelayTrust(Section):
+    """What our own mail relay writes into the header, and we believe. It must take away such fields
+    of strangers (RFC 8601 §5)."""
+
+    authserv_id: str = ""
+    spam_header: str = "X-Spam-Flag"
+
+
+class Scan(Section):
+    """Scanners beside us: `host:port`, clamd also the path of its socket; empty for none."""
+
+    clamd: str = ""
+    rspamd: str = ""
+
+    @field_validator("clamd", "rspamd")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        value = value.strip().removeprefix("http://").rstrip("/")
+        host, _, port = value.rpartition(":")
+        if value and not value.startswith("/") and not (host and port.isdecimal()):
+            raise fault(
+                "skal være en adresse som 127.0.0.1:3310", "must be an address like 127.0.0.1:3310"
+            )
+        return value
+
+
+class EmailDoor(Section):
+    """The e-mail door."""
+
+    listen: Listen = Listen()
+    lmtp: Lmtp = Lmtp()
+    smarthost: Smarthost = Smarthost()
+    sender: Email
+    domain: str
+    receipts: Receipts = Receipts()
+    trust: RelayTrust = RelayTrust()
+    scan: Scan = Scan()
+
+
+class Twilio(Section):
+    """Our account with Twilio. Tokens and the secret of the key come by environment only."""
+
+    account_sid: str = ""
+    auth_token: SecretStr = SecretStr("")
+    """Signs the webhooks; also opens the REST API where no key is given."""
+    old_auth_token: SecretStr = SecretStr("")
+    """Accepted beside the other while the token is being changed."""
+    api_key: str = ""
+    api_secret: SecretStr = SecretStr("")
+    region: str = ""
+    edge: str = ""
+    api_url: str = ""
+    """Where the REST API is reached instead of Twilio's own address, such as a proxy."""
+    timeout: float = Field(default=10, gt=0, le=60)
+
+
+class SmsDoor(Section):
+    """The SMS door. `console` writes what goes out to the log of the service: for development."""
+
+    enabled: bool = False
+    provider: Literal["twilio", "console"] = "twilio"
+    numbers: tuple[Phone, ...] = ()
+    """Our own, that residents write to; the first is the sender where none was written to."""
+    keyword: str = ""
+    """First word of a text on a number that is shared with others, such as SORUM."""
+    receipts: Receipts = Receipts(per_domain_per_hour=2000)
+
+
+class Line(Section):
+    """One of our numbers, and who it belongs to: a person, or a department, whose queue takes the
+    call; a line of neither is the switchboard's."""
+
+    number: Phone
+    person: str = ""
+    """Key of `channels.phone.people`."""
+    department: str = ""
+
+
+class Person(Section):
+    """Somebody with a number of their own, or who takes calls: where their phone rings."""
+
+    name: str
+    phone: Phone
+    department: str
+    deputy: str = ""
+    """Key of the person who answers instead."""
+
+
+class Speech(Section):
+    """What callers hear. `greeting`, `closed`, `holiday` and `crisis` are texts, or the https
+    address of a recording."""
+
+    voice: str = "Polly.Liv"
+    language: str = "nb-NO"
+    greeting: str = ""
+    closed: str = ""
+    holiday: str = ""
+    crisis: str = ""
+    """Heard before all else while it is set."""
+
+
+class Cti(Section):
+    """Events of the municipality's own exchange; the token comes by environment only."""
+
+    enabled: bool = False
+    token: SecretStr = SecretStr("")
+    stale_hours: float = Field(default=4, gt=0, le=48)
+    """A call without a hangup ends after so many hours."""
+
+
+class PhoneDoor(Section):
+    """The phone door: number plan, waiting times and texts."""
+
+    enabled: bool = False
+    numbers: tuple[Line, ...] = ()
+    people: dict[str, Person] = Field(default_factory=dict)
+    """Username -> where they are reached; the same names as at the desk."""
+    speech: Speech = Speech()
+    ring_seconds: int = Field(default=20, ge=5, le=120)
+    wait_minutes: float = Field(default=10, gt=0, le=60)
+    """The longest time in the queue; after it the caller leaves a message."""
+    voicemail_seconds: int = Field(default=180, ge=10, le=1800)
+    talk_hours: float = Field(default=4, gt=0, le=24)
+    """A call without an end event is over after so long."""
+    callback_hours: int = Field(default=24, ge=1, le=168)
+    """A call-back closes itself when the person is reached within this time."""
+    standby: Phone | Literal[""] = ""
+    """Rings while the service is down."""
+    cti: Cti = Cti()
+
+
+class Channels(Section):
+    """The doors."""
+
+    email: EmailDoor
+    sms: SmsDoor = SmsDoor()
+    phone: PhoneDoor = PhoneDoor()
+
+
+class Rules(Section):
+    """Where the ruleset lies; relative to the configuration file."""
+
+    folder: Path
+
+
+class SeasonHours(Section):
+    """Hours in a part of the year; `first` and `last` are MM-DD, both included."""
+
+    first: str
+    last: str
+    hours: dict[str, tuple[str, ...]]
+
+
+class Calendar(Section):
+    """When the municipality works. Days are MM-DD, YYYY-MM-DD or easter±N; see `rules.calendar`."""
+
+    timezone: str = "Europe/Oslo"
+    holidays: str = "NO"
+    hours: dict[str, tuple[str, ...]]
+    seasons: tuple[SeasonHours, ...] = ()
+    half_days: dict[str, str] = Field(default_factory=dict)
+    closed: tuple[str, ...] = ()
+
+    def build(self, hours: dict[str, tuple[str, ...]] | None = None) -> WorkingCalendar:
+        """The working calendar; with `hours`, one department's own."""
+        return WorkingCalendar(
+            hours=hours or self.hours,
+            seasons=()
+            if hours
+            else [Season(season.first, season.last, season.hours) for season in self.seasons],
+            closed=self.closed,
+            half_days=self.half_days,
+            timezone=self.timezone,
+            country=self.holidays,
+        )
+
+
+class ReplyTarget(Section):
+    """By when an answer is owed: so many working days or months after the day of receipt."""
+
+    working_days: int | None = Field(default=None, ge=1, le=365)
+    months: int | None = Field(default=None, ge=1, le=24)
+    warn_working_days: int = Field(ge=1, le=365)
+    after_hours: Literal["strict", "next_day"] = "strict"
+    basis: str = ""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.working_days is None) == (self.months is None):
+            raise fault(
+                "oppgi enten working_days eller months", "give either working_days or months"
+            )
+        return self
+
+
+class Name(Section):
+    """A name in the three languages."""
+
+    nb: str
+    nn: str
+    en: str
+
+    def get(self, language: str) -> str:
+        """The name in `language`, bokmål when there is none."""
+        return {"nn": self.nn, "en": self.en}.get(language, self.nb)
+
+
+class Department(Section):
+    """Who answers. `external`: not ours; contacts are forwarded to `forward_to` and the sender is
+    told."""
+
+    name: Name
+    addresses: tuple[Email, ...] = ()
+    external: bool = False
+    forward_to: Email | Literal[""] = ""
+    website: str = ""
+    phone: str = ""
+    hours: dict[str, tuple[str, ...]] = Field(default_factory=dict)
