@@ -22,6 +22,19 @@ def e164(value: str) -> str:
     return phonenumbers.format_number(number, PhoneNumberFormat.E164)
 
 
+def dialled(value: str) -> str:
+    """The number in E.164 as exchanges write it: national, or with the country code and often
+    without `+`. Empty when it cannot be one, as an extension of the house."""
+    national = _parsed(value)
+    if national is not None and phonenumbers.is_valid_number(national):
+        return phonenumbers.format_number(national, PhoneNumberFormat.E164)
+    digits = "".join(c for c in value if c.isascii() and c.isdecimal())
+    foreign = _parsed(f"+{digits}")
+    if foreign is not None and phonenumbers.is_valid_number(foreign):
+        return phonenumbers.format_number(foreign, PhoneNumberFormat.E164)
+    return e164(value)
+
+
 def is_mobile(number: str) -> bool:
     """Whether a text can reach this number: a mobile one, in Norway those with 4 or 9; no landline,
     no short number (Twilio error 21614)."""
