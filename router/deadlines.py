@@ -46,7 +46,7 @@ def mark_warned(session: Session, now: datetime) -> int:
     for inquiry in inquiries:
         inquiry.warned_at = now
     session.flush()
-    return sum(_record(session, inquiry, "warned", now) for inquiry in inquiries)
+    return sum(_tell(session, inquiry, "warned", now) for inquiry in inquiries)
 
 
 def mark_overdue(session: Session, now: datetime) -> int:
@@ -56,7 +56,7 @@ def mark_overdue(session: Session, now: datetime) -> int:
         with counted(session, inquiry):
             inquiry.overdue_at = now
     session.flush()
-    return sum(_record(session, inquiry, "overdue", now) for inquiry in inquiries)
+    return sum(_tell(session, inquiry, "overdue", now) for inquiry in inquiries)
 
 
 def alarm_unprocessed(session: Session, now: datetime, patience: timedelta) -> int:
@@ -97,13 +97,6 @@ def _due(session: Session, overdue: bool, now: datetime, limit: int) -> list[Inq
     return list(session.execute(query).scalars())
 
 
-def _record(session: Session, inquiry: Inquiry, kind: str, now: datetime) -> int:
-    return events.record(
-        session,
-        kind,
-        at=now,
-        inquiry_id=inquiry.id,
-        department=inquiry.department,
-        once=f"{kind}:{inquiry.id}:{inquiry.due_at.isoformat()}",
-        data={"ref": inquiry.ref},
-    )
+def _tell(session: Session, inquiry: Inquiry, kind: str, now: datetime) -> int:
+    once = f"{kind}:{inquiry.id}:{inquiry.due_at.isoformat()}"
+    return events.tell(session, kind, inquiry, now, once=once)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sqlmodel import Session
 
     from router.db import Database
+    from router.models import Inquiry
 
 log = structlog.get_logger(__name__)
 
@@ -78,8 +79,45 @@ def record(
     return bool(done.rowcount)
 
 
+def tell(
+    session: Session,
+    kind: str,
+    inquiry: Inquiry,
+    at: datetime,
+    *,
+    staff_id: int | None = None,
+    once: str | None = None,
+    data: dict[str, Any] | None = None,
+) -> bool:
+    """`record` of something that happened to an inquiry, where it is now; its reference is told."""
+    session.flush()
+    return record(
+        session,
+        kind,
+        at=at,
+        inquiry_id=inquiry.id,
+        department=inquiry.department,
+        staff_id=staff_id,
+        once=once,
+        data={"ref": inquiry.ref, **(data or {})},
+    )
+
+
+def row(kind: str, inquiry_id: int, ref: str, department: str, at: datetime) -> dict[str, Any]:
+    """What `tell` records, for `insert_rows`."""
+    return {
+        "kind": kind,
+        "at": at,
+        "inquiry_id": inquiry_id,
+        "department": department,
+        "staff_id": None,
+        "once": None,
+        "data": {"ref": ref},
+    }
+
+
 def insert_rows(connection: Connection, rows: list[dict[str, Any]]) -> None:
-    """Append events in bulk; rows as `record` builds them."""
+    """Append events in bulk; each as `row` makes it."""
     _INSERT.many(connection, rows)
 
 

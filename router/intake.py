@@ -40,7 +40,6 @@ from router.records import (
     INSERT_OUTBOX,
     birth_events,
     decision_row,
-    event_row,
     inquiry_row,
     message_row,
     withheld_row,
@@ -185,7 +184,7 @@ def _add_addressees(
         for other in others:
             session.merge(Addressee(department=other, inquiry_id=known.inquiry_id))
         log = [
-            event_row("addressee_added", known.inquiry_id, inquiry.ref, department, now)
+            events.row("addressee_added", known.inquiry_id, inquiry.ref, department, now)
             for department in (others or [inquiry.department])
         ]
         events.insert_rows(session.connection(), log)
@@ -216,20 +215,18 @@ def _join(
     row = message_row(item, inquiry.id or 0)
     [message_id] = _ids(INSERT_MESSAGE, session.connection(), [row])
     _keep_files(session, [(item, message_id)])
-    events.record(
+    events.tell(
         session,
         "message_in" if asks else "automatic_in",
-        at=now,
-        inquiry_id=inquiry.id,
-        department=inquiry.department,
+        inquiry,
+        now,
         data={
-            "ref": inquiry.ref,
             "kind": incoming.kind.value,
             "other_sender": not takes_part(session, inquiry, incoming.sender),
         },
     )
     if alarming:
-        _raise_alarm(session, inquiry.id or 0, inquiry.ref, inquiry.department, now)
+        events.tell(session, "emergency", inquiry, now)
         if _may_answer(item):
             _write_alarm_letter(session, item, inquiry, head, now)
     _finish(session, item, inquiry.id or 0, ArrivalState.PROCESSED, now)
@@ -263,24 +260,11 @@ def _await_answer(session: Session, item: Prepared, inquiry: Inquiry, now: datet
         inquiry.warned_at = None
         inquiry.overdue_at = None
         inquiry.sort_at = item.received_at if inquiry.emergency else inquiry.due_at
-        events.record(
-            session,
-            "due_changed",
-            at=now,
-            inquiry_id=inquiry.id,
-            department=inquiry.department,
-            data={"ref": inquiry.ref, "due_at": item.due.due_at.isoformat()},
-        )
+        data = {"due_at": item.due.due_at.isoformat()}
+        events.tell(session, "due_changed", inquiry, now, data=data)
     inquiry.reply_state = ReplyState.UNANSWERED
     if reopened:
-        events.record(
-            session,
-            "reopened",
-            at=now,
-            inquiry_id=inquiry.id,
-            department=inquiry.department,
-            data={"ref": inquiry.ref, "by": "contact"},
-        )
+        events.tell(session, "reopened", inquiry, now, data={"by": "contact"})
 
 
 def _mark_undelivered(
@@ -306,13 +290,12 @@ def _mark_undelivered(
         inquiry.reply_state = ReplyState.NOT_DELIVERED
         inquiry.version += 1
     session.flush()
-    events.record(
+    events.tell(
         session,
         "not_delivered",
-        at=now,
-        inquiry_id=inquiry.id,
-        department=inquiry.department,
-        data={"ref": inquiry.ref, "status": report.status if report is not None else ""},
+        inquiry,
+        now,
+        data={"status": report.status if report is not None else ""},
     )
 
 
@@ -361,7 +344,7 @@ def _open(
             letters.append(correspondence.receipt_row(head, item, inquiry_id, ref, forwarded, now))
         if forwarded:
             letters.append(correspondence.forward_row(head, item, inquiry_id, ref, now))
-            log.append(event_row("forwarded", inquiry_id, ref, department, now))
+            log.append(events.row("forwarded", inquiry_id, ref, department, now))
         others = (
             correspondence.also_addressed(
                 head, item.incoming.recipients, department, item.decision.sensitivity
@@ -369,7 +352,7 @@ def _open(
             if not robots.sets_aside(item)
             else []
         )
-        log += [event_row("addressee_added", inquiry_id, ref, other, now) for other in others]
+        log += [events.row("addressee_added", inquiry_id, ref, other, now) for other in others]
         shared += [{"department": other, "inquiry_id": inquiry_id} for other in others]
     INSERT_OUTBOX.many(connection, letters)
     INSERT_ADDRESSEE.many(connection, shared)
@@ -421,14 +404,6 @@ def _references(session: Session, years: Iterable[int]) -> list[str]:
         following[year] += 1
         refs.append(f"S-{year}-{following[year]:06d}")
     return refs
-
-
-def _raise_alarm(
-    session: Session, inquiry_id: int, ref: str, department: str, now: datetime
-) -> None:
-    events.insert_rows(
-        session.connection(), [event_row("emergency", inquiry_id, ref, department, now)]
-    )
 
 
 def _may_answer(item: Prepared) -> bool:

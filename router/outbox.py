@@ -506,14 +506,13 @@ def _record(session: Session, attempt: _Attempt) -> None:
         if now - item.created_at <= NOTICE_AFTER:
             return
         kind = "stuck"
-    events.record(
+    events.tell(
         session,
         kind,
-        at=now,
-        inquiry_id=inquiry.id,
-        department=inquiry.department,
+        inquiry,
+        now,
         once=f"stuck:{item.id}" if kind == "stuck" else None,
-        data={"ref": inquiry.ref, "kind": item.kind, "attempts": item.attempts},
+        data={"kind": item.kind, "attempts": item.attempts},
     )
 
 

@@ -267,7 +267,7 @@ def claim(session: Session, actor: Actor, ref: str, now: datetime) -> Inquiry:
     session.refresh(inquiry)
     if not taken.rowcount:
         raise held_by(session, inquiry)
-    _event(session, inquiry, "claimed", actor, now)
+    events.tell(session, "claimed", inquiry, now, staff_id=actor.staff_id)
     return inquiry
 
 
@@ -280,7 +280,7 @@ def release(session: Session, actor: Actor, ref: str, now: datetime) -> Inquiry:
         return inquiry
     inquiry.assignee_id = None
     inquiry.version += 1
-    _event(session, inquiry, "released", actor, now)
+    events.tell(session, "released", inquiry, now, staff_id=actor.staff_id)
     return inquiry
 
 
@@ -322,7 +322,7 @@ def note(session: Session, actor: Actor, ref: str, body: str, now: datetime) -> 
     if not body.strip():
         raise InvalidError("The note is empty.")
     _add_note(session, actor, inquiry, body, now)
-    _event(session, inquiry, "noted", actor, now)
+    events.tell(session, "noted", inquiry, now, staff_id=actor.staff_id)
     return inquiry
 
 
@@ -343,7 +343,7 @@ def close(
         inquiry.closed_at = now
         inquiry.assignee_id = None
         inquiry.version += 1
-    _event(session, inquiry, "closed", actor, now)
+    events.tell(session, "closed", inquiry, now, staff_id=actor.staff_id)
     return inquiry
 
 
@@ -358,7 +358,7 @@ def reopen(session: Session, actor: Actor, ref: str, now: datetime) -> Inquiry:
         inquiry.status = InquiryStatus.OPEN
         inquiry.closed_at = None
         inquiry.version += 1
-    _event(session, inquiry, "reopened", actor, now, {"from": before})
+    events.tell(session, "reopened", inquiry, now, staff_id=actor.staff_id, data={"from": before})
     return inquiry
 
 
@@ -368,7 +368,7 @@ def acknowledge_emergency(session: Session, actor: Actor, ref: str, now: datetim
     inquiry = get(session, actor, ref)
     if inquiry.emergency and inquiry.emergency_seen_at is None:
         inquiry.emergency_seen_at = now
-        _event(session, inquiry, "emergency_seen", actor, now)
+        events.tell(session, "emergency_seen", inquiry, now, staff_id=actor.staff_id)
     return inquiry
 
 
@@ -461,7 +461,9 @@ def _move(
     )
     if why.strip():
         _add_note(session, actor, inquiry, why, now)
-    _event(session, inquiry, kind, actor, now, {"from_department": source})
+    events.tell(
+        session, kind, inquiry, now, staff_id=actor.staff_id, data={"from_department": source}
+    )
 
 
 def _add_note(session: Session, actor: Actor, inquiry: Inquiry, body: str, now: datetime) -> None:
@@ -477,26 +479,6 @@ def _add_note(session: Session, actor: Actor, inquiry: Inquiry, body: str, now: 
             at=now,
             staff_id=actor.staff_id,
         )
-    )
-
-
-def _event(
-    session: Session,
-    inquiry: Inquiry,
-    kind: str,
-    actor: Actor,
-    now: datetime,
-    data: dict[str, Any] | None = None,
-) -> None:
-    session.flush()
-    events.record(
-        session,
-        kind,
-        at=now,
-        inquiry_id=inquiry.id,
-        department=inquiry.department,
-        staff_id=actor.staff_id,
-        data={"ref": inquiry.ref, **(data or {})},
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from channels.base import Mark, MessageKind
-from router import robots
+from router import events, robots
 from router.models import (
     Addressee,
     DecisionRecord,
@@ -155,42 +155,27 @@ def decision_row(item: Prepared, inquiry_id: int, now: datetime) -> dict[str, An
 def birth_events(item: Prepared, inquiry_id: int, ref: str, now: datetime) -> list[dict[str, Any]]:
     """What is told of a new inquiry."""
     department = item.decision.department
-    received = event_row("received", inquiry_id, ref, department, now)
+    received = events.row("received", inquiry_id, ref, department, now)
     received["data"]["channel"] = item.incoming.channel
     if item.incoming.receipt_barred:
         received["data"]["receipt_barred"] = item.incoming.receipt_barred
-    routed = event_row("routed", inquiry_id, ref, department, now)
+    routed = events.row("routed", inquiry_id, ref, department, now)
     routed["data"] |= {"rule": item.decision.rule, "reason": item.decision.reason}
     rows = [received, routed]
     if robots.sets_aside(item):
-        rows.append(event_row("set_aside", inquiry_id, ref, department, now))
+        rows.append(events.row("set_aside", inquiry_id, ref, department, now))
         rows[-1]["data"]["reason"] = item.incoming.kind.value
     elif item.decision.emergency:
-        rows.append(event_row("emergency", inquiry_id, ref, department, now))
+        rows.append(events.row("emergency", inquiry_id, ref, department, now))
     if Mark.QUARANTINED in item.incoming.marks:
-        rows.append(event_row("quarantined", inquiry_id, ref, department, now))
+        rows.append(events.row("quarantined", inquiry_id, ref, department, now))
     return rows
-
-
-def event_row(
-    kind: str, inquiry_id: int, ref: str, department: str, now: datetime
-) -> dict[str, Any]:
-    """An event about one inquiry, as `events.insert_rows` takes it."""
-    return {
-        "kind": kind,
-        "at": now,
-        "inquiry_id": inquiry_id,
-        "department": department,
-        "staff_id": None,
-        "once": None,
-        "data": {"ref": ref},
-    }
 
 
 def withheld_row(
     limit: str, head: Letterhead, inquiry_id: int, ref: str, department: str, now: datetime
 ) -> dict[str, Any]:
     """An automatic letter that a limit held back, with the limit."""
-    row = event_row("receipt_withheld", inquiry_id, ref, department, now)
+    row = events.row("receipt_withheld", inquiry_id, ref, department, now)
     row["data"] |= {"limit": limit, "most": getattr(head, limit)}
     return row

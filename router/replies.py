@@ -315,15 +315,7 @@ def reply(
             inquiry.assignee_id = None
     session.flush()
     for kind in ("replied", "closed") if close else ("replied",):
-        events.record(
-            session,
-            kind,
-            at=now,
-            inquiry_id=inquiry.id,
-            department=inquiry.department,
-            staff_id=actor.staff_id,
-            data={"ref": inquiry.ref},
-        )
+        events.tell(session, kind, inquiry, now, staff_id=actor.staff_id)
     return inquiry
 
 
@@ -342,15 +334,7 @@ def send_again(session: Session, actor: Actor, ref: str, item_id: int, now: date
     if message is not None:
         message.delivery = "queued"
         message.delivery_detail = ""
-    events.record(
-        session,
-        "resent",
-        at=now,
-        inquiry_id=inquiry.id,
-        department=inquiry.department,
-        staff_id=actor.staff_id,
-        data={"ref": inquiry.ref, "kind": item.kind},
-    )
+    events.tell(session, "resent", inquiry, now, staff_id=actor.staff_id, data={"kind": item.kind})
     return inquiry
 
 
@@ -371,15 +355,7 @@ def transfer(
     rows = correspondence.handover_rows(session, head, inquiry, now)
     if rows:
         session.connection().execute(insert(OutboxItem.__table__), rows)  # type: ignore[attr-defined]
-        events.record(
-            session,
-            "forwarded",
-            at=now,
-            inquiry_id=inquiry.id,
-            department=inquiry.department,
-            staff_id=actor.staff_id,
-            data={"ref": inquiry.ref},
-        )
+        events.tell(session, "forwarded", inquiry, now, staff_id=actor.staff_id)
     return inquiry
 
 

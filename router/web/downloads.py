@@ -206,15 +206,7 @@ async def formatted_content(
 
 def note_look(session: Session, actor: Actor, inquiry: Inquiry, what: str, now: datetime) -> None:
     """Write down that somebody looked at what is hidden: `thread`, `original` or `file`."""
-    events.record(
-        session,
-        "revealed",
-        at=now,
-        inquiry_id=inquiry.id,
-        department=inquiry.department,
-        staff_id=actor.staff_id,
-        data={"ref": inquiry.ref, "what": what},
-    )
+    events.tell(session, "revealed", inquiry, now, staff_id=actor.staff_id, data={"what": what})
 
 
 def make_formatted(original: bytes | Path) -> Formatted:
