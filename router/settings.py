@@ -8,6 +8,7 @@ only.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
@@ -62,6 +63,9 @@ _SECRETS = (
     ("twilio", "old_auth_token"),
     ("twilio", "api_secret"),
 )
+_IN_A_PATH = re.compile(r"[A-Za-z0-9._~-]+")
+"""What needs no escaping in a URL (RFC 3986 §2.3)."""
+
 _Fault: TypeAlias = "tuple[Loc, str, str]"
 """A place, and what is wrong there in bokmål and in English."""
 
@@ -266,6 +270,7 @@ def _contradictions(settings: Settings, origins: Mapping[tuple[str, ...], str]) 
                 nb = f"{address} tilhører allerede {owner}"
                 yield loc, nb, f"{address} already belongs to {owner}"
     yield from _number_plan_faults(settings)
+    yield from _cti_faults(settings)
     smarthost = settings.channels.email.smarthost
     if smarthost.username and smarthost.tls == "none":
         loc = ("channels", "email", "smarthost", "tls")
@@ -316,6 +321,25 @@ def _number_plan_faults(settings: Settings) -> Iterator[_Fault]:
         yield from _unknown(
             (*loc, "department"), "department", person.department, settings.departments
         )
+
+
+CTI_TOKEN_LENGTH = 22
+"""Characters that 128 bit take in base64 (RFC 4648 §5); in hex they are 32."""
+
+
+def _cti_faults(settings: Settings) -> Iterator[_Fault]:
+    """The token is all that the exchange shows."""
+    cti = settings.channels.phone.cti
+    token = cti.token.get_secret_value()
+    loc: Loc = ("channels", "phone", "cti")
+    name = f"{PREFIX}CHANNELS__PHONE__CTI__TOKEN"
+    if cti.enabled and not token:
+        nb, en = f"sett {name}, som sentralen viser fram", f"set {name}, which the exchange shows"
+        yield (*loc, "enabled"), nb, en
+    elif token and (len(token) < CTI_TOKEN_LENGTH or not _IN_A_PATH.fullmatch(token)):
+        signs = "(A-Z a-z 0-9 - . _ ~): openssl rand -hex 16"
+        nb = f"skal ha minst {CTI_TOKEN_LENGTH} tegn {signs}"
+        yield (*loc, "token"), nb, f"must have at least {CTI_TOKEN_LENGTH} characters {signs}"
 
 
 _KINDS = {"person": "ukjent person", "department": "ukjent avdeling"}

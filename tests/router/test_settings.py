@@ -253,3 +253,17 @@ def test_one_value_by_its_key():
     for key in ("web.prot", "departments.vei.addresses.7", "", "web..port"):
         with pytest.raises(KeyError):
             setting(settings, key)
+
+
+CTI = "SENTRALBORD_CHANNELS__PHONE__CTI__"
+
+
+def test_an_exchange_must_show_a_token_that_cannot_be_guessed():
+    [told] = problems(CONFIG, {f"{CTI}ENABLED": "true"})
+    assert "channels.phone.cti.enabled" in told
+    assert f"{CTI}TOKEN" in told
+    for weak in ("hemmelig", "x" * 21, "with a space " + "x" * 30, "sla/sh" + "x" * 30):
+        [told] = problems(CONFIG, {f"{CTI}ENABLED": "true", f"{CTI}TOKEN": weak})
+        assert "must have at least 22 characters" in told
+        assert weak not in told
+    load_settings(CONFIG, {f"{CTI}ENABLED": "true", f"{CTI}TOKEN": "0" * 32})
