@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SERVICE_PREFIX = "api-"
 """How the usernames of API tokens begin."""
+PRESENCE_CHANGED = "presence_changed"
+"""Kind of the event that says that somebody can be reached, or no longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,8 @@ class Actor:
 
     def sees_event(self, event: LiveEvent) -> bool:
         """Whether an event may reach this actor; events without a department go to the
-        switchboard."""
-        if self.departments is None:
+        switchboard, but who can be reached is for everybody."""
+        if self.departments is None or event.kind == PRESENCE_CHANGED:
             return True
         previous = event.data.get("from_department")
         return event.department in self.departments or previous in self.departments

@@ -12,7 +12,7 @@ import structlog
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, JobExecutionEvent
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from router import deadlines, staff
+from router import deadlines, presence, staff
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -52,10 +52,28 @@ async def forget_credentials(hall: Hall) -> None:
     await hall.db.write(lambda session: staff.purge_expired(session, now))
 
 
+async def tell_presence(hall: Hall) -> None:
+    """Tell of people whose mark has run out."""
+    now = hall.clock()
+    directory = presence.directory_of(hall.settings, hall.calendar, hall.hours)
+    with hall.db.read() as session:
+        untold = presence.any_untold(session, now)
+    if untold:
+        await hall.db.write(lambda session: presence.announce_ended(session, now, directory))
+
+
+async def forget_presence(hall: Hall) -> None:
+    """Delete what was said of where people were, when it is old."""
+    now = hall.clock()
+    await hall.db.write(lambda session: presence.forget_old(session, now))
+
+
 JOBS = (
     Job("sweep_deadlines", 5, sweep_deadlines),
     Job("watch_arrivals", 15, watch_arrivals),
     Job("forget_credentials", 3600, forget_credentials),
+    Job("tell_presence", 15, tell_presence),
+    Job("forget_presence", 3600, forget_presence),
 )
 
 

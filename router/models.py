@@ -402,12 +402,19 @@ class DecisionRecord(Table, table=True):
 
 
 class Event(Table, table=True):
-    """Append-only log of what happened; the live stream reads it. No message text, no addresses."""
+    """Append-only log of what happened; the live stream reads it. No message text, no addresses.
+    Where people were is forgotten after a while, see `router.presence`."""
 
     __tablename__ = "event"
     # AUTOINCREMENT: ids of deleted tail rows are never given out again, so a cursor skips nothing.
     __table_args__ = (
         Index("ix_event_inquiry", "inquiry_id", "id"),
+        Index(
+            "ix_event_presence",
+            "at",
+            sqlite_where=text("kind = 'presence_changed'"),
+            postgresql_where=text("kind = 'presence_changed'"),
+        ),
         {"sqlite_autoincrement": True},
     )
     id: int | None = Field(default=None, primary_key=True)

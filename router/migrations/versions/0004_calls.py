@@ -148,3 +148,10 @@ def upgrade() -> None:
         sqlite_where=sa.text("line <> ''"),
         postgresql_where=sa.text("line <> ''"),
     )
+    op.create_index(
+        'ix_event_presence',
+        'event',
+        ['at'],
+        sqlite_where=sa.text("kind = 'presence_changed'"),
+        postgresql_where=sa.text("kind = 'presence_changed'"),
+    )
