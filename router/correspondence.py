@@ -11,6 +11,7 @@ from sqlalchemy import bindparam, func, select
 from sqlmodel import Session, col
 
 from channels.base import Address, Mark, MessageKind, Outgoing, OutgoingKind
+from channels.email.addresses import mailbox
 from router import letters
 from router.letters import phone_in_words
 from router.models import Direction, Inquiry, Message, OutboxItem, StoredAttachment
@@ -119,7 +120,7 @@ def _limit(name: str, column: Any, span: timedelta) -> _Limit:
 
 _PER_HOUR = _limit("per_hour", _TABLE.c.kind, timedelta(hours=1))
 _PER_DOMAIN = _limit("per_domain_per_hour", _TABLE.c.recipient_domain, timedelta(hours=1))
-_PER_SENDER = _limit("per_sender_per_day", _TABLE.c.recipient, timedelta(days=1))
+_PER_SENDER = _limit("per_sender_per_day", _TABLE.c.mailbox, timedelta(days=1))
 _PER_INQUIRY = _limit("per_inquiry_per_day", _TABLE.c.inquiry_id, timedelta(days=1))
 
 
@@ -142,6 +143,7 @@ class Brakes:
 
         `inquiry_id` is for a letter in an old thread; a new inquiry has had none.
         """
+        address = mailbox(address)
         about: list[tuple[_Limit, object]] = [
             (_PER_HOUR, kind.value),
             (_PER_DOMAIN, _domain(address)),

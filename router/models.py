@@ -439,7 +439,7 @@ class OutboxItem(Table, table=True):
             sqlite_where=text("state = 'queued'"),
             postgresql_where=text("state = 'queued'"),
         ),
-        Index("ix_outbox_recipient", "recipient", "kind", "created_at"),
+        Index("ix_outbox_mailbox", "mailbox", "kind", "created_at"),
         Index("ix_outbox_domain", "recipient_domain", "kind", "created_at"),
         Index("ix_outbox_kind", "kind", "created_at"),
         Index("ix_outbox_inquiry", "inquiry_id"),
@@ -459,13 +459,19 @@ class OutboxItem(Table, table=True):
     thread_message_id: int | None = Field(default=None, foreign_key="message.id")
     arrival_id: int | None = Field(default=None, foreign_key="arrival.id")
     recipient: str
+    mailbox: str = ""
+    """Where it ends up however the recipient is spelled: what automatic letters are counted by."""
     recipient_domain: str = ""
+    """Of the mailbox."""
     payload: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     state: str = "queued"
     attempts: int = 0
     next_at: datetime
     lease_until: datetime | None = None
     created_at: datetime
+    trying_since: datetime
+    """When it was written, or when a person last asked for another try: the patience counts from
+    here."""
     sent_at: datetime | None = None
     provider_id: str = ""
     detail: str = ""

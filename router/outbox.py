@@ -34,6 +34,7 @@ from channels.base import (
     UncertainError,
     UnreachableError,
 )
+from channels.email.addresses import mailbox
 from router import events, metrics
 from router.blobs import read_blob
 from router.counters import counted
@@ -107,6 +108,7 @@ def row(
     """An outbox row. `arrival_id` is what it answers, for the logs. `files` name attachments in
     the blob folder; `outgoing.attachments` stays
     empty."""
+    where = mailbox(outgoing.to.value)
     return {
         "channel": outgoing.channel,
         "kind": outgoing.kind.value,
@@ -115,12 +117,14 @@ def row(
         "thread_message_id": thread_message_id,
         "arrival_id": arrival_id,
         "recipient": outgoing.to.value,
-        "recipient_domain": outgoing.to.value.rpartition("@")[2],
+        "mailbox": where,
+        "recipient_domain": where.rpartition("@")[2],
         "payload": _payload(outgoing, files),
         "state": "queued",
         "attempts": 0,
         "next_at": now,
         "created_at": now,
+        "trying_since": now,
         "provider_id": "",
         "detail": "",
     }

@@ -47,8 +47,8 @@ INSERT_DECISION = inserting(
 )
 INSERT_OUTBOX = inserting(
     OutboxItem.__table__,  # type: ignore[attr-defined]
-    "channel kind message_id inquiry_id thread_message_id arrival_id recipient recipient_domain"
-    " payload state attempts next_at created_at provider_id detail",
+    "channel kind message_id inquiry_id thread_message_id arrival_id recipient mailbox"
+    " recipient_domain payload state attempts next_at created_at trying_since provider_id detail",
 )
 INSERT_ADDRESSEE = inserting(
     Addressee.__table__,  # type: ignore[attr-defined]

@@ -359,7 +359,7 @@ _ADDRESS_TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _DELIMITERS = re.compile(r'[\s<>"(),;:\[\]]+')
-_QUOTED_LOCAL = re.compile(r'"[^"\\]{1,64}"@[^\s<>()\[\],;:"]{1,255}')
+_QUOTED_LOCAL = re.compile(r'"(?:[^"\\]|\\.){1,64}"@[^\s<>()\[\],;:"]{1,255}')
 _SPACED_AT = re.compile(r"(?<!\s)\s*@\s*")
 _AROUND = ".'"
 _PHRASE_LIMIT = 300

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 import orjson
+import pytest
 
 from channels.base import RawArrival
 from channels.web import FormSubmission, arrival
@@ -73,6 +74,27 @@ def test_emergency_letters_to_one_address_are_limited(house):
     for _ in range(15):
         house.deliver(mail(unique(), "Han er bevisstløs!", sender=VICTIM), mail_from=STRANGER)
     assert 1 <= len(recipients(house, "emergency")) <= 10
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    ["kari+{}@eksempel.no", "Kari+{}@EKSEMPEL.no.", '"k\\ari+{}"@eksempel.no', "{}"],
+    ids=["detail", "case and dot", "quotes", "escapes"],
+)
+def test_one_mailbox_has_one_count_however_its_address_is_spelled(tmp_path, spelling):
+    escapes = ["kari", "\\kari", "k\\ari", "\\k\\ari", "ka\\ri", "kar\\i", "\\kar\\i", "\\kari"]
+    with open_house(tmp_path, per_sender_per_day=3) as house:
+        for number, local in enumerate(escapes):
+            written = f'"{local}"@eksempel.no' if spelling == "{}" else spelling.format(number)
+            raw = mail(unique(), sender=VICTIM)
+            raw = raw.replace(f"From: {VICTIM}".encode(), f"From: {written}".encode())
+            house.deliver(raw, mail_from=STRANGER)
+        letters = recipients(house, "receipt")
+        assert len(letters) == 3
+        if "+" in spelling:  # it goes to the address as written all the same
+            assert [to.partition("+")[2][0] for to in letters] == ["0", "1", "2"]
+        house.deliver(mail(unique(), sender="ola@eksempel.no"), mail_from=STRANGER)
+        assert recipients(house, "receipt")[3:] == ["ola@eksempel.no"]
 
 
 def test_emergency_letters_in_one_thread_are_limited(house):

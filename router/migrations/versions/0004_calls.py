@@ -1,4 +1,4 @@
-"""phone calls, recordings, commands to the provider, presence, merged contacts
+"""phone calls, recordings, commands to the provider, presence, merged contacts, mailboxes
 
 Revision ID: 0004
 Revises: 0003
@@ -155,3 +155,13 @@ def upgrade() -> None:
         sqlite_where=sa.text("kind = 'presence_changed'"),
         postgresql_where=sa.text("kind = 'presence_changed'"),
     )
+
+    with op.batch_alter_table('outbox') as batch:
+        batch.add_column(sa.Column('mailbox', sqlmodel.sql.sqltypes.AutoString(), nullable=False, server_default=''))
+        batch.add_column(sa.Column('trying_since', sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True))
+    op.execute("UPDATE outbox SET mailbox = recipient, trying_since = created_at")
+    with op.batch_alter_table('outbox') as batch:
+        batch.alter_column('mailbox', server_default=None)
+        batch.alter_column('trying_since', nullable=False)
+        batch.drop_index('ix_outbox_recipient')
+        batch.create_index('ix_outbox_mailbox', ['mailbox', 'kind', 'created_at'], unique=False)
