@@ -13,11 +13,13 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from channels.numbers import e164
+from channels.phone.phrases import PHRASES, blanks, fault_of
 from rules.calendar import Season, WorkingCalendar
 from rules.document import fault
 
@@ -214,6 +216,22 @@ class Person(Section):
     """Key of the person who answers instead."""
 
 
+def _check_phrase(key: str, words: str) -> None:
+    wrong = fault_of(key, words)
+    if wrong == "unknown":
+        known = ", ".join(PHRASES)
+        raise fault(f"ukjent frase «{key}»; de er {known}", f"unknown phrase “{key}” among {known}")
+    if wrong == "not https":
+        raise fault(
+            f"{key}: opptaket skal ha en adresse med https://", f"{key}: recordings need https://"
+        )
+    if wrong:
+        filled = ", ".join(f"{{{name}}}" for name in sorted(blanks(PHRASES[key]))) or "ingenting"
+        raise fault(
+            f"{key}: i krøllparentes kan det stå {filled}", f"{key}: braces may hold {filled}"
+        )
+
+
 class Speech(Section):
     """What callers hear. `greeting`, `closed`, `holiday` and `crisis` are texts, or the https
     address of a recording."""
@@ -225,6 +243,30 @@ class Speech(Section):
     holiday: str = ""
     crisis: str = ""
     """Heard before all else while it is set."""
+    music: str = ""
+    """Https address of what is heard while waiting; empty for silence between the announcements."""
+    phrases: dict[str, str] = Field(default_factory=dict)
+    """Other words for single phrases; their keys and ours are in `channels.phone.phrases`."""
+
+    @field_validator("greeting", "closed", "holiday", "crisis")
+    @classmethod
+    def _words(cls, value: str, info: ValidationInfo) -> str:
+        _check_phrase(str(info.field_name), value)
+        return value
+
+    @field_validator("music")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value and not value.startswith("https://"):
+            raise fault("skal begynne med https://", "must begin with https://")
+        return value
+
+    @field_validator("phrases")
+    @classmethod
+    def _known(cls, value: dict[str, str]) -> dict[str, str]:
+        for key, words in value.items():
+            _check_phrase(key, words)
+        return value
 
 
 class Cti(Section):

@@ -138,6 +138,10 @@ class WorkingCalendar:
         """Whether we are open at all that day."""
         return bool(self.spans(day))
 
+    def is_holiday(self, day: date) -> bool:
+        """Whether a day is closed on which we would otherwise be open."""
+        return not self.spans(day) and bool(self._ordinary(day))
+
     def closes_at(self, day: date) -> time:
         """Local closing time of a working day. Raises ValueError on a closed one."""
         spans = self.spans(day)

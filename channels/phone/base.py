@@ -8,7 +8,7 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from channels.numbers import e164
 
@@ -52,6 +52,16 @@ class CallKind(StrEnum):
     CALLBACK_REQUESTED = "callback_requested"
     DIGITS = "digits"
     """The caller pressed keys, or the time for it ran out (then `digits` is empty)."""
+    NEXT = "next"
+    """The caller's call asks for its step, where we sent it."""
+    ACCEPTED = "accepted"
+    """A phone that rang for the caller picked up, and `digits` says whether it takes the call."""
+    DIALLED = "dialled"
+    """Phones have rung for the caller: `bridged` or `cause` says how that went."""
+    RECORDED = "recorded"
+    """The caller has been asked for a message; `recording` is what was said, None for nothing."""
+    TALKED = "talked"
+    """The caller has left the room where they talked."""
 
 
 class CallDirection(StrEnum):
@@ -104,32 +114,116 @@ class CallEvent:
     seconds: int | None = None
     """How long it lasted, where it is told."""
     recording: RecordingRef | None = None
+    step: int | None = None
+    """Number of the step it belongs to, where it comes of one of our documents."""
+    key: int | None = None
+    """Our own number of the command that rang the leg."""
+    bridged: bool | None = None
+    """Whether the caller and a phone that rang talked; None when it is not told."""
+    gone: bool = False
+    """Whether the caller has hung up."""
+    forwarded_from: str = ""
+    """The number that was called first, E.164, when it passed the call on to us."""
     raw: Mapping[str, str] = field(default_factory=dict)
     """The fields as they came, for the journal."""
+
+
+class At(StrEnum):
+    """Where a caller is on the way through the house."""
+
+    DIAL = "dial"
+    """Somebody's phone rings."""
+    MENU = "menu"
+    """The caller chooses by key."""
+    QUEUE = "queue"
+    TALK = "talk"
+    """In the room where operators and colleagues join."""
+    VOICEMAIL = "voicemail"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A phrase and what fills its blanks; `crisis` and the like may also be whole sentences."""
+
+    phrase: str
+    blanks: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """A phone that rings: whose, and its number."""
+
+    user: str
+    phone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a caller hears next and what can come of it. Everything that is said of an earlier
+    `number` comes too late and changes nothing."""
+
+    at: At
+    number: int = 1
+    say: tuple[Said, ...] = ()
+    ring: tuple[Ring, ...] = ()
+    """They ring together; whoever accepts first has the call."""
+    choices: tuple[str, ...] = ()
+    """Of a menu: the first is key 1."""
+    leaving: bool = False
+    """Of the queue: the caller is on the way out of it, and not to an operator."""
+    back: str = ""
+    """Who sent the caller on, for the ear of whoever is rung."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For the store."""
+        return {
+            "at": self.at.value,
+            "number": self.number,
+            "say": [[said.phrase, dict(said.blanks)] for said in self.say],
+            "ring": [[ring.user, ring.phone] for ring in self.ring],
+            "choices": list(self.choices),
+            "leaving": self.leaving,
+            "back": self.back,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Step:
+        """What `as_json` wrote."""
+        return cls(
+            at=At(value["at"]),
+            number=value["number"],
+            say=tuple(Said(phrase, blanks) for phrase, blanks in value["say"]),
+            ring=tuple(Ring(user, phone) for user, phone in value["ring"]),
+            choices=tuple(value["choices"]),
+            leaving=value["leaving"],
+            back=value["back"],
+        )
 
 
 class Verb(StrEnum):
     """What a provider can be told to do with a call."""
 
     SEND = "send"
-    """Have the caller's call ask for the step `step`."""
+    """Have the caller's call ask for its next step."""
     RING = "ring"
-    """Ring `to`; whoever answers joins the caller's talk as `label`."""
+    """Ring `to`; whoever answers joins the caller's room as `label`."""
     HOLD = "hold"
     RESUME = "resume"
     DROP = "drop"
-    """Take the party `label` out of the talk, or stop ringing for it."""
+    """End the leg `leg_id`, ringing or not."""
     HANG_UP = "hang_up"
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One thing the provider shall do. `key` is ours; it comes back with what the provider tells
-    of it."""
+    """One thing the provider shall do. `call` and `key` are ours: they come back with what the
+    provider tells of it."""
 
     verb: Verb
     call_id: str
-    key: str = ""
+    call: int
+    key: int = 0
     label: str = ""
     """caller, operator or colleague."""
     to: str = ""
@@ -138,7 +232,7 @@ class Command:
     """E.164 that the phone shows."""
     seconds: int = 20
     """How long it rings."""
-    step: str = ""
+    leg_id: str = ""
 
 
 @runtime_checkable
