@@ -40,6 +40,10 @@ class RejectedError(PermanentError):
     """The other side refused this content or this recipient."""
 
 
+class OptedOutError(RejectedError):
+    """The recipient has asked for no more messages."""
+
+
 class MisconfiguredError(TemporaryError):
     """Our own set-up is refused (log-in, sender address); no message is to blame."""
 
@@ -231,7 +235,11 @@ class DeliveryState(StrEnum):
     """How far an outgoing message has come."""
 
     QUEUED = "queued"
+    SENDING = "sending"
+    """Handed over, or just being so."""
     SENT = "sent"
+    DELIVERED = "delivered"
+    """The recipient's own device has it, where a provider can say so."""
     UNCERTAIN = "uncertain"
     FAILED = "failed"
 
@@ -255,6 +263,9 @@ class Channel(Protocol):
     loop."""
 
     name: str
+    once_only: bool
+    """Whether the provider would take one message twice for two: then an attempt that was cut off
+    is uncertain and not made again."""
 
     async def start(self) -> None:
         """Begin to accept; raises `MisconfiguredError` when that is impossible."""

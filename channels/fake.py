@@ -20,6 +20,8 @@ class FakeChannel:
     provider with idempotency keys.
     """
 
+    once_only = False
+
     def __init__(self, name: str = "fake", receive: Receive | None = None) -> None:
         self.name = name
         self.sent: list[Outgoing] = []

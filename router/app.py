@@ -22,6 +22,10 @@ import uvicorn
 from channels.email import EmailChannel
 from channels.email.send import Smarthost, SmarthostSettings
 from channels.email.server import CannotListenError, EmailServer, Listener, ListenSettings, TlsFiles
+from channels.sms import SmsChannel
+from channels.sms.console import ConsoleSms
+from channels.sms.twilio import TwilioSms
+from channels.twilio import Account, AccountSettings
 from router.clock import utc_now
 from router.correspondence import letterhead
 from router.db import Database
@@ -44,6 +48,7 @@ from router.store import (
 from router.tokens import load_signer
 from router.web.app import create_app
 from router.web.connections import Bounds, Connection
+from router.web.hooks import SMS_STATUS
 from rules.testing import run_tests
 
 if TYPE_CHECKING:
@@ -98,7 +103,12 @@ async def open_hall(
         scanner = scanner_of(settings)
         reception = Reception(db, workbench, workshop, counter, head, outbox, clock, scanner)
         outbox.give_way = lambda: reception.backlog > BATCH
+        account = _account(settings)
+        if account is not None:
+            stack.callback(account.close)
         channels["email"] = _email_channel(settings, workbench, reception, clock)
+        if settings.channels.sms.enabled:
+            channels["sms"] = _sms_channel(settings, account)
         hall = Hall(
             settings=settings,
             db=db,
@@ -113,6 +123,7 @@ async def open_hall(
             outbox=outbox,
             reply_context=head,
             channels=channels,
+            twilio=account,
         )
         beat = hall.beat = Beat(hall)
         reception.start()
@@ -238,6 +249,32 @@ def _email_channel(
     )
     listening = email.listen.enabled or email.lmtp.enabled
     return EmailChannel(email.listen.hostname, Smarthost(smarthost), server if listening else None)
+
+
+def _account(settings: Settings) -> Account | None:
+    """Our account with Twilio, where one is configured and a door is open that it may serve."""
+    twilio = settings.twilio
+    if not twilio.account_sid or not (settings.uses_twilio or settings.channels.sms.enabled):
+        return None
+    return Account(
+        AccountSettings(
+            account_sid=twilio.account_sid,
+            auth_tokens=twilio.auth_tokens,
+            shared_keys=twilio.shared_keys,
+            api_key=twilio.api_key,
+            api_secret=twilio.api_secret.get_secret_value(),
+            region=twilio.region,
+            edge=twilio.edge,
+            api_url=twilio.api_url,
+            timeout=twilio.timeout,
+        )
+    )
+
+
+def _sms_channel(settings: Settings, account: Account | None) -> SmsChannel:
+    if settings.channels.sms.provider == "console" or account is None:
+        return SmsChannel(ConsoleSms())
+    return SmsChannel(TwilioSms(account, f"{settings.public_url}{SMS_STATUS}"))
 
 
 async def _open_door(channel: Channel, settings: Settings) -> None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from channels.base import Channel
+    from channels.twilio import Account
     from router.correspondence import Letterhead
     from router.db import Database
     from router.events import EventHub
@@ -43,6 +44,8 @@ class Hall:
     reply_context: Letterhead
     channels: dict[str, Channel] = field(default_factory=dict)
     beat: Beat | None = None
+    twilio: Account | None = None
+    """The provider of the phone and SMS doors; None where neither is open with them."""
 
     def status_url(self, inquiry_id: int) -> str:
         """The resident's own page of an inquiry."""

@@ -47,6 +47,12 @@ DELIVERIES = Counter(
     ["channel", "kind", "outcome"],
     registry=REGISTRY,
 )
+HOOKS = Counter(
+    "sentralbord_hooks",
+    "Webhooks of providers, by outcome (accepted, or why they were refused).",
+    ["door", "outcome"],
+    registry=REGISTRY,
+)
 HTTP_SECONDS = Histogram(
     "sentralbord_http_seconds",
     "Time to answer a request, by route template; of a live stream, the time to its first byte.",

@@ -175,6 +175,11 @@ class Twilio(Section):
     """Signs the webhooks; also opens the REST API where no key is given."""
     old_auth_token: SecretStr = SecretStr("")
     """Accepted beside the other while the token is being changed."""
+    shared_key: str = ""
+    """Id of a SharedKey that signs webhooks instead (HMAC-SHA256)."""
+    shared_secret: SecretStr = SecretStr("")
+    old_shared_key: str = ""
+    old_shared_secret: SecretStr = SecretStr("")
     api_key: str = ""
     api_secret: SecretStr = SecretStr("")
     region: str = ""
@@ -182,6 +187,21 @@ class Twilio(Section):
     api_url: str = ""
     """Where the REST API is reached instead of Twilio's own address, such as a proxy."""
     timeout: float = Field(default=10, gt=0, le=60)
+
+    @property
+    def shared_keys(self) -> dict[str, str]:
+        """Id -> secret of the SharedKeys that may sign webhooks."""
+        pairs = (
+            (self.shared_key, self.shared_secret),
+            (self.old_shared_key, self.old_shared_secret),
+        )
+        return {key: secret.get_secret_value() for key, secret in pairs if key}
+
+    @property
+    def auth_tokens(self) -> tuple[str, ...]:
+        """The tokens that may sign webhooks, the present one first."""
+        tokens = (self.auth_token.get_secret_value(), self.old_auth_token.get_secret_value())
+        return tuple(token for token in tokens if token)
 
 
 class SmsDoor(Section):

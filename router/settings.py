@@ -16,6 +16,7 @@ from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeAlias
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -61,6 +62,8 @@ _SECRETS = (
     ("channels", "phone", "cti", "token"),
     ("twilio", "auth_token"),
     ("twilio", "old_auth_token"),
+    ("twilio", "shared_secret"),
+    ("twilio", "old_shared_secret"),
     ("twilio", "api_secret"),
 )
 _IN_A_PATH = re.compile(r"[A-Za-z0-9._~-]+")
@@ -116,6 +119,12 @@ class Settings(Section):
         """Addresses that decide by themselves: all but those of the default department."""
         general = self.municipality.default_department
         return {a: slug for a, slug in self.address_owners.items() if slug != general}
+
+    @property
+    def uses_twilio(self) -> bool:
+        """Whether a door is open that Twilio serves."""
+        sms, phone = self.channels.sms, self.channels.phone
+        return phone.enabled or (sms.enabled and sms.provider == "twilio")
 
     @property
     def mail_domains(self) -> frozenset[str]:
@@ -271,6 +280,7 @@ def _contradictions(settings: Settings, origins: Mapping[tuple[str, ...], str]) 
                 yield loc, nb, f"{address} already belongs to {owner}"
     yield from _number_plan_faults(settings)
     yield from _cti_faults(settings)
+    yield from _twilio_faults(settings)
     smarthost = settings.channels.email.smarthost
     if smarthost.username and smarthost.tls == "none":
         loc = ("channels", "email", "smarthost", "tls")
@@ -340,6 +350,44 @@ def _cti_faults(settings: Settings) -> Iterator[_Fault]:
         signs = "(A-Z a-z 0-9 - . _ ~): openssl rand -hex 16"
         nb = f"skal ha minst {CTI_TOKEN_LENGTH} tegn {signs}"
         yield (*loc, "token"), nb, f"must have at least {CTI_TOKEN_LENGTH} characters {signs}"
+
+
+def _twilio_faults(settings: Settings) -> Iterator[_Fault]:
+    """What the doors that Twilio serves need before they can open."""
+    twilio, sms, phone = settings.twilio, settings.channels.sms, settings.channels.phone
+    if sms.enabled and not sms.numbers:
+        loc: Loc = ("channels", "sms", "numbers")
+        yield loc, "SMS trenger et nummer å sende fra", "texts need a number to be sent from"
+    if twilio.api_key and not twilio.api_secret.get_secret_value():
+        name = f"{PREFIX}TWILIO__API_SECRET"
+        yield ("twilio", "api_key"), f"sett også {name}", f"set {name} too"
+    if not settings.uses_twilio:
+        return
+    by_cti = not (sms.enabled and sms.provider == "twilio") and phone.cti.enabled
+    if by_cti and not twilio.account_sid:
+        return
+    if not re.fullmatch(r"AC[0-9a-fA-F]{32}", twilio.account_sid):
+        said = (
+            "skal være AC og 32 tegn, fra Twilios konsoll",
+            "must be AC and 32 signs, from Twilio's console",
+        )
+        missing = (
+            "mangler; SMS og telefon med Twilio trenger den",
+            "is missing; texts and calls by Twilio need it",
+        )
+        yield ("twilio", "account_sid"), *(said if twilio.account_sid else missing)
+    if not twilio.auth_tokens and not all((twilio.shared_keys, *twilio.shared_keys.values())):
+        name = f"{PREFIX}TWILIO__AUTH_TOKEN"
+        nb = f"sett {name}; uten det kan ingen webhook prøves"
+        yield ("twilio", "auth_token"), nb, f"set {name}; without it no webhook can be checked"
+    parts = urlsplit(settings.public_url)
+    if "@" in parts.netloc or "[" in parts.netloc:
+        nb = "kan ikke ha brukernavn eller IPv6-adresse når Twilio skal signere den"
+        yield (
+            ("public_url",),
+            nb,
+            "cannot have a user name or an IPv6 address if Twilio shall sign it",
+        )
 
 
 _KINDS = {"person": "ukjent person", "department": "ukjent avdeling"}

@@ -19,6 +19,7 @@ class EmailChannel:
     """`Channel` for e-mail. Without a server it only sends."""
 
     name = "email"
+    once_only = False  # the same Message-ID again is the same mail
 
     def __init__(
         self, hostname: str, smarthost: Smarthost, server: EmailServer | None = None

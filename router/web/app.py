@@ -35,6 +35,7 @@ from router.web import (
     desk,
     downloads,
     health,
+    hooks,
     outbox_pages,
     problems,
     residents,
@@ -65,6 +66,8 @@ PUBLIC_ROUTES = frozenset(
         "/metrics",
         "/api/openapi.json",
         "/api/problems/{code}",
+        # Providers have no account with us: a webhook is believed by its signature, see `hooks`.
+        hooks.SMS,
     }
 )
 """Routes that ask nobody who they are; every other one depends on a guard of `auth`."""
@@ -119,6 +122,7 @@ def create_app(hall: Hall) -> FastAPI:
             Middleware(_BodyLimit),
         ],
         exception_handlers={
+            hooks.RefusedError: hooks.refused,
             RouterError: _router_error,
             HTTPException: _http_error,
             RequestValidationError: _validation_error,
@@ -136,6 +140,7 @@ def create_app(hall: Hall) -> FastAPI:
         api,
         stream,
         health,
+        hooks,
     ):
         app.include_router(module.router)
     app.add_api_route("/api/openapi.json", _openapi, include_in_schema=False)

@@ -37,6 +37,9 @@ PUBLIC_FORM = Rate("form", 20, 600)
 API_TOKEN = Rate("token", 60, 60)
 """Requests with a token that is not ours."""
 
+HOOK = Rate("hook", 30, 60)
+"""Webhooks without a signature that holds; the good ones are not counted."""
+
 
 class Limits:
     """The buckets of one process."""

@@ -1,0 +1,79 @@
+"""What passes the SMS door: a text that came in, how far one of ours has come, and what a provider
+can do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from channels.base import DeliveryState, Outgoing, RawArrival, Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class TextIn:
+    """A text as the provider's fields say, unchanged."""
+
+    id: str
+    sender: str
+    to: str
+    text: str
+    media: tuple[RemoteMedia, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteMedia:
+    """A picture or other file that came with a text and lies at the provider."""
+
+    url: str
+    content_type: str
+    """What they call it; never to be trusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class SmsStatus:
+    """How far a text of ours has come."""
+
+    provider_id: str
+    state: DeliveryState
+    detail: str = ""
+    """Why it did not arrive, in the operator's words."""
+    opted_out: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SentText:
+    """A text of ours in the provider's own list."""
+
+    status: SmsStatus
+    to: str
+    sender: str
+    text: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What a provider's lists hold of a period."""
+
+    arrived: tuple[RawArrival, ...] = ()
+    """As the webhook would have brought them: the journal knows those it has."""
+    sent: tuple[SentText, ...] = ()
+
+
+class SmsProvider(Protocol):
+    """Who carries texts."""
+
+    name: str
+
+    async def send(self, outgoing: Outgoing) -> Receipt:
+        """Hand one text over. Raises a `ChannelError`."""
+
+    async def since(self, at: datetime) -> Window:
+        """What came and went since then. Raises a `ChannelError`; empty where nobody can say."""
+
+    async def find(self, outgoing: Outgoing) -> list[SentText]:
+        """Texts of ours that may be this one: same recipient and words, not older. Raises a
+        `ChannelError`."""
