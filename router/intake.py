@@ -20,7 +20,7 @@ from channels.base import MessageKind, OutgoingKind
 from router import correspondence, events, robots
 from router.contacts import contacts_of
 from router.counters import add_to_counters, counted
-from router.journal import DUPLICATE_WINDOW, later_key
+from router.journal import duplicate_window, later_key
 from router.models import (
     Addressee,
     Arrival,
@@ -139,7 +139,8 @@ def _recognise(
         item.arrival_id
         for item in batch
         for known in [seen.get((item.incoming.channel, item.incoming.external_id))]
-        if known is not None and item.received_at - known.at > DUPLICATE_WINDOW
+        if known is not None
+        and item.received_at - known.at > duplicate_window(item.incoming.channel)
     }
     if not late:
         return list(batch), seen

@@ -43,6 +43,11 @@ UNDATED_WINDOW = timedelta(hours=1)
 """For mail with neither Message-ID nor date, as pumps and scanners send: two alarms look the
 same."""
 
+PROVIDERS_KEYS = frozenset({"sms", "phone"})
+"""Doors whose provider gives each text and call a key of its own: it never means another one."""
+
+FOR_EVER = timedelta.max
+
 _TABLE: Any = Arrival.__table__  # type: ignore[attr-defined]
 
 
@@ -129,9 +134,14 @@ def same_key(columns: Any, external_id: str) -> Any:
     )
 
 
+def duplicate_window(channel: str) -> timedelta:
+    """How long the same delivery again is a retry."""
+    return FOR_EVER if channel in PROVIDERS_KEYS else DUPLICATE_WINDOW
+
+
 def _window(entry: Entry) -> timedelta:
     if entry.arrival.channel != "email":
-        return DUPLICATE_WINDOW
+        return duplicate_window(entry.arrival.channel)
     head = entry.arrival.raw
     if entry.blob:
         with entry.blob.open("rb") as file:
