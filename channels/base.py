@@ -151,12 +151,17 @@ class DeliveryReport:
     """What a bounce says of the message it returns (RFC 3464); empty fields were not told."""
 
     recipient: str = ""
+    """As the sender of the message knows it, where that is told."""
     status: str = ""
     """Enhanced status code (RFC 3463), such as 5.1.1."""
     detail: str = ""
     """What the other server said, one line."""
     message_id: str = ""
     """Message-ID of the message that came back, with its angle brackets."""
+    final_recipient: str = ""
+    """Where the message was going when it failed: another address, if it was forwarded."""
+    null_sender: bool = False
+    """Whether the report came from the null sender, as each must (RFC 3464 §2, RFC 5321 §4.5.5)."""
 
 
 @dataclass(frozen=True, slots=True)

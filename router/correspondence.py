@@ -63,6 +63,10 @@ class Letterhead:
         """Where a bounce of this message finds it (VERP)."""
         return f"retur+{self.signer.sign('return', message_id)}@{self.domain}"
 
+    def forward_path(self, inquiry_id: int) -> str:
+        """Where a bounce of what was forwarded of an inquiry finds it (VERP)."""
+        return f"retur+{self.signer.sign('forward', inquiry_id)}@{self.domain}"
+
     def new_message_id(self, inquiry_id: int) -> str:
         """A Message-ID that later proves which inquiry it belongs to."""
         token = self.signer.sign("message-id", inquiry_id)
@@ -408,7 +412,7 @@ def _forward_row(
             ),
             reply_to=head.reply_address(inquiry.inquiry_id),
             # Not the null sender: the resident was told that it went on, so a bounce must be seen.
-            return_path=head.reply_address(inquiry.inquiry_id),
+            return_path=head.forward_path(inquiry.inquiry_id),
             language=language,
             automatic=automatic,
         ),

@@ -17,7 +17,7 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlmodel import Session, col
 
 from channels.base import MessageKind, OutgoingKind
-from router import correspondence, events, robots
+from router import correspondence, events, outbox, robots
 from router.contacts import contacts_of
 from router.counters import add_to_counters, counted
 from router.journal import duplicate_window, later_key
@@ -199,7 +199,10 @@ def _join(
     """Add a message to its thread. Only a person's message restarts an answered inquiry's clock."""
     incoming = item.incoming
     if incoming.kind is MessageKind.BOUNCE:
-        _mark_undelivered(session, item, inquiry, head, now)
+        letter = robots.returned_letter(session, incoming, head)
+        if letter is not None and letter.state != "failed":
+            status = incoming.report.status if incoming.report is not None else ""
+            outbox.fail(session, letter, robots.what_was_said(incoming.report), now, status=status)
     asks = robots.asks(incoming)
     alarming = asks and item.decision.emergency
     with counted(session, inquiry):
@@ -266,38 +269,6 @@ def _await_answer(session: Session, item: Prepared, inquiry: Inquiry, now: datet
     inquiry.reply_state = ReplyState.UNANSWERED
     if reopened:
         events.tell(session, "reopened", inquiry, now, data={"by": "contact"})
-
-
-def _mark_undelivered(
-    session: Session, item: Prepared, inquiry: Inquiry, head: Letterhead, now: datetime
-) -> None:
-    """A bounce of our reply, or of what we forwarded: nobody has answered the resident, so the
-    inquiry needs a person again. One of a receipt is only noted with the receipt."""
-    returned = robots.returned_letter(session, item.incoming, head)
-    if returned is None or returned.letter.inquiry_id != inquiry.id:
-        return
-    letter, message, report = returned.letter, returned.message, item.incoming.report
-    reason = robots.reason_in_words(report)
-    letter.state, letter.detail = "failed", reason
-    if message is not None:
-        message.delivery, message.delivery_detail = "failed", reason
-    session.flush()
-    if not returned.owed:
-        return
-    with counted(session, inquiry):
-        inquiry.status = InquiryStatus.OPEN
-        inquiry.closed_at = None
-        inquiry.answered_at = None
-        inquiry.reply_state = ReplyState.NOT_DELIVERED
-        inquiry.version += 1
-    session.flush()
-    events.tell(
-        session,
-        "not_delivered",
-        inquiry,
-        now,
-        data={"status": report.status if report is not None else ""},
-    )
 
 
 def _open(

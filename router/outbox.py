@@ -72,7 +72,7 @@ attempt."""
 UNREACHABLE_SECONDS = (5, 10, 20, 40)
 """Pauses while nobody answers at all, then `CIRCUIT_PAUSE`: an outage is over as soon as it is."""
 
-_OWED = frozenset({OutgoingKind.REPLY.value, OutgoingKind.FORWARD.value})
+OWED = frozenset({OutgoingKind.REPLY.value, OutgoingKind.FORWARD.value})
 """What leaves the contact without an answer when it cannot be delivered."""
 
 _TABLE: Any = OutboxItem.__table__  # type: ignore[attr-defined]
@@ -196,6 +196,30 @@ def retry(session: Session, item_id: int, now: datetime) -> None:
     )
     if not changed.rowcount:
         raise NotFoundError
+
+
+def fail(
+    session: Session, item: OutboxItem, detail: str, now: datetime, *, status: str = ""
+) -> None:
+    """Note that a message did not arrive, with what was said of it; `status` is of a report.
+
+    When it was owed, nobody has answered the contact: the inquiry needs a person again. A receipt
+    that did not arrive is only noted.
+    """
+    item.state, item.detail, item.lease_until = "failed", detail, None
+    if item.thread_message_id is not None:
+        message = session.get_one(Message, item.thread_message_id)
+        message.delivery, message.delivery_detail = item.state, detail
+    inquiry = session.get_one(Inquiry, item.inquiry_id)
+    if item.kind in OWED:
+        with counted(session, inquiry):
+            inquiry.status = InquiryStatus.OPEN
+            inquiry.closed_at = None
+            inquiry.answered_at = None
+            inquiry.reply_state = ReplyState.NOT_DELIVERED
+            inquiry.version += 1
+    data = {"kind": item.kind, "attempts": item.attempts, "status": status}
+    events.tell(session, "not_delivered", inquiry, now, data=data)
 
 
 class Outbox:
@@ -481,21 +505,16 @@ def _record(session: Session, attempt: _Attempt) -> None:
             item.state = "failed"
     elif result.state == "sent":
         item.sent_at = now
+    if item.state == "failed":
+        fail(session, item, item.detail, now)
+        return
     inquiry = session.get_one(Inquiry, item.inquiry_id)
     if item.thread_message_id is not None:
         message = session.get_one(Message, item.thread_message_id)
         message.delivery = item.state
         message.delivery_detail = item.detail
-    kinds = {"sent": "delivered", "failed": "not_delivered", "uncertain": "uncertain"}
-    kind = kinds.get(item.state)
-    if kind == "not_delivered" and item.kind in _OWED:
-        with counted(session, inquiry):
-            inquiry.status = InquiryStatus.OPEN
-            inquiry.closed_at = None
-            inquiry.answered_at = None
-            inquiry.reply_state = ReplyState.NOT_DELIVERED
-            inquiry.version += 1
-    elif (
+    kind = {"sent": "delivered", "uncertain": "uncertain"}.get(item.state)
+    if (
         kind == "delivered"
         and item.kind == OutgoingKind.REPLY.value
         and inquiry.reply_state is ReplyState.NOT_DELIVERED

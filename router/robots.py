@@ -1,4 +1,4 @@
-"""Mail that no person wrote: what becomes of it, and what a bounce says in plain words.
+"""Mail that no person wrote: what becomes of it, and which letter of ours a bounce returns.
 
 Nothing is dropped. What belongs to no thread lies aside; in a thread it is kept and changes
 nothing, unless it says that an answer of ours did not arrive.
@@ -6,13 +6,13 @@ nothing, unless it says that an answer of ours did not arrive.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 from sqlmodel import Session, col
 
 from channels.base import MessageKind, OutgoingKind
+from channels.email.addresses import mailbox
 from router.models import Message, OutboxItem
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from channels.base import DeliveryReport, Incoming
     from router.correspondence import Letterhead
     from router.preparing import Prepared
-
-_OWED = frozenset((OutgoingKind.REPLY.value, OutgoingKind.FORWARD.value))
-"""What leaves the contact without an answer when it does not arrive."""
 
 
 def sets_aside(item: Prepared) -> bool:
@@ -56,97 +53,65 @@ def own_ids(incoming: Incoming) -> Iterator[str]:
     yield from reversed(incoming.references)
 
 
-@dataclass(frozen=True, slots=True)
-class Returned:
-    """One of our letters that came back, and its message in the thread where a person wrote it."""
+def returned_letter(session: Session, incoming: Incoming, head: Letterhead) -> OutboxItem | None:
+    """Which of our letters a bounce returns; None when it proves nothing.
 
-    letter: OutboxItem
-    message: Message | None
+    Anybody can write what looks like a delivery report. One counts that comes from the null sender
+    (RFC 3464 §2), to the return path of the letter (VERP) or with its Message-ID, both of which
+    only we can make, and that is about the letter's recipient. At the return path it need not say
+    about whom.
+    """
+    report = incoming.report
+    if report is None or not report.null_sender:
+        return None
+    at_return_path = _by_return_path(session, incoming.thread_token, head)
+    letters = at_return_path or _by_message_id(session, report.message_id, head)
+    named = {mailbox(address) for address in (report.recipient, report.final_recipient) if address}
+    if not named:
+        return next(iter(at_return_path), None)
+    words = incoming.text.lower()
+    return next(
+        (one for one in letters if one.mailbox in named or one.recipient in words),
+        None,
+    )
 
-    @property
-    def owed(self) -> bool:
-        """Whether somebody now waits in vain for an answer."""
-        return self.letter.kind in _OWED
 
-
-def returned_letter(session: Session, incoming: Incoming, head: Letterhead) -> Returned | None:
-    """Which of our letters a bounce returns: by its return path (VERP), else by its Message-ID,
-    which only we can issue; None when it does not say."""
-    number = head.signer.verify("return", incoming.thread_token)
-    message = session.get(Message, number) if number is not None else None
-    if message is not None:
-        letter = _letter(
+def _by_return_path(session: Session, token: str, head: Letterhead) -> list[OutboxItem]:
+    number = head.signer.verify("return", token)
+    if number is not None:
+        message = session.get(Message, number)
+        if message is None:
+            return []
+        return _letters(
             session,
             col(OutboxItem.inquiry_id) == message.inquiry_id,
-            col(OutboxItem.thread_message_id) == message.id,
+            col(OutboxItem.thread_message_id) == number,
         )
-        return Returned(letter, message) if letter is not None else None
-    for message_id in own_ids(incoming):
-        if head.inquiry_of(message_id) is None:
-            continue
-        letter = _letter(session, col(OutboxItem.message_id) == message_id)
-        if letter is not None:
-            number = letter.thread_message_id
-            return Returned(letter, session.get(Message, number) if number else None)
-    # A forward has the reply address as its return path.
-    number = head.signer.verify("reply", incoming.thread_token)
+    number = head.signer.verify("forward", token)
     if number is None:
-        return None
-    letter = _letter(
+        return []
+    return _letters(
         session,
         col(OutboxItem.inquiry_id) == number,
         col(OutboxItem.kind) == OutgoingKind.FORWARD.value,
     )
-    return Returned(letter, None) if letter is not None else None
 
 
-def _letter(session: Session, *conditions: Any) -> OutboxItem | None:
-    query = select(OutboxItem).where(*conditions).order_by(col(OutboxItem.id).desc()).limit(1)
-    found: OutboxItem | None = session.execute(query).scalar()
-    return found
+def _by_message_id(session: Session, message_id: str, head: Letterhead) -> list[OutboxItem]:
+    if head.inquiry_of(message_id) is None:
+        return []
+    return _letters(session, col(OutboxItem.message_id) == message_id)
 
 
-def reason_in_words(report: DeliveryReport | None) -> str:
-    """Why a letter did not arrive: a plain sentence, then what the other server said."""
+def _letters(session: Session, *conditions: Any) -> list[OutboxItem]:
+    """Latest first."""
+    query = select(OutboxItem).where(*conditions).order_by(col(OutboxItem.id).desc())
+    return list(session.execute(query).scalars())
+
+
+def what_was_said(report: DeliveryReport | None) -> str:
+    """What the other server said of a letter that did not arrive, its status code first."""
     status = report.status if report is not None else ""
     detail = report.detail if report is not None else ""
     said = " ".join(part for part in (status, detail.removeprefix(status).strip()) if part)
-    sentence = _sentence(status)
-    return f"{sentence} ({said})" if said else sentence
-
-
-_BY_DETAIL = {
-    "1.0": "Adressen er ikke gyldig.",
-    "1.1": "Adressen finnes ikke hos mottakeren.",
-    "1.2": "Domenet i adressen finnes ikke.",
-    "1.3": "Adressen er skrevet feil.",
-    "1.6": "Mottakeren har flyttet til en annen adresse.",
-    "1.10": "Domenet i adressen tar ikke imot e-post.",
-    "2.1": "Mottakerens postkasse er stengt.",
-    "2.2": "Mottakerens postkasse er full.",
-    "2.3": "Meldingen er for stor for mottakeren.",
-    "3.4": "Meldingen er for stor for mottakeren.",
-    "4.4": "Domenet i adressen tar ikke imot e-post.",
-    "4.6": "Meldingen gikk i ring mellom e-postserverne.",
-    "4.7": "Mottakerens e-posttjeneste svarte ikke, og det ble gitt opp å sende.",
-}
-_BY_SUBJECT = {
-    "1": "Adressen kan ikke brukes.",
-    "2": "Mottakerens postkasse tar ikke imot meldingen.",
-    "3": "Mottakerens e-posttjeneste kunne ikke ta imot meldingen.",
-    "4": "Vi fikk ikke kontakt med mottakerens e-posttjeneste.",
-    "5": "Mottakerens e-posttjeneste forsto ikke sendingen.",
-    "6": "Mottakerens e-posttjeneste godtar ikke innholdet.",
-    "7": "Mottakerens e-posttjeneste avviste meldingen.",
-}
-
-
-def _sentence(status: str) -> str:
-    """By the enhanced status code (RFC 3463 §3): subject and detail, whatever its class."""
-    _, _, rest = status.partition(".")
-    subject = rest.partition(".")[0]
-    return (
-        _BY_DETAIL.get(rest)
-        or _BY_SUBJECT.get(subject)
-        or "Mottakerens e-posttjeneste sendte meldingen tilbake."
-    )
+    return said or "Mottakerens e-posttjeneste sendte meldingen tilbake."

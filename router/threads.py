@@ -1,9 +1,9 @@
 """Which inquiry a message belongs to.
 
-Strongest first: the signed token of a reply address; a Message-ID we issued, from somebody who
-takes
-part in that inquiry; our reference in the subject, from somebody who takes part in it while it is
-open. A guessed number never joins a thread: it becomes a hint for the operator.
+A delivery report that proves which letter it returns belongs with that letter. Of all else,
+strongest first: the signed token of a reply address; a Message-ID we issued, from somebody who
+takes part in that inquiry; our reference in the subject, from somebody who takes part in it while
+it is open. A guessed number never joins a thread: it becomes a hint for the operator.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
-from channels.base import MessageKind, SenderCheck
+from channels.base import SenderCheck
 from channels.email.guards import DMARC_FAILED
 from router import robots
 from router.models import ContactAddress, Inquiry, InquiryStatus, Message
@@ -33,6 +33,9 @@ def find_thread(
 ) -> tuple[Inquiry | None, int | None]:
     """The inquiry a message belongs to, and the one it may belong to."""
     incoming = item.incoming
+    returned = robots.returned_letter(session, incoming, head)
+    if returned is not None:
+        return session.get_one(Inquiry, returned.inquiry_id), None
     if incoming.thread_token:
         inquiry = _by_token(session, incoming.thread_token, head)
         if inquiry is not None:
@@ -43,7 +46,7 @@ def find_thread(
         inquiry = session.get(Inquiry, number) if number is not None else None
         if inquiry is None:
             continue
-        if _may_join(session, incoming, inquiry) or _returns_ours(incoming):
+        if _may_join(session, incoming, inquiry):
             return inquiry, None
         hint = hint or inquiry.id
     for ref in _REFERENCE.findall(incoming.subject)[:3]:
@@ -65,19 +68,16 @@ def _may_join(session: Session, incoming: Incoming, inquiry: Inquiry) -> bool:
     return not incoming.forwarded and not disowned and takes_part(session, inquiry, incoming.sender)
 
 
-def _returns_ours(incoming: Incoming) -> bool:
-    """Whether a delivery report names one of our own Message-IDs, which nobody can make up: it
-    comes from a mail server, never from somebody who takes part."""
-    return incoming.kind is MessageKind.BOUNCE and incoming.report is not None
-
-
 def _by_token(session: Session, token: str, head: Letterhead) -> Inquiry | None:
     number = head.signer.verify("reply", token)
     if number is not None:
         return session.get(Inquiry, number)
     number = head.signer.verify("return", token)
-    message = session.get(Message, number) if number is not None else None
-    return session.get(Inquiry, message.inquiry_id) if message is not None else None
+    if number is not None:
+        message = session.get(Message, number)
+        return session.get(Inquiry, message.inquiry_id) if message is not None else None
+    number = head.signer.verify("forward", token)
+    return session.get(Inquiry, number) if number is not None else None
 
 
 def takes_part(session: Session, inquiry: Inquiry, sender: Address | None) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-MAC_BITS = {"reply": 80, "return": 80, "message-id": 80, "status": 160}
+MAC_BITS = {"reply": 80, "return": 80, "forward": 80, "message-id": 80, "status": 160}
 """Reply addresses must fit a local part of 64 octets (RFC 5321 §4.5.3.1.1); a status link has no
 such bound."""
 

@@ -146,7 +146,7 @@ def _parse(raw: bytes, envelope: Envelope, own: OwnAddresses, trust: Trust) -> I
         forwarded=bool(_FORWARDED.match(subject)),
         defects=tuple(dict.fromkeys(defects))[:_MAX_DEFECTS],
         marks=tuple(dict.fromkeys(marks)),
-        report=_told(headers, body.files, delivery_status, text)
+        report=_told(headers, body.files, delivery_status, text, null_sender=mail_from == "")
         if kind is MessageKind.BOUNCE and report_type != "feedback-report"
         else None,
     )
@@ -258,7 +258,9 @@ def _report(root: Part, files: list[Part]) -> tuple[str, bytes]:
     return report_type, b""
 
 
-def _told(headers: Headers, files: list[Part], delivery_status: bytes, text: str) -> DeliveryReport:
+def _told(
+    headers: Headers, files: list[Part], delivery_status: bytes, text: str, *, null_sender: bool
+) -> DeliveryReport:
     """What a bounce says of the message that it returns."""
     returned = next((part for part in files if part.content_type in RETURNED_TYPES), None)
     return replace(
@@ -266,6 +268,7 @@ def _told(headers: Headers, files: list[Part], delivery_status: bytes, text: str
         message_id=returned_message_id(
             returned.body()[:_RESCUE_LIMIT] if returned is not None else b"", text
         ),
+        null_sender=null_sender,
     )
 
 

@@ -7,6 +7,7 @@ Message-ID of what came back are taken.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from channels.base import DeliveryReport
 from channels.email.addresses import normalise
@@ -69,7 +70,8 @@ def delivery_report(delivery_status: bytes, text: str, failed: bytes = b"") -> D
         return told
     worded = read_words(text)
     recipient = told.recipient or _address(failed.decode("ascii", "replace")) or worded.recipient
-    return DeliveryReport(
+    return replace(
+        told,
         recipient=recipient,
         status=told.status or worded.status,
         detail=told.detail or worded.detail,
@@ -108,9 +110,11 @@ def read_status(content: bytes) -> DeliveryReport:
     told = failed[0]
     detail = clean_line(decode_words(_typed(told.get("diagnostic-code", "")).encode()))
     status = _STATUS.search(told.get("status", "")) or _STATUS.search(detail)
+    final = _address(_typed(told.get("final-recipient", "")))
+    original = _address(_typed(told.get("original-recipient", "")))
     return DeliveryReport(
-        recipient=_address(_typed(told.get("original-recipient", "")))
-        or _address(_typed(told.get("final-recipient", ""))),
+        recipient=original or final,
+        final_recipient=final if original and original != final else "",
         status=status[1] if status else "",
         detail=detail[:DETAIL_LIMIT],
     )

@@ -27,6 +27,7 @@ from router.models import Inquiry, InquiryStatus, Role
 from router.preparing import KeptFile, OpenAt
 from router.privacy import mask_text
 from router.web.auth import ApiActor, hall_of
+from router.web.messages import why_in_words
 from router.web.problems import MEANINGS, responses
 from router.web.shapes import (
     AddressView,
@@ -336,7 +337,7 @@ def _message(message: replies.ThreadMessage) -> MessageView:
         text=mask_text(message.text),
         at=message.at,
         delivery=message.delivery,
-        delivery_detail=message.delivery_detail,
+        delivery_detail=why_in_words("nb", message.delivery_detail),
         has_html=message.has_html,
         sender_check=message.sender_check,
         marks=message.marks,

@@ -129,6 +129,12 @@ def undelivered(detail: str) -> str:
     return known or ("later" if group == "4" else "refused")
 
 
+def why_in_words(language: str, detail: str) -> str:
+    """What a mail server said, headed by what it means."""
+    code = undelivered(detail)
+    return f"{label(language, 'undelivered', code)} ({detail})" if code else detail
+
+
 def latest_owed(thread: Thread, delivery: str) -> ThreadMessage | None:
     """The latest of our messages that the resident has no answer without, if it has come this far
     and no further."""

@@ -21,7 +21,7 @@ KARI = "kari@eksempel.no"
         ("Reporting-MTA: dns; mx\n\nFinal-Recipient: rfc822; kari@eksempel.no\nAction: failed\nStatus: 5.1.1\nDiagnostic-Code: smtp; 550 5.1.1 User\n unknown\n",
          DeliveryReport(KARI, "5.1.1", "550 5.1.1 User unknown")),
         ("Final-Recipient: rfc822;a@b.no\nOriginal-Recipient: rfc822;Kari@Eksempel.no\nAction: failed\nStatus: 5.0.0 (permanent)\n",
-         DeliveryReport(KARI, "5.0.0", "")),
+         DeliveryReport(KARI, "5.0.0", "", final_recipient="a@b.no")),
         ("X: y\n\nFinal-Recipient: rfc822; ola@b.no\nAction: delayed\nStatus: 4.4.1\n\nFinal-Recipient: rfc822; kari@eksempel.no\nAction: failed\nStatus: 5.2.2\n",
          DeliveryReport(KARI, "5.2.2", "")),
         ("Final-Recipient: utf-8; kåre@eksempel.no\nAction: failed\nDiagnostic-Code: smtp;550-5.7.1 nei\n",

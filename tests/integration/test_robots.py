@@ -77,10 +77,10 @@ def test_a_bounce_tells_why_in_words_and_starts_no_new_clock(service, desk, smar
     assert again["due_at"] == due
     [sent] = [m for m in again["messages"] if m["kind"] == "reply"]
     assert sent["delivery"] == "failed"
-    assert "postkasse er full" in sent["delivery_detail"]
+    assert "Postkassen til mottakeren er full." in sent["delivery_detail"]
     assert kinds(again)[-2:] == ["not_delivered", "automatic_in"]
     page = service.sign_in().get(f"/desk/inquiries/{ref}").text
-    assert "postkasse" in page
+    assert "Postkassen til mottakeren er full." in page
     # Somebody has to answer once more, and then it is answered.
     assert desk.act(ref, "reply", text="Ring oss.")["reply_state"] == "answered"
 

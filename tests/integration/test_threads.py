@@ -143,7 +143,7 @@ def test_a_bounce_of_our_reply_opens_the_inquiry_again_as_not_delivered(
     desk.act(ref, "close")
     bounce = mail(
         "Undelivered Mail Returned to Sender",
-        "<kari@eksempel.no>: host said: 550 5.1.1 User unknown",
+        f"<{sender}>: host said: 550 5.1.1 User unknown",
         sender="MAILER-DAEMON@mx.eksempel.no",
         to=reply.sunk.mail_from,
         Auto_Submitted="auto-replied",

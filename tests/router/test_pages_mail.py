@@ -392,6 +392,12 @@ async def test_marks_are_words_beside_a_shape(home):
     [
         ("E-posttjeneren tok ikke imot mottakeren (550 5.1.1).", "no mailbox"),
         ("552 5.2.2 Mailbox full", "full"),
+        ("4.2.2 over quota", "full"),
+        ("5.1.10", "no mailbox"),
+        ("5.3.4", "too large"),
+        ("4.4.7", "unreachable"),
+        ("5.9.9", "refused"),
+        ("bounced", ""),
         ("5.7.26", "refused"),
         ("E-posttjeneren tok ikke imot meldingen (451 4.7.1).", "refused"),
         ("E-posttjeneren tok ikke imot meldingen (451).", "later"),
