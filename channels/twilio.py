@@ -11,6 +11,7 @@ import json
 import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, parse_qsl, urlsplit
@@ -82,8 +83,10 @@ class Webhook:
 class Account:
     """The account of an installation. Its methods raise `ChannelError`s alone."""
 
-    def __init__(self, settings: AccountSettings) -> None:
+    def __init__(self, settings: AccountSettings, http_client: Any = None) -> None:
+        """`http_client` carries requests instead of the network: a `twilio.http.HttpClient`."""
         self.settings = settings
+        self._http_client = http_client
         self._client: Any = None
         # Not the loop's own threads: a silent provider would take them from everybody else.
         self._threads = ThreadPoolExecutor(_THREADS, "twilio")
@@ -142,7 +145,8 @@ class Account:
     def _ask(self, question: Callable[[Any], T]) -> T:
         try:
             if self._client is None:
-                self._client = _client(self.settings, self.access)
+                carrier = self._http_client or _http_client(self.settings)
+                self._client = _client(self.settings, self.access, carrier)
             return question(self._client)
         except Exception as error:
             raise failure(error) from error
@@ -211,7 +215,7 @@ def json_fields(text: str) -> dict[str, str]:
     return {name: value for name, value in found.items() if isinstance(value, str)}
 
 
-def _client(settings: AccountSettings, access: Access) -> Any:
+def _client(settings: AccountSettings, access: Access, carrier: Any) -> Any:
     from twilio.rest import Client
 
     return Client(
@@ -220,7 +224,7 @@ def _client(settings: AccountSettings, access: Access) -> Any:
         settings.account_sid,
         region=settings.region or None,
         edge=settings.edge or None,
-        http_client=_http_client(settings),
+        http_client=carrier,
         environment={"": ""},  # TWILIO_… variables of the machine are not our configuration
     )
 
@@ -291,10 +295,9 @@ def failure(error: Exception) -> ChannelError:
     `UncertainError`: there is no idempotency key, so it is looked up and never sent blindly."""
     if isinstance(error, ChannelError):
         return error
-    status = getattr(error, "status", None)
-    if isinstance(status, int):  # TwilioRestException, TwilioServiceException
-        code = getattr(error, "code", 0)
-        return _http_failure(status, code if isinstance(code, int) else 0, _said(error))
+    status, code, said = _told(error)
+    if status:
+        return _http_failure(status, code, _one_line(said))
     if _never_left(error):
         return UnreachableError("Twilio svarer ikke.")
     return UncertainError("Forbindelsen til Twilio ble brutt; det er uvisst om den kom fram.")
@@ -315,10 +318,25 @@ def _http_failure(status: int, code: int, said: str) -> ChannelError:
     return OptedOutError(words) if code == OPTED_OUT else RejectedError(words)
 
 
-def _said(error: Exception) -> str:
-    """The provider's own words, where we have none: one line, no more than fits on the desk."""
-    text = getattr(error, "msg", "") or getattr(error, "detail", "") or ""
-    text = re.sub(r"\+?\d{6,}", "…", " ".join(str(text).split()))
+def _told(error: Exception) -> tuple[int, int, str]:
+    """Status, code and words of an answer that the library raised; zeros where there was none."""
+    if isinstance(status := getattr(error, "status", None), int):
+        # TwilioRestException, TwilioServiceException
+        code = getattr(error, "code", 0)
+        said = getattr(error, "msg", "") or getattr(error, "detail", "")
+        return status, code if isinstance(code, int) else 0, str(said or "")
+    for answer in error.args:  # a page of a list is refused by a bare TwilioException
+        if isinstance(status := getattr(answer, "status_code", None), int):
+            with suppress(ValueError, LookupError, TypeError):
+                body = json.loads(answer.text)
+                return status, int(body["code"]), str(body["message"])
+            return status, 0, ""
+    return 0, 0, ""
+
+
+def _one_line(said: str) -> str:
+    """The provider's own words, where we have none: no more than fits on the desk, no numbers."""
+    text = re.sub(r"\+?\d{6,}", "…", " ".join(said.split()))
     return text.removeprefix("Unable to create record: ")[:200]
 
 
