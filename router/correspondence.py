@@ -250,26 +250,16 @@ def receipt_row(
     if decision.emergency:
         kind = OutgoingKind.EMERGENCY
         subject = f"{letters.TEXTS[language]['emergency_subject']} [{ref}]"
-    sender = incoming.sender or Address("email", "")
-    return row(
-        Outgoing(
-            channel="email",
-            kind=kind,
-            message_id=head.new_message_id(inquiry_id),
-            created_at=now,
-            to=sender,
-            sender=Address("email", head.sender, head.municipality),
-            subject=subject,
-            text=text,
-            reply_to=head.reply_address(inquiry_id),
-            in_reply_to=incoming.message_id,
-            references=_references(incoming.references, incoming.message_id),
-            language=language,
-            automatic=True,
-        ),
+    return _row(
+        head,
         inquiry_id,
-        None,
+        kind,
+        incoming.sender or Address("email", ""),
+        subject,
+        text,
         now,
+        language=language,
+        chain=(*incoming.references, incoming.message_id) if incoming.message_id else (),
         arrival_id=item.arrival_id,
     )
 
@@ -385,40 +375,33 @@ def _forward_row(
     language = "nb"
     resident = inquiry.resident
     who = f"{resident.name} <{resident.value}>" if resident.name else resident.value
-    return row(
-        Outgoing(
-            channel="email",
-            kind=OutgoingKind.FORWARD,
-            message_id=head.new_message_id(inquiry.inquiry_id),
-            created_at=now,
-            to=Address("email", str(department.forward_to), department.name.nb),
-            sender=Address("email", head.sender, head.municipality),
-            subject=letters.write(
-                language,
-                "forward_subject",
-                municipality=head.municipality,
-                subject=inquiry.subject or letters.TEXTS[language]["no_subject"],
-            ),
-            text=letters.write(
-                language,
-                "forward",
-                department=department.name.get(language),
-                ref=inquiry.ref,
-                sender=who,
-                received=letters.moment_in_words(inquiry.received_at, head.zone, language),
-                text=inquiry.text,
-                municipality=head.municipality,
-                phone=head.phone,
-            ),
-            reply_to=head.reply_address(inquiry.inquiry_id),
-            # Not the null sender: the resident was told that it went on, so a bounce must be seen.
-            return_path=head.forward_path(inquiry.inquiry_id),
-            language=language,
-            automatic=automatic,
-        ),
+    return _row(
+        head,
         inquiry.inquiry_id,
-        None,
+        OutgoingKind.FORWARD,
+        Address("email", str(department.forward_to), department.name.nb),
+        letters.write(
+            language,
+            "forward_subject",
+            municipality=head.municipality,
+            subject=inquiry.subject or letters.TEXTS[language]["no_subject"],
+        ),
+        letters.write(
+            language,
+            "forward",
+            department=department.name.get(language),
+            ref=inquiry.ref,
+            sender=who,
+            received=letters.moment_in_words(inquiry.received_at, head.zone, language),
+            text=inquiry.text,
+            municipality=head.municipality,
+            phone=head.phone,
+        ),
         now,
+        language=language,
+        # Not the null sender: the resident was told that it went on, so a bounce must be seen.
+        return_path=head.forward_path(inquiry.inquiry_id),
+        automatic=automatic,
         arrival_id=arrival_id,
         files=files,
     )
@@ -433,37 +416,60 @@ def _notice_row(
 ) -> dict[str, Any]:
     """Tells the resident who answers now (forvaltningsloven § 11)."""
     language = letters.letter_language(inquiry.language)
-    return row(
-        Outgoing(
-            channel="email",
-            kind=OutgoingKind.RECEIPT,
-            message_id=head.new_message_id(inquiry.inquiry_id),
-            created_at=now,
-            to=inquiry.resident,
-            sender=Address("email", head.sender, head.municipality),
-            subject=letters.tagged_subject(inquiry.subject, inquiry.ref, language),
-            text=letters.write(
-                language,
-                "receipt_external",
-                ref=inquiry.ref,
-                department=department.name.get(language),
-                website=department.website,
-                status_url=head.status_url(inquiry.inquiry_id),
-                municipality=head.municipality,
-                phone=head.phone,
-            ),
-            reply_to=head.reply_address(inquiry.inquiry_id),
-            in_reply_to=chain[-1] if chain else "",
-            references=chain,
-            language=language,
-            automatic=True,
-        ),
+    return _row(
+        head,
         inquiry.inquiry_id,
-        None,
+        OutgoingKind.RECEIPT,
+        inquiry.resident,
+        letters.tagged_subject(inquiry.subject, inquiry.ref, language),
+        letters.write(
+            language,
+            "receipt_external",
+            ref=inquiry.ref,
+            department=department.name.get(language),
+            website=department.website,
+            status_url=head.status_url(inquiry.inquiry_id),
+            municipality=head.municipality,
+            phone=head.phone,
+        ),
         now,
+        language=language,
+        chain=chain,
     )
 
 
-def _references(references: Sequence[str], message_id: str) -> tuple[str, ...]:
-    """The chain so far plus the message we answer (RFC 5322 §3.6.4)."""
-    return (*references, message_id) if message_id else tuple(references)
+def _row(
+    head: Letterhead,
+    inquiry_id: int,
+    kind: OutgoingKind,
+    to: Address,
+    subject: str,
+    text: str,
+    now: datetime,
+    *,
+    language: str,
+    chain: tuple[str, ...] = (),
+    return_path: str = "",
+    automatic: bool = True,
+    arrival_id: int | None = None,
+    files: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """A letter of the house, not of a department; `chain` are Message-IDs, the answered one last
+    (RFC 5322 §3.6.4)."""
+    letter = Outgoing(
+        channel="email",
+        kind=kind,
+        message_id=head.new_message_id(inquiry_id),
+        created_at=now,
+        to=to,
+        sender=Address("email", head.sender, head.municipality),
+        subject=subject,
+        text=text,
+        reply_to=head.reply_address(inquiry_id),
+        return_path=return_path,
+        in_reply_to=chain[-1] if chain else "",
+        references=chain,
+        language=language,
+        automatic=automatic,
+    )
+    return row(letter, inquiry_id, None, now, arrival_id=arrival_id, files=files)
