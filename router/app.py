@@ -35,6 +35,7 @@ from router.hall import Hall
 from router.jobs import Beat
 from router.outbox import Outbox
 from router.preparing import Workshop
+from router.presence import directory_of
 from router.reception import BATCH, Reception
 from router.routing import build_workbench
 from router.scanning import scanner_of
@@ -118,6 +119,7 @@ async def open_hall(
             ruleset=workbench.ruleset,
             calendar=workbench.calendar,
             hours=workbench.hours,
+            directory=directory_of(settings, workbench.calendar, workbench.hours),
             reception=reception,
             counter=counter,
             outbox=outbox,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from router.jobs import Beat
     from router.outbox import Outbox
     from router.preparing import Workshop
+    from router.presence import Directory
     from router.reception import Reception
     from router.settings import Settings
     from router.tokens import Signer
@@ -37,6 +38,8 @@ class Hall:
     calendar: WorkingCalendar
     hours: Mapping[str, WorkingCalendar]
     """Department slug -> when it is open."""
+    directory: Directory
+    """Who works here, by the configuration."""
     reception: Reception
     counter: Workshop
     """Where what somebody waits for is worked on: forms, and hostile content to be looked at."""

@@ -55,11 +55,10 @@ async def forget_credentials(hall: Hall) -> None:
 async def tell_presence(hall: Hall) -> None:
     """Tell of people whose mark has run out."""
     now = hall.clock()
-    directory = presence.directory_of(hall.settings, hall.calendar, hall.hours)
     with hall.db.read() as session:
         untold = presence.any_untold(session, now)
     if untold:
-        await hall.db.write(lambda session: presence.announce_ended(session, now, directory))
+        await hall.db.write(lambda session: presence.announce_ended(session, now, hall.directory))
 
 
 async def forget_presence(hall: Hall) -> None:

@@ -38,6 +38,7 @@ KEPT = timedelta(days=30)
 ANNOUNCED = timedelta(hours=1)
 """How far back ends of claims are told; a longer stop makes every page read anew anyhow."""
 NOTE_LENGTH = 200
+SAID_OTHERWISE = "They have said themselves where they are. Absence can be set all the same."
 _ONCE = "presence:"
 MANUAL = "manual"
 SETTABLE = (
@@ -126,7 +127,7 @@ def statuses(
     claims: dict[str, list[Any]] = {}
     for row in _rows(session, now):
         claims.setdefault(row.person, []).append(row)
-    listed = []
+    lines = []
     for username, (name, departments) in _people(session, directory).items():
         rows = claims.get(username, [])
         status = resolve(map(_claim, rows), now, directory.schedule(username, departments))
@@ -134,7 +135,7 @@ def statuses(
         told = next((row for row in rows if row.id == status.claim), None)
         if told is not None and not may_set(reader, username):
             told = None
-        listed.append(
+        lines.append(
             Listed(
                 username=username,
                 name=name,
@@ -146,7 +147,17 @@ def statuses(
                 set_by=told.set_by if told else "",
             )
         )
-    return {line.username: line for line in sorted(listed, key=lambda line: line.name.casefold())}
+    return {line.username: line for line in sorted(lines, key=lambda line: line.name.casefold())}
+
+
+def listed(
+    session: Session, reader: Actor, username: str, now: datetime, directory: Directory
+) -> Listed:
+    """Somebody's line of the directory. Raises `NotFoundError`."""
+    line = statuses(session, reader, now, directory).get(normal_username(username))
+    if line is None:
+        raise NotFoundError
+    return line
 
 
 def may_set(actor: Actor, username: str) -> bool:
@@ -172,7 +183,7 @@ def mark(
     said otherwise, `InvalidError` for a state that is not set by hand or an end that is not ahead
     or farther than 60 days.
     """
-    username, name, calendar = _settable(session, actor, username, directory)
+    username, calendar = _settable(session, actor, username, directory)
     if state not in SETTABLE:
         raise InvalidError("This is not a state to set by hand.")
     end = ending(until, now, calendar)
@@ -183,7 +194,7 @@ def mark(
     if len(note) > NOTE_LENGTH:
         raise InvalidError("The note is too long: at most 200 characters.")
     if actor.username != username and state is not State.ABSENT and _own(session, username, now):
-        raise ConflictError(f"{name} has set their own status.")
+        raise ConflictError(SAID_OTHERWISE)
     _end_marks(session, actor, username, now)
     session.add(
         PresenceClaim(
@@ -210,10 +221,10 @@ def clear(
     An operator takes back what operators set, never what the person said. Raises `NotFoundError`,
     `ForbiddenError`, and `ConflictError` when only the person could.
     """
-    username, name, _calendar = _settable(session, actor, username, directory)
+    username, _calendar = _settable(session, actor, username, directory)
     ended = _end_marks(session, actor, username, now)
     if not ended and actor.username != username and _own(session, username, now):
-        raise ConflictError(f"{name} has set their own status.")
+        raise ConflictError(SAID_OTHERWISE)
     return _announce(session, username, now, directory)
 
 
@@ -263,15 +274,15 @@ def _people(session: Session, directory: Directory) -> dict[str, tuple[str, list
 
 def _settable(
     session: Session, actor: Actor, username: str, directory: Directory
-) -> tuple[str, str, WorkingCalendar]:
+) -> tuple[str, WorkingCalendar]:
     username = normal_username(username)
     people = _people(session, directory)
     if username not in people:
         raise NotFoundError
     if not may_set(actor, username):
         actor.require(Role.OPERATOR, Role.ADMIN)
-    name, departments = people[username]
-    return username, name, directory.schedule(username, departments)
+    _name, departments = people[username]
+    return username, directory.schedule(username, departments)
 
 
 def _rows(session: Session, now: datetime, username: str = "") -> list[Any]:

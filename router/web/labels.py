@@ -26,6 +26,17 @@ LABELS: dict[str, dict[str, str]] = {
         "lead": N_("Department lead"),
         "admin": N_("Administrator"),
     },
+    "presence": {
+        "available": N_("Available"),
+        "on_phone": N_("On the phone"),
+        "meeting": N_("In a meeting"),
+        "busy": N_("Busy"),
+        "away": N_("Out"),
+        "home_office": N_("Working from home"),
+        "absent": N_("Absent"),
+        "off_hours": N_("Outside working hours"),
+        "unknown": N_("Nothing set"),
+    },
     "message": {
         "contact": N_("Message from the resident"),
         "form": N_("Message from the resident"),
@@ -196,6 +207,8 @@ LABELS: dict[str, dict[str, str]] = {
         "none_free": N_("There are no unclaimed inquiries in this list."),
         "retried": N_("It is being tried again."),
         "saved": N_("Saved."),
+        "presence_set": N_("It is set."),
+        "presence_cleared": N_("It is taken back."),
         "password_changed": N_("The password has been changed."),
         "signed_out": N_("You are signed out."),
     },
@@ -224,6 +237,10 @@ MESSAGES = frozenset(
         N_("The current password is wrong."),
         N_("A password has 12 to 200 characters."),
         N_("You are not signed in, or your session has ended."),
+        N_("They have said themselves where they are. Absence can be set all the same."),
+        N_("The end lies in the past."),
+        N_("At most 60 days ahead."),
+        N_("The note is too long: at most 200 characters."),
     }
 )
 """Sentences of errors from elsewhere that are shown; other errors get one by their status."""

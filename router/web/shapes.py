@@ -9,12 +9,13 @@ import difflib
 import re
 import unicodedata
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import Path
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -28,6 +29,8 @@ from channels.text import nfc
 from router.errors import NotFoundError
 from router.files import MANY
 from router.models import Direction, InquiryStatus, ReplyState
+from router.presence import NOTE_LENGTH
+from rules.presence import State
 
 _REF = re.compile(r"[A-Za-z0-9-]{1,40}")
 
@@ -61,6 +64,11 @@ Ref = Annotated[
     str,
     AfterValidator(_known_ref),
     Path(description="Reference of the inquiry.", examples=["S-2026-000123"]),
+]
+
+
+Username = Annotated[
+    str, Path(description="Username of somebody who works here.", examples=["kari"])
 ]
 
 
@@ -175,6 +183,30 @@ class Question(Input):
     sender: Line = Field("", alias="from", max_length=320)
     subject: Line = Field("", max_length=1000)
     text: Body = Field("", max_length=200_000)
+
+
+class PeopleQuery(Input):
+    """Whom to list."""
+
+    q: Line = Field("", max_length=100, description="Beginnings of words in name or department.")
+    department: Line = Field("", description="Slug of a department.", examples=["vei"])
+
+
+class NewPresence(Input):
+    """Where somebody is."""
+
+    state: Literal["available", "meeting", "busy", "away", "home_office", "absent"]
+    until: AwareDatetime | date | Literal["day"] | None = Field(
+        None,
+        description="An instant; a date, the day they are back; `day`, until closing time. "
+        "Two hours when left out, 60 days at most.",
+        examples=["2026-11-24T14:00:00+01:00", "2026-12-01", "day"],
+    )
+    text: Line = Field(
+        "",
+        max_length=NOTE_LENGTH,
+        description="A note for operators and the person, never shown to others.",
+    )
 
 
 class Item(BaseModel):
@@ -292,6 +324,30 @@ class Detail(Item):
     events: list[EventView]
     may_belong_to: str | None = Field(description="Reference of an inquiry it may belong to.")
     reply_address: str = Field(description="Where a reply would go; empty when nowhere.")
+
+
+class PresenceView(BaseModel):
+    """Somebody who works here, and whether they can be reached."""
+
+    staff: str = Field(description="Username.", examples=["kari"])
+    name: str = Field(examples=["Kari Nordmann"])
+    departments: list[str] = Field(examples=[["byggesak"]])
+    phone: str = Field(description="The number that leads to them, or empty.")
+    deputy: str = Field(description="Username of who answers instead, or empty.")
+    state: State
+    until: Instant | None = Field(
+        description="When it is over; of who cannot be reached by phone, when they are back."
+    )
+    reach_phone: bool | None = Field(description="null: nobody knows.")
+    reach_chat: bool | None = Field(description="null: nobody knows.")
+    text: str = Field(description="Note; empty for all but operators and the person.")
+    set_by: str = Field(description="Username of who said so; empty as `text` is.")
+
+
+class People(BaseModel):
+    """Everybody who fits, by name."""
+
+    items: list[PresenceView]
 
 
 class Receipt(BaseModel):

@@ -16,6 +16,7 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
+from router.access import PRESENCE_CHANGED
 from router.errors import InvalidError, TooManyError
 from router.events import RELOAD
 from router.web.auth import ApiActor, DeskReader, hall_of, still_actor
@@ -36,6 +37,9 @@ router = APIRouter()
 RECHECK_SECONDS = 15.0
 STREAMS_PER_ACTOR = 50
 _LARGEST_ID = 2**63 - 1
+
+_DESK_NAMES = {RELOAD: RELOAD, PRESENCE_CHANGED: "presence"}
+"""Kinds that the pages of the desk tell from the rest."""
 
 _open_streams: Counter[int] = Counter()
 
@@ -108,7 +112,7 @@ def desk_stream(
         request,
         actor,
         last_event_id or after,
-        lambda event: RELOAD if event.kind == RELOAD else "change",
+        lambda event: _DESK_NAMES.get(event.kind, "change"),
     )
 
 

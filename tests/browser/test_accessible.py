@@ -177,6 +177,22 @@ def with_keys(page: Page) -> None:
     expect(page.get_by_role("dialog")).to_be_visible()
 
 
+def with_own_presence(page: Page) -> None:
+    page.get_by_role("banner").locator("summary").click()
+    expect(page.get_by_role("button", name="Ute en time")).to_be_visible()
+
+
+def with_people(page: Page) -> None:
+    page.keyboard.press("/")
+    page.keyboard.type("ola")
+    expect(page.get_by_role("dialog").get_by_role("listitem").first).to_be_visible()
+
+
+def unsaid(page: Page) -> None:
+    page.get_by_role("button", name="Lagre", exact=True).click()
+    expect(page.get_by_role("alert").filter(has_text="Velg en status.")).to_be_visible()
+
+
 def with_news(page: Page) -> None:
     page.get_by_role("button", name="Frys lista").click()
     page.request.post("/", form={"text": "Gatelyset er mørkt.", "phone": "900 00 000"})
@@ -223,6 +239,13 @@ PAGES = {
     "virus, not shown": (SIV, "/desk/inquiries/{virus}/messages/{infected}/formatted", None),
     "aside": (SIV, "/desk/aside", None),
     "account": (SIV, "/desk/account", None),
+    "own presence": (SIV, "/desk/queue", with_own_presence),
+    "a person found": (SIV, "/desk/queue", with_people),
+    "people": (SIV, "/desk/presence", None),
+    "people, nobody": (SIV, "/desk/presence?q=finnesikke", None),
+    "person": (SIV, "/desk/presence/of/kari", None),
+    "person, form with errors": (SIV, "/desk/presence/of/kari", unsaid),
+    "person, not yours": (VERA, "/desk/presence/of/kari", None),
     "parked": (SIV, "/desk/parked", None),
     "parked arrival": (SIV, "/desk/parked/{parked}", None),
     "outbox": (SIV, "/desk/outbox", None),

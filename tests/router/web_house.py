@@ -27,6 +27,7 @@ from router.hall import Hall
 from router.models import CredentialKind, Role
 from router.outbox import Outbox
 from router.preparing import Workshop
+from router.presence import directory_of
 from router.reception import Reception
 from router.routing import build_workbench
 from router.settings import load_settings
@@ -240,6 +241,7 @@ def _hall(
         ruleset=workbench.ruleset,
         calendar=workbench.calendar,
         hours=workbench.hours,
+        directory=directory_of(settings, workbench.calendar, workbench.hours),
         reception=Reception(db, workbench, workshop, workshop, head, outbox, clock),
         counter=workshop,
         outbox=outbox,

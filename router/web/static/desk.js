@@ -77,6 +77,7 @@ function openStream(onEvent, onLink) {
     source = new EventSource(`/desk/stream${last ? `?after=${last}` : ""}`);
     const take = (event) => { last = event.lastEventId || last; onEvent(event.type, event.data); };
     source.addEventListener("change", take);
+    source.addEventListener("presence", take);
     source.addEventListener("reload", take);
     source.onopen = () => onLink(true);
     source.onerror = () => {
@@ -353,6 +354,69 @@ function forgetDraft(ref, area) {
   store(sessionStorage, `draft:${ref}:${area}`, null);
 }
 
+// --- People: each part of a page that shows where people are names the address it comes from. ---
+
+function setUpPresence() {
+  const parts = [...document.querySelectorAll("[data-presence]")].map((part) => ({
+    part,
+    soon: gathered(async () => {
+      const html = await fetchPage(part.dataset.presence);
+      // Without htmx the focus would fall out of what is replaced.
+      if (window.htmx || !part.contains(document.activeElement)) await replaceInside(part, html);
+    }),
+  }));
+  return (person) => {
+    for (const { part, soon } of parts) if (!person || (part.dataset.person ?? person) === person) soon();
+  };
+}
+
+/** A search field whose findings stand in `list`: what is typed is looked up, Enter opens the first. */
+function setUpSearch(form, list, address, told) {
+  const field = form.elements.namedItem("q");
+  const lookUp = async () => {
+    const asked = field.value;
+    const html = await fetchPage(`${address}?q=${encodeURIComponent(asked)}`);
+    if (asked !== field.value) return;
+    if ("presence" in list.dataset) list.dataset.presence = `${address}?q=${encodeURIComponent(asked)}`;
+    await replaceInside(list, html);
+    told((list.querySelector(".person") ?? list).textContent.replace(/\s+/g, " ").trim());
+  };
+  field.addEventListener("input", gathered(lookUp));
+  form.addEventListener("submit", async (event) => {
+    if (!field.value.trim()) return;
+    event.preventDefault();
+    try { await lookUp(); } catch { /* shown by the state of the link */ }
+    list.querySelector(".person > a")?.click();
+  });
+}
+
+const finder = byId("find-person");
+if (finder) {
+  setUpSearch(byId("find-form"), byId("found"), "/desk/presence/find", (words) => { byId("find-said").textContent = words; });
+}
+const peopleForm = byId("people-form");
+if (peopleForm) setUpSearch(peopleForm, byId("people"), "/desk/presence/rows", say);
+
+function findPerson() {
+  const field = byId("people-q") ?? byId("find-q");
+  if (field === byId("find-q")) finder.showModal();
+  field.focus();
+  field.select();
+}
+
+const ownPresence = byId("my-presence");
+if (ownPresence) {
+  const close = (focus) => {
+    const details = byId("own-presence");
+    if (!details.open) return;
+    details.open = false;
+    if (focus) details.querySelector("summary").focus();
+  };
+  ownPresence.addEventListener("submit", () => close(true));
+  ownPresence.addEventListener("keydown", (event) => { if (event.key === "Escape") close(true); });
+  document.addEventListener("click", (event) => { if (!ownPresence.contains(event.target)) close(false); });
+}
+
 // --- Shortcuts. ---
 
 const shortcutsOn = () => stored(localStorage, "shortcuts") !== "off";
@@ -387,6 +451,9 @@ const queueKeys = {
 };
 const inquiryKeys = { u: () => { location.href = byId("back").href; } };
 for (const name of ["c", "r", "m", "f", "b", "l"]) inquiryKeys[name] = () => useKey(name);
+const personKeys = { u: inquiryKeys.u };
+for (const name of ["o", "m", "g", "a", "t"]) personKeys[name] = () => useKey(name);
+const keysHere = live ? queueKeys : inquiry ? inquiryKeys : byId("person") ? personKeys : {};
 
 document.addEventListener("keydown", (event) => {
   if ((event.ctrlKey || event.metaKey) && event.key === "Enter") {
@@ -406,7 +473,7 @@ document.addEventListener("keydown", (event) => {
   }
   if (!shortcutsOn()) return;
   if (event.key === "?") { event.preventDefault(); byId("keys")?.showModal(); return; }
-  const action = (live ? queueKeys : inquiry ? inquiryKeys : {})[event.key];
+  const action = event.key === "/" && finder ? findPerson : keysHere[event.key];
   if (action) { event.preventDefault(); action(); }
 });
 
@@ -464,21 +531,24 @@ if (alarm) {
     // Only a real change may touch the region: it speaks up each time.
     if (words(alarm) !== words(template.content)) await replaceInside(alarm, html);
   });
+  const presenceSoon = setUpPresence();
   const alarming = new Set(["emergency", "emergency_seen", "closed", "parked", "stuck", "reload"]);
   // At the first contact too: something may have happened since the page was written.
   let wasLost = true;
   followStream((type, text) => {
     const event = JSON.parse(text);
+    if (type === "presence") { presenceSoon(event.data.person); return; }
+    if (type === "reload") presenceSoon();
     if (type === "reload" || live || event.ref === inquiry?.dataset.ref) soon();
     if (alarming.has(event.kind)) alarmSoon();
   }, (up, anew = false) => {
     streamUp = up;
-    if (up && (wasLost || anew)) { soon(); alarmSoon(); }
+    if (up && (wasLost || anew)) { soon(); alarmSoon(); presenceSoon(); }
     wasLost = !up;
     showLink();
   });
   // «2 timer igjen» grows old by itself; and whoever comes back to the tab sees the latest.
-  const lookAgain = () => { if (!document.hidden) { soon(); alarmSoon(); } };
+  const lookAgain = () => { if (!document.hidden) { soon(); alarmSoon(); presenceSoon(); } };
   setInterval(lookAgain, 60_000);
   document.addEventListener("visibilitychange", lookAgain);
   showLink();
