@@ -25,7 +25,6 @@ from channels.email.server import CannotListenError, EmailServer, Listener, List
 from channels.sms import SmsChannel
 from channels.sms.console import ConsoleSms
 from channels.sms.twilio import TwilioSms
-from channels.twilio import Account, AccountSettings
 from router.clock import utc_now
 from router.correspondence import letterhead
 from router.db import Database
@@ -36,6 +35,7 @@ from router.jobs import Beat
 from router.outbox import Outbox
 from router.preparing import Workshop
 from router.presence import directory_of
+from router.provider import account_of
 from router.reception import BATCH, Reception
 from router.routing import build_workbench
 from router.scanning import scanner_of
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from channels.base import Channel
+    from channels.twilio import Account
     from router.preparing import Workbench
     from router.settings import Settings
     from rules.ruleset import Ruleset
@@ -104,7 +105,8 @@ async def open_hall(
         scanner = scanner_of(settings)
         reception = Reception(db, workbench, workshop, counter, head, outbox, clock, scanner)
         outbox.give_way = lambda: reception.backlog > BATCH
-        account = _account(settings)
+        served = settings.uses_twilio or settings.channels.sms.enabled
+        account = account_of(settings) if served else None
         if account is not None:
             stack.callback(account.close)
         channels["email"] = _email_channel(settings, workbench, reception, clock)
@@ -251,26 +253,6 @@ def _email_channel(
     )
     listening = email.listen.enabled or email.lmtp.enabled
     return EmailChannel(email.listen.hostname, Smarthost(smarthost), server if listening else None)
-
-
-def _account(settings: Settings) -> Account | None:
-    """Our account with Twilio, where one is configured and a door is open that it may serve."""
-    twilio = settings.twilio
-    if not twilio.account_sid or not (settings.uses_twilio or settings.channels.sms.enabled):
-        return None
-    return Account(
-        AccountSettings(
-            account_sid=twilio.account_sid,
-            auth_tokens=twilio.auth_tokens,
-            shared_keys=twilio.shared_keys,
-            api_key=twilio.api_key,
-            api_secret=twilio.api_secret.get_secret_value(),
-            region=twilio.region,
-            edge=twilio.edge,
-            api_url=twilio.api_url,
-            timeout=twilio.timeout,
-        )
-    )
 
 
 def _sms_channel(settings: Settings, account: Account | None) -> SmsChannel:

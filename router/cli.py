@@ -1,5 +1,5 @@
 """The command line: `sentralbord serve | migrate | doctor | config | rules | user | token | parked
-| reparse | demo`."""
+| twilio | reparse | demo`."""
 
 from __future__ import annotations
 
@@ -32,11 +32,13 @@ from router.terminal import (
     one_of,
     open_store,
     out,
+    report,
     rule_file,
     rules_in_place,
     say,
     use_language_of_environment,
 )
+from router.twilio_commands import twilio_app
 from rules.document import DocumentError
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ for name, group in (
     ("user", user_app),
     ("token", token_app),
     ("parked", parked_app),
+    ("twilio", twilio_app),
 ):
     app.add_typer(group, name=name)
 
@@ -211,15 +214,8 @@ def doctor(config: ConfigOption = DEFAULT_CONFIG, lang: LangOption = None) -> No
     from router.doctor import examine
 
     settings = configuration(config)
-    failed = False
-    for finding in examine(settings, lambda p: in_place(p, config, settings).text(language())):
-        failed |= finding.error
-        mark, style = {"error": ("ERROR", "red"), "warning": ("warning", "yellow")}.get(
-            finding.level, ("ok", "green")
-        )
-        out.print(f"{mark:<8}", style=style, end="")
-        say(finding.text)
-    raise typer.Exit(1 if failed else 0)
+    findings = examine(settings, lambda p: in_place(p, config, settings).text(language()))
+    raise typer.Exit(1 if report(findings) else 0)
 
 
 @config_app.command("check")

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import shutil
 import socket
 import stat
-from dataclasses import dataclass
 from importlib.resources import files
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 from channels.email.certificate import CertificateError
 from channels.email.certificate import load as load_certificate
-from router import schema
+from router import provider, schema
 from router.db import SAFE_SQLITE, sqlite_version
 from router.errors import SettingsError, cannot_listen
+from router.findings import Finding
 from router.routing import load_ruleset
 from router.settings import PACKAGED, ignored_variables, own_url
 from rules.document import DocumentError, Problem, read_document
@@ -31,19 +32,6 @@ if TYPE_CHECKING:
 LOW_DISK = 2 * 1024**3
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at."""
-
-    level: Literal["ok", "warning", "error"]
-    text: str
-
-    @property
-    def error(self) -> bool:
-        """Whether the service should not run like this."""
-        return self.level == "error"
-
-
 def examine(settings: Settings, told: Callable[[Problem], str] = Problem.text) -> Iterator[Finding]:
     """Everything worth looking at before the service starts, and while it runs; `told` puts a
     problem of the rules into words."""
@@ -56,6 +44,9 @@ def examine(settings: Settings, told: Callable[[Problem], str] = Problem.text) -
     yield from _ports(settings)
     yield from _certificate(settings)
     yield from _smarthost(settings)
+    if settings.uses_twilio and settings.twilio.account_sid:
+        yield from asyncio.run(provider.examine(settings))
+    yield from _exchange(settings)
     yield from _exposure(settings)
     for variable in ignored_variables():
         yield Finding("warning", variable)
@@ -216,6 +207,12 @@ def _smarthost(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", f"The smarthost {smarthost.host}:{smarthost.port} answers.")
+
+
+def _exchange(settings: Settings) -> Iterator[Finding]:
+    if settings.channels.phone.cti.enabled:
+        address = f"{settings.public_url}/hooks/phone/cti/"
+        yield Finding("ok", f"The exchange tells of its calls at {address} and its token.")
 
 
 def _exposure(settings: Settings) -> Iterator[Finding]:

@@ -316,7 +316,17 @@ class PhoneDoor(Section):
     """A call-back closes itself when the person is reached within this time."""
     standby: Phone | Literal[""] = ""
     """Rings while the service is down."""
+    fallback_url: str = ""
+    """Where the document lies that callers get while the service is down: at Twilio, as a TwiML Bin
+    with what `sentralbord twilio fallback` prints."""
     cti: Cti = Cti()
+
+    @field_validator("fallback_url")
+    @classmethod
+    def _elsewhere(cls, value: str) -> str:
+        if value and not value.startswith("https://"):
+            raise fault("skal begynne med https://", "must begin with https://")
+        return value
 
 
 class Channels(Section):

@@ -18,9 +18,11 @@ from router.settings import PACKAGED, Settings, load_settings
 from rules.document import DocumentError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from sqlmodel import Session
+
+    from router.findings import Finding
 
 T = TypeVar("T")
 
@@ -76,6 +78,19 @@ def say(text: str) -> None:
 def note(text: str, style: str = "") -> None:
     """A plain line on standard error."""
     err.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def report(findings: Iterable[Finding]) -> bool:
+    """Print what was found, one line each; whether something is wrong."""
+    failed = False
+    for finding in findings:
+        failed |= finding.error
+        mark, style = {"error": ("ERROR", "red"), "warning": ("warning", "yellow")}.get(
+            finding.level, ("ok", "green")
+        )
+        out.print(f"{mark:<8}", style=style, end="")
+        say(finding.text)
+    return failed
 
 
 def fail(message: str) -> NoReturn:

@@ -42,6 +42,12 @@ PHRASES: dict[str, str] = {
     "hold": "Et øyeblikk, du er fortsatt på linjen.",
     "trouble": "Beklager, noe gikk galt hos oss.",
     "goodbye": "Ha det bra.",
+    "down": "Du har ringt {municipality}. Telefonen vår virker ikke som den skal akkurat nå.",
+    "down_connect": "Jeg setter deg over.",
+    "down_record": (
+        "Si navnet ditt, nummeret ditt og hva det gjelder etter tonen, så ringer vi deg opp."
+        " Legg på når du er ferdig."
+    ),
     "whisper": "Samtale til {target}. Tast én for å svare.",
     "whisper_transfer": "{operator} setter over en samtale til {target}. Tast én for å svare.",
 }

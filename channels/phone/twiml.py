@@ -30,6 +30,8 @@ WHISPER_SECONDS = 8
 """How long a colleague has to accept; a mobile's own voicemail never presses a key."""
 BETWEEN = 20
 """Seconds between two announcements to somebody who waits."""
+STANDBY_SECONDS = 45
+"""How long the standby number rings while we are down."""
 SILENCE = 5
 """Seconds of silence that end a message."""
 
@@ -204,6 +206,26 @@ def trouble(site: Site) -> str:
         recording_status_callback=site.address("recording"),
         recording_status_callback_method="POST",
     )
+    response.hangup()
+    return _xml(response)
+
+
+def fallback(voice: Voice, municipality: str, standby: str, seconds: int) -> str:
+    """What callers hear while we are down: it lies at the provider and asks nothing of us.
+
+    The standby number rings, and where there is none or nobody answers, a message is taken. Its
+    recording has no callback: reconciliation finds it. It has no `action` of ours either, so who
+    stays on the line hears the document again: to hang up is what they are told.
+    """
+    response = VoiceResponse()
+    _say_all(response, [Said("down", {"municipality": municipality}), Said("emergency")], voice)
+    if standby:
+        _say_all(response, [Said("down_connect")], voice)
+        response.dial(standby, timeout=STANDBY_SECONDS)
+    _say_all(response, [Said("down_record")], voice)
+    response.record(max_length=seconds, timeout=2 * SILENCE, finish_on_key="#", play_beep=True)
+    # Reached when nothing at all was said.
+    _say_all(response, [Said("goodbye")], voice)
     response.hangup()
     return _xml(response)
 
