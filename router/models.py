@@ -375,6 +375,32 @@ class StoredAttachment(Table, table=True):
     inline: bool = False
 
 
+class RemoteFile(Table, table=True):
+    """A file that came with a text and lies at the provider until it is ours and theirs is gone."""
+
+    __tablename__ = "remote_file"
+    __table_args__ = (
+        Index(
+            "ix_remote_file_open",
+            "next_at",
+            "id",
+            sqlite_where=text("state IN ('announced', 'fetched')"),
+            postgresql_where=text("state IN ('announced', 'fetched')"),
+        ),
+    )
+    id: int | None = Field(default=None, primary_key=True)
+    message_id: int = Field(foreign_key="message.id", index=True)
+    url: str
+    content_type: str = ""
+    """As the provider says; decides nothing."""
+    state: str = "announced"
+    """announced, fetched (stored with us), deleted (at the provider), failed."""
+    attempts: int = 0
+    next_at: datetime
+    detail: str = ""
+    created_at: datetime
+
+
 class RulesetVersion(Table, table=True):
     """Every ruleset that was ever in force, by its hash: decisions stay reproducible."""
 
@@ -447,8 +473,14 @@ class OutboxItem(Table, table=True):
             "ix_outbox_unsent",
             "state",
             "id",
-            sqlite_where=text("state <> 'sent'"),
-            postgresql_where=text("state <> 'sent'"),
+            sqlite_where=text("state NOT IN ('sent', 'delivered')"),
+            postgresql_where=text("state NOT IN ('sent', 'delivered')"),
+        ),
+        Index(
+            "ix_outbox_provider",
+            "provider_id",
+            sqlite_where=text("channel = 'sms'"),
+            postgresql_where=text("channel = 'sms'"),
         ),
     )
     id: int | None = Field(default=None, primary_key=True)
@@ -465,6 +497,8 @@ class OutboxItem(Table, table=True):
     """Of the mailbox."""
     payload: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     state: str = "queued"
+    """queued, sending (only where a second attempt would be a second message), sent, delivered,
+    uncertain, failed."""
     attempts: int = 0
     next_at: datetime
     lease_until: datetime | None = None

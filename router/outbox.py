@@ -5,7 +5,8 @@ A row holds the whole `Outgoing` with its Message-ID and date fixed, and composi
 function, so a
 second attempt sends identical bytes. Leases keep two senders apart; an attempt whose outcome is
 unknown becomes
-`uncertain` and is never repeated blindly.
+`uncertain` and is never repeated blindly. Where a second attempt would be a second message
+(`Channel.once_only`), a row is `sending` before the attempt begins.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from channels.base import (
     Channel,
     ChannelError,
     MisconfiguredError,
+    OptedOutError,
     Outgoing,
     OutgoingKind,
     PermanentError,
@@ -35,7 +37,7 @@ from channels.base import (
     UnreachableError,
 )
 from channels.email.addresses import mailbox
-from router import events, metrics
+from router import consent, events, metrics
 from router.blobs import read_blob
 from router.counters import counted
 from router.errors import NotFoundError, StoreUnavailableError
@@ -43,7 +45,7 @@ from router.models import Inquiry, InquiryStatus, Message, OutboxItem, ReplyStat
 from router.statements import Prepared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from sqlalchemy import Connection
@@ -75,6 +77,8 @@ UNREACHABLE_SECONDS = (5, 10, 20, 40)
 OWED = frozenset({OutgoingKind.REPLY.value, OutgoingKind.FORWARD.value})
 """What leaves the contact without an answer when it cannot be delivered."""
 
+_SETTLED = frozenset({"failed", "sent", "delivered"})
+
 _TABLE: Any = OutboxItem.__table__  # type: ignore[attr-defined]
 _INQUIRY: Any = Inquiry.__table__  # type: ignore[attr-defined]
 _SENT = Prepared(
@@ -92,7 +96,7 @@ _SENT = Prepared(
 )
 
 # Written out, so that the planner uses the partial indexes.
-_UNSENT = text("outbox.state <> 'sent'")
+_UNSENT = text("outbox.state NOT IN ('sent', 'delivered')")
 _QUEUED = text("outbox.state = 'queued'")
 
 
@@ -191,7 +195,7 @@ def retry(session: Session, item_id: int, now: datetime) -> None:
     `NotFoundError`."""
     changed = session.connection().execute(
         update(_TABLE)
-        .where(_TABLE.c.id == item_id, _TABLE.c.state != "sent")
+        .where(_TABLE.c.id == item_id, _TABLE.c.state.not_in(["sent", "sending", "delivered"]))
         .values(state="queued", next_at=now, lease_until=None)
     )
     if not changed.rowcount:
@@ -220,6 +224,16 @@ def fail(
             inquiry.version += 1
     data = {"kind": item.kind, "attempts": item.attempts, "status": status}
     events.tell(session, "not_delivered", inquiry, now, data=data)
+
+
+def answer_arrived(session: Session, item: OutboxItem, inquiry: Inquiry, now: datetime) -> None:
+    """A reply that had failed was sent once more by a person, and this time it was taken."""
+    if item.kind != OutgoingKind.REPLY.value or inquiry.reply_state is not ReplyState.NOT_DELIVERED:
+        return
+    with counted(session, inquiry):
+        inquiry.answered_at = now
+        inquiry.reply_state = ReplyState.ANSWERED
+        inquiry.version += 1
 
 
 class Outbox:
@@ -274,6 +288,7 @@ class Outbox:
                 if inherited:
                     await self._db.write(partial(_end_leases, now=self._clock()))
                     inherited = False
+                await self._find_lost()
                 sent = await self.deliver_due()
             except Exception:
                 log.exception("outbox.round_failed")
@@ -297,7 +312,8 @@ class Outbox:
             if not _any_due(session, now):
                 return 0
         paused = [name for name, until in self._paused_until.items() if until > now]
-        items = await self._db.write(lambda session: _lease(session, now, paused))
+        once_only = [name for name, channel in self._channels.items() if channel.once_only]
+        items = await self._db.write(lambda session: _lease(session, now, paused, once_only))
         by_channel: dict[str, list[OutboxItem]] = {}
         for item in items:
             by_channel.setdefault(item.channel, []).append(item)
@@ -313,6 +329,8 @@ class Outbox:
             if self._stopping:
                 await self._db.write(partial(_give_back, items=items[position:]))
                 return
+            if self._once_only(name) and not await self._begin(item):
+                continue
             result = await self._send(name, item)
             now = self._clock()
             self.problem = "" if result.state == "sent" else result.detail
@@ -325,14 +343,33 @@ class Outbox:
                 kind=item.kind,
                 state=result.state,
             )
-            await self._write_down(_Attempt(item, result, now))
+            await self._write_down(_Attempt(item, result, now, self._once_only(name)))
+
+    def _once_only(self, name: str) -> bool:
+        channel = self._channels.get(name)
+        return channel is not None and channel.once_only
+
+    async def _begin(self, item: OutboxItem) -> bool:
+        """Write down that an attempt begins. False when there is nothing to send any more: the
+        provider has told meanwhile that it has the message."""
+        now = self._clock()
+        return await self._db.write(lambda session: _begin(session, item, now))
+
+    async def _find_lost(self) -> None:
+        """Attempts whose sender vanished in the middle: nobody knows whether they came through."""
+        now = self._clock()
+        with self._db.read() as session:
+            if not _lost(session, now):
+                return
+        await self._db.write(lambda session: _give_up_lost(session, now))
 
     async def _write_down(self, attempt: _Attempt) -> None:
         """Note how it went. While the store refuses, nothing more is sent by this lane: that could
         not be noted either, and would go out twice."""
         while True:
             try:
-                if attempt.result.state == "sent" and attempt.item.thread_message_id is None:
+                letter = attempt.item.thread_message_id is None
+                if attempt.result.state == "sent" and letter and not attempt.once_only:
                     await self._db.write_together(_record_letters, attempt)
                 else:
                     await self._db.write(partial(_record, attempt=attempt))
@@ -357,7 +394,7 @@ class Outbox:
         except UncertainError as error:
             return _Result("uncertain", str(error))
         except PermanentError as error:
-            return _Result("failed", str(error))
+            return _Result("failed", str(error), opted_out=isinstance(error, OptedOutError))
         except (MisconfiguredError, UnreachableError) as error:
             return _Result("queued", str(error), pause=self._pause(name, error))
         except (ChannelError, OSError) as error:
@@ -393,6 +430,7 @@ class _Result:
     provider_id: str = ""
     pause: timedelta | None = None
     """How long nothing is tried, when the door is to blame and not the message."""
+    opted_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,6 +438,7 @@ class _Attempt:
     item: OutboxItem
     result: _Result
     at: datetime
+    once_only: bool
 
 
 def _any_due(session: Session, now: datetime) -> bool:
@@ -415,7 +454,9 @@ def _due(now: datetime) -> Any:
     )
 
 
-def _lease(session: Session, now: datetime, paused: Sequence[str]) -> list[OutboxItem]:
+def _lease(
+    session: Session, now: datetime, paused: Sequence[str], once_only: Collection[str] = ()
+) -> list[OutboxItem]:
     wanted = select(OutboxItem).where(_due(now))
     if paused:
         wanted = wanted.where(col(OutboxItem.channel).not_in(paused))
@@ -423,7 +464,7 @@ def _lease(session: Session, now: datetime, paused: Sequence[str]) -> list[Outbo
         session.execute(wanted.order_by(_TABLE.c.next_at, _TABLE.c.id).limit(BATCH)).scalars()
     )
     for item in items:
-        if item.lease_until is not None:
+        if item.lease_until is not None and item.channel not in once_only:
             # The last sender vanished in mid-attempt. SMTP can do no better than the same bytes
             # once more.
             item.detail = (
@@ -431,6 +472,28 @@ def _lease(session: Session, now: datetime, paused: Sequence[str]) -> list[Outbo
             )
         item.lease_until = now + LEASE
     return items
+
+
+def _begin(session: Session, item: OutboxItem, now: datetime) -> bool:
+    changed = session.connection().execute(
+        update(_TABLE)
+        .where(_TABLE.c.id == item.id, _TABLE.c.state == "queued")
+        .values(state="sending", lease_until=now + LEASE)
+    )
+    return bool(changed.rowcount)
+
+
+def _lost(session: Session, now: datetime) -> list[OutboxItem]:
+    query = select(OutboxItem).where(
+        _UNSENT, _TABLE.c.state == "sending", _TABLE.c.lease_until <= now
+    )
+    return list(session.execute(query).scalars())
+
+
+def _give_up_lost(session: Session, now: datetime) -> None:
+    for item in _lost(session, now):
+        result = _Result("uncertain", "Tjenesten ble avbrutt under sending.")
+        _record(session, _Attempt(item, result, now, once_only=True))
 
 
 def _end_leases(session: Session, now: datetime) -> None:
@@ -492,9 +555,10 @@ def _record(session: Session, attempt: _Attempt) -> None:
     result, now = attempt.result, attempt.at
     item = session.get_one(OutboxItem, attempt.item.id)
     item.lease_until = None
-    if item.state == "failed":  # its bounce was quicker than this note
+    if item.state in _SETTLED:  # a bounce or a report was quicker than this note
+        item.provider_id = item.provider_id or result.provider_id
         return
-    item.provider_id = result.provider_id
+    item.provider_id = result.provider_id or item.provider_id
     item.detail = result.detail
     item.state = result.state
     if result.pause is None:
@@ -507,23 +571,19 @@ def _record(session: Session, attempt: _Attempt) -> None:
         item.sent_at = now
     if item.state == "failed":
         fail(session, item, item.detail, now)
+        if result.opted_out:
+            consent.withdraw(session, item.recipient, item.inquiry_id, now)
         return
     inquiry = session.get_one(Inquiry, item.inquiry_id)
     if item.thread_message_id is not None:
         message = session.get_one(Message, item.thread_message_id)
         message.delivery = item.state
         message.delivery_detail = item.detail
-    kind = {"sent": "delivered", "uncertain": "uncertain"}.get(item.state)
-    if (
-        kind == "delivered"
-        and item.kind == OutgoingKind.REPLY.value
-        and inquiry.reply_state is ReplyState.NOT_DELIVERED
-    ):
-        # A person had it sent once more, and this time it was taken.
-        with counted(session, inquiry):
-            inquiry.answered_at = now
-            inquiry.reply_state = ReplyState.ANSWERED
-            inquiry.version += 1
+    # Mail has no word for having arrived but that a server took it.
+    taken = "sent" if attempt.once_only else "delivered"
+    kind = {"sent": taken, "uncertain": "uncertain"}.get(item.state)
+    if item.state == "sent":
+        answer_arrived(session, item, inquiry, now)
     session.flush()
     if kind is None:
         if now - item.created_at <= NOTICE_AFTER:

@@ -165,3 +165,23 @@ def upgrade() -> None:
         batch.alter_column('trying_since', nullable=False)
         batch.drop_index('ix_outbox_recipient')
         batch.create_index('ix_outbox_mailbox', ['mailbox', 'kind', 'created_at'], unique=False)
+        batch.drop_index('ix_outbox_unsent')
+        batch.create_index('ix_outbox_unsent', ['state', 'id'], unique=False, sqlite_where=sa.text("state NOT IN ('sent', 'delivered')"), postgresql_where=sa.text("state NOT IN ('sent', 'delivered')"))
+        batch.create_index('ix_outbox_provider', ['provider_id'], unique=False, sqlite_where=sa.text("channel = 'sms'"), postgresql_where=sa.text("channel = 'sms'"))
+
+    op.create_table('remote_file',
+        sa.Column('id', sa.Integer(), nullable=False),
+        sa.Column('message_id', sa.Integer(), nullable=False),
+        sa.Column('url', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column('content_type', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column('state', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column('attempts', sa.Integer(), nullable=False),
+        sa.Column('next_at', sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column('detail', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column('created_at', sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.ForeignKeyConstraint(['message_id'], ['message.id'], ),
+        sa.PrimaryKeyConstraint('id')
+    )
+    with op.batch_alter_table('remote_file') as batch:
+        batch.create_index('ix_remote_file_message_id', ['message_id'], unique=False)
+        batch.create_index('ix_remote_file_open', ['next_at', 'id'], unique=False, sqlite_where=sa.text("state IN ('announced', 'fetched')"), postgresql_where=sa.text("state IN ('announced', 'fetched')"))
