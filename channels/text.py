@@ -21,6 +21,14 @@ def nfc(text: str) -> str:
     return unicodedata.normalize("NFC", _crowd().sub(r"\1", text))
 
 
+def typed(text: str) -> str:
+    """What somebody typed into a page: NFC, line ends as LF, no control characters, and no lone
+    surrogates, which no store and no page takes."""
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return nfc("".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc"))
+
+
 @cache
 def _crowd() -> re.Pattern[str]:
     marks = re.escape(

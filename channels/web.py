@@ -4,7 +4,6 @@ other."""
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ import orjson
 
 from channels.base import Address, Envelope, Incoming, RawArrival, RejectedError
 from channels.numbers import e164
-from channels.text import nfc
+from channels.text import nfc, typed
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -74,7 +73,7 @@ def arrival(form: FormSubmission, recipient: str, now: datetime) -> RawArrival:
 
 def parse(raw: bytes, envelope: Envelope, external_id: str) -> Incoming:
     """Bytes of `arrival` -> `Incoming`. The answer goes by e-mail where an address was given."""
-    form = {name: _clean(value) for name, value in orjson.loads(raw).items()}
+    form = {name: typed(value) for name, value in orjson.loads(raw).items()}
     email = email_address(form["email"])
     phone = e164(form["phone"])
     name = " ".join(form["name"].split())
@@ -106,9 +105,3 @@ def email_address(value: str) -> str:
         and not any(c.isspace() or ord(c) < 33 or c in '<>()[]\\,;:"@' for c in local + domain)
     )
     return value if fits else ""
-
-
-def _clean(value: str) -> str:
-    """NFC, without NUL and other control characters; line ends as LF."""
-    value = value.replace("\r\n", "\n").replace("\r", "\n")
-    return nfc("".join(c for c in value if c in "\n\t" or unicodedata.category(c) != "Cc"))

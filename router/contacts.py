@@ -71,3 +71,30 @@ def contacts_of(
             ],
         )
     return found
+
+
+def contact_at(session: Session, address: Address, language: str, now: datetime) -> int:
+    """The contact who is reached at an address, made where it is new."""
+    connection = session.connection()
+    found = connection.execute(
+        select(_ADDRESS.c.contact_id).where(
+            _ADDRESS.c.channel == address.channel, _ADDRESS.c.value == address.value
+        )
+    ).scalar()
+    if found is not None:
+        return int(found)
+    row = {"name": address.name, "language": language, "created_at": now}
+    contact: int = _INSERT_CONTACT.one(connection, row)[0]
+    _INSERT_ADDRESS.many(
+        connection,
+        [
+            {
+                "contact_id": contact,
+                "channel": address.channel,
+                "value": address.value,
+                "name": address.name,
+                "created_at": now,
+            }
+        ],
+    )
+    return contact

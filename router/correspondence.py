@@ -195,6 +195,7 @@ def is_forwarded(head: Letterhead, item: Prepared) -> bool:
         and not item.decision.sensitivity
         and not item.decision.emergency
         and incoming.kind is MessageKind.CONTACT
+        and incoming.channel != "chat"  # a talk is under way
         and Mark.QUARANTINED not in incoming.marks
         and _domain(sender) != _domain(body)
     )

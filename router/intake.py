@@ -17,7 +17,9 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlmodel import Session, col
 
 from channels.base import MessageKind, OutgoingKind
-from router import correspondence, events, outbox, robots
+from channels.chat.web import conversation_of
+from router import chat, correspondence, events, outbox, robots
+from router.chat_models import CHANNEL as CHAT
 from router.contacts import contacts_of
 from router.counters import add_to_counters, counted
 from router.journal import duplicate_window, later_key
@@ -100,9 +102,11 @@ def process(
     fresh: list[tuple[Prepared, int | None]] = []
     later: list[Prepared] = []
     keys: set[tuple[str, str]] = set()
+    begun: set[str] = set()
     for item in todo:
         key = (item.incoming.channel, item.incoming.external_id)
-        if key in keys:
+        talk = _talk_of(item)
+        if key in keys or talk in begun:
             later.append(item)
         elif key in seen:
             taken.append(_add_addressees(session, item, seen[key], head, now))
@@ -113,11 +117,31 @@ def process(
                 taken.append(_join(session, item, inquiry, head, now))
             else:
                 fresh.append((item, hint))
+                begun |= {talk} if talk else set()
     taken += _open(session, fresh, head, now)
     for item in later:
-        known = _known_messages(session, [item])[item.incoming.channel, item.incoming.external_id]
-        taken.append(_add_addressees(session, item, known, head, now))
+        taken += _after_the_others(session, item, head, now)
     return taken
+
+
+def _after_the_others(
+    session: Session, item: Prepared, head: Letterhead, now: datetime
+) -> list[Taken]:
+    """A message that is in the batch twice, or the second of a talk that begins in it."""
+    key = (item.incoming.channel, item.incoming.external_id)
+    known = _known_messages(session, [item]).get(key)
+    if known is not None:
+        return [_add_addressees(session, item, known, head, now)]
+    inquiry, hint = find_thread(session, item, head)
+    if inquiry is not None:
+        return [_join(session, item, inquiry, head, now)]
+    return _open(session, [(item, hint)], head, now)
+
+
+def _talk_of(item: Prepared) -> str:
+    """The chat that a message was said in; empty for everything else."""
+    incoming = item.incoming
+    return conversation_of(incoming.external_id) if incoming.channel == CHAT else ""
 
 
 def _still_new(session: Session, batch: Sequence[Prepared]) -> set[int]:
@@ -219,6 +243,9 @@ def _join(
     row = message_row(item, inquiry.id or 0)
     [message_id] = _ids(INSERT_MESSAGE, session.connection(), [row])
     _keep_files(session, [(item, message_id)])
+    talk = _talk_of(item)
+    if talk:
+        chat.joined(session, head, talk, inquiry, message_id, now, emergency=alarming)
     events.tell(
         session,
         "message_in" if asks else "automatic_in",
@@ -329,6 +356,10 @@ def _open(
     INSERT_OUTBOX.many(connection, letters)
     INSERT_ADDRESSEE.many(connection, shared)
     _keep_files(session, zip(items, messages, strict=True))
+    for item, ref, message_id in zip(items, refs, messages, strict=True):
+        if talk := _talk_of(item):
+            emergency = item.decision.emergency
+            chat.begin(session, head, talk, ids[ref], message_id, now, emergency=emergency)
     events.insert_rows(connection, log)
     changes: dict[str, int] = {}
     for item in items:
@@ -382,6 +413,7 @@ def _may_answer(item: Prepared) -> bool:
     incoming = item.incoming
     return (
         incoming.kind is MessageKind.CONTACT
+        and incoming.channel != CHAT  # answered where it was asked
         and not incoming.receipt_barred
         and incoming.sender is not None
         and incoming.sender.channel == "email"

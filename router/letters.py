@@ -80,6 +80,35 @@ TEXTS: dict[str, dict[str, str]] = {
             "Vennlig hilsen\n{municipality}\n{phone}\n"
         ),
         "reply_end": "\n\nVennlig hilsen\n{staff}{department}, {municipality}\n\nReferanse: {ref}\n{status_url}\n",
+        "chat_emergency": (
+            "Er liv eller helse i fare nå, må du ringe: brann 110, politi 112, ambulanse 113.\n"
+            "Legevakt 116 117. Alarmtelefonen for barn og unge 116 111. Mental Helse 116 123.\n"
+            "Vi har sett det du skrev, og varslet dem som sitter her nå."
+        ),
+        "chat_closed": (
+            "Takk for meldingen. Chatten er ikke betjent nå, så vi har registrert den som henvendelse {ref}.\n"
+            "Du får svar senest {due}.\n"
+            "Følg den her: {status_url}"
+        ),
+        "chat_unanswered": (
+            "Takk for at du ventet. Ingen er ledige akkurat nå, så vi har registrert det du skrev som henvendelse {ref}.\n"
+            "Du får svar senest {due}. Er du her fortsatt når noen blir ledige, svarer vi deg her.\n"
+            "Følg den her: {status_url}"
+        ),
+        "chat_unread": (
+            "Hei!\n\n"
+            "Du skrev til oss i chatten. Her er svaret, siden du ikke var der lenger:\n\n"
+            "{text}"
+        ),
+        "chat_transcript_subject": "Samtalen din med {municipality}",
+        "chat_transcript": (
+            "Hei!\n\n"
+            "Her er samtalen, slik du ba om. Fødselsnummer er skjult.\n\n"
+            "{text}\n\n"
+            "Referanse: {ref}\n{status_url}\n\n"
+            "Vennlig hilsen\n{municipality}\n{phone}\n"
+        ),
+        "chat_you": "Du",
         "no_subject": "Henvendelse",
         "at": "{date} kl. {time}",
         "date": "EEEE d. MMMM y",
@@ -142,6 +171,35 @@ TEXTS: dict[str, dict[str, str]] = {
             "Venleg helsing\n{municipality}\n{phone}\n"
         ),
         "reply_end": "\n\nVenleg helsing\n{staff}{department}, {municipality}\n\nReferanse: {ref}\n{status_url}\n",
+        "chat_emergency": (
+            "Er liv eller helse i fare no, må du ringje: brann 110, politi 112, ambulanse 113.\n"
+            "Legevakt 116 117. Alarmtelefonen for barn og unge 116 111. Mental Helse 116 123.\n"
+            "Vi har sett det du skreiv, og varsla dei som sit her no."
+        ),
+        "chat_closed": (
+            "Takk for meldinga. Det sit ingen i chatten no, så vi har registrert ho som førespurnad {ref}.\n"
+            "Du får svar seinast {due}.\n"
+            "Følg han her: {status_url}"
+        ),
+        "chat_unanswered": (
+            "Takk for at du venta. Ingen er ledige akkurat no, så vi har registrert det du skreiv som førespurnad {ref}.\n"
+            "Du får svar seinast {due}. Er du her framleis når nokon blir ledige, svarer vi deg her.\n"
+            "Følg han her: {status_url}"
+        ),
+        "chat_unread": (
+            "Hei!\n\n"
+            "Du skreiv til oss i chatten. Her er svaret, sidan du ikkje var der lenger:\n\n"
+            "{text}"
+        ),
+        "chat_transcript_subject": "Samtala di med {municipality}",
+        "chat_transcript": (
+            "Hei!\n\n"
+            "Her er samtalen, slik du bad om. Fødselsnummer er skjult.\n\n"
+            "{text}\n\n"
+            "Referanse: {ref}\n{status_url}\n\n"
+            "Venleg helsing\n{municipality}\n{phone}\n"
+        ),
+        "chat_you": "Du",
         "no_subject": "Førespurnad",
         "at": "{date} kl. {time}",
         "date": "EEEE d. MMMM y",
@@ -204,6 +262,35 @@ TEXTS: dict[str, dict[str, str]] = {
             "Kind regards\n{municipality}\n{phone}\n"
         ),
         "reply_end": "\n\nKind regards\n{staff}{department}, {municipality}\n\nReference: {ref}\n{status_url}\n",
+        "chat_emergency": (
+            "If life or health is in danger now, you must call: fire 110, police 112, ambulance 113.\n"
+            "Out-of-hours doctor 116 117. Alarm telephone for children and young people 116 111. Mental health helpline 116 123.\n"
+            "We have seen what you wrote, and alerted those who are here now."
+        ),
+        "chat_closed": (
+            "Thank you for your message. Nobody is in the chat now, so we have registered it as inquiry {ref}.\n"
+            "You will have an answer by {due}.\n"
+            "Follow it here: {status_url}"
+        ),
+        "chat_unanswered": (
+            "Thank you for waiting. Nobody is free right now, so we have registered what you wrote as inquiry {ref}.\n"
+            "You will have an answer by {due}. If you are still here when somebody is free, we will answer you here.\n"
+            "Follow it here: {status_url}"
+        ),
+        "chat_unread": (
+            "Hello!\n\n"
+            "You wrote to us in the chat. Here is the answer, as you were no longer there:\n\n"
+            "{text}"
+        ),
+        "chat_transcript_subject": "Your conversation with {municipality}",
+        "chat_transcript": (
+            "Hello!\n\n"
+            "Here is the conversation, as you asked. National identity numbers are hidden.\n\n"
+            "{text}\n\n"
+            "Reference: {ref}\n{status_url}\n\n"
+            "Kind regards\n{municipality}\n{phone}\n"
+        ),
+        "chat_you": "You",
         "no_subject": "Inquiry",
         "at": "{date} at {time}",
         "date": "EEEE d MMMM y",

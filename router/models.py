@@ -110,6 +110,8 @@ class Staff(Table, table=True):
     created_at: datetime
     failed_logins: int = 0
     locked_until: datetime | None = None
+    desk_until: datetime | None = None
+    """A page of the desk is open until then at least; renewed while it is."""
 
 
 class Membership(Table, table=True):

@@ -24,6 +24,7 @@ import orjson
 from pebble import ProcessExpired, ProcessPool
 
 from channels import web
+from channels.chat import web as chat
 from channels.email.authentication import NOBODY, Trust
 from channels.email.parse import OwnAddresses
 from channels.email.parse import parse as parse_email
@@ -170,6 +171,8 @@ def prepare(workbench: Workbench, work: Work) -> Prepared:
         incoming = parse_email(work.content(), work.envelope, workbench.own, workbench.trust)
     elif work.channel == web.CHANNEL:
         incoming = web.parse(work.content(), work.envelope, work.external_id)
+    elif work.channel == chat.CHANNEL:
+        incoming = chat.parse(work.content(), work.envelope, work.external_id)
     else:
         raise UnreadableError(f"No door is called «{work.channel}».")
     facts = facts_of(incoming, work.received_at, OpenAt(workbench.hours, work.received_at))
@@ -191,7 +194,8 @@ def prepare(workbench: Workbench, work: Work) -> Prepared:
                 inline=file.inline,
             )
             for file in incoming.attachments
-        ),
+        )
+        + tuple(KeptFile(**file) for file in work.envelope.get("files", ())),
         decision=replace(decision, trace={}),
         trace=orjson.dumps(decision.trace),
         due=due,

@@ -164,16 +164,21 @@ class Reception:
         return disposition
 
     async def receive_form(self, form: web.FormSubmission) -> FormReceipt:
-        """A web form needs its answer at once, so its intake runs inside the request.
+        """A web form needs its answer at once.
 
-        Raises `InvalidError` for fields that do not hold, `StoreUnavailableError` when it cannot
-        be kept.
+        Raises `InvalidError` for fields that do not hold, and what `receive_now` raises.
         """
         problems = web.check(form)
         if problems:
             raise InvalidError(", ".join(f"{field}: {code}" for field, code in problems.items()))
-        recipient = self._head.sender
-        arrival = web.arrival(form, recipient, self._clock())
+        return await self.receive_now(web.arrival(form, self._head.sender, self._clock()))
+
+    async def receive_now(self, arrival: RawArrival) -> FormReceipt:
+        """Take in what somebody waits for: journal and intake before this returns.
+
+        Raises `InvalidError` when its key was used for something else, `StoreUnavailableError`
+        when it cannot be kept.
+        """
         try:
             disposition, number = await journal.append(self._db, self._workbench.blobs, arrival)
         except TemporaryError as error:

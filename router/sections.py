@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path  # noqa: TC003 - read by pydantic
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -59,7 +60,21 @@ def _phone(value: object) -> str:
     return number
 
 
+def _origin(value: str) -> str:
+    parts = urlsplit(value.strip().lower().rstrip("/"))
+    origin = f"{parts.scheme}://{parts.netloc}"
+    plain = value.strip().lower().rstrip("/") == origin and origin.isascii()
+    odd = set(parts.netloc) & set("@;,'*\"\\ ")
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not plain or odd:
+        raise fault(
+            f"«{value}» er ikke en nettadresse uten sti, som https://www.sorum.kommune.no",
+            f"“{value}” is no origin like https://www.sorum.kommune.no",
+        )
+    return origin
+
+
 Email = Annotated[str, AfterValidator(_email)]
+Origin = Annotated[str, AfterValidator(_origin)]
 Phone = Annotated[str, BeforeValidator(_phone)]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 
@@ -329,12 +344,40 @@ class PhoneDoor(Section):
         return value
 
 
+class ChatDoor(Section):
+    """The chat on our own pages, and on those of others."""
+
+    enabled: bool = True
+    embed_on: tuple[Origin, ...] = ()
+    """Pages of these origins may show the chat, e.g. https://www.sorum.kommune.no."""
+    cross_site: bool = False
+    """Whether some of them lie under another domain than ours. The cookie is then kept by browsers
+    for each of those sites apart (`Partitioned`), which takes https."""
+    hours: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """When the chat is attended, where that differs from the calendar."""
+    capacity: int = Field(default=3, ge=1, le=20)
+    """Chats that one operator has at a time."""
+    unattended_minutes: float = Field(default=2, gt=0, le=60)
+    """Without an answer for so long, a chat becomes an ordinary inquiry."""
+    silence_minutes: float = Field(default=10, gt=0, le=120)
+    """The same in the middle of a talk."""
+    talk_minutes: float = Field(default=5, gt=0, le=60)
+    """How long a talk takes, for the expected wait, until enough of them have been measured."""
+    unread_minutes: float = Field(default=10, gt=0, le=120)
+    """An answer that nobody has read for so long goes by e-mail or SMS, where one was given."""
+    conversations_per_hour: int = Field(default=6, ge=1)
+    """New ones from one address."""
+    messages_per_minute: int = Field(default=20, ge=1)
+    """In one conversation."""
+
+
 class Channels(Section):
     """The doors."""
 
     email: EmailDoor
     sms: SmsDoor = SmsDoor()
     phone: PhoneDoor = PhoneDoor()
+    chat: ChatDoor = ChatDoor()
 
 
 class Rules(Section):

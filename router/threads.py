@@ -1,4 +1,4 @@
-"""Which inquiry a message belongs to.
+"""Which inquiry a message belongs to. What is said in a chat belongs to the chat's.
 
 A delivery report that proves which letter it returns belongs with that letter. Of all else,
 strongest first: the signed token of a reply address; a Message-ID we issued, from somebody who
@@ -15,8 +15,10 @@ from sqlalchemy import func, select
 from sqlmodel import Session, col
 
 from channels.base import SenderCheck
+from channels.chat.web import conversation_of
 from channels.email.guards import DMARC_FAILED
-from router import robots
+from router import chat, robots
+from router.chat_models import CHANNEL as CHAT
 from router.models import ContactAddress, Inquiry, InquiryStatus, Message
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ def find_thread(
 ) -> tuple[Inquiry | None, int | None]:
     """The inquiry a message belongs to, and the one it may belong to."""
     incoming = item.incoming
+    if incoming.channel == CHAT:
+        return chat.inquiry_of(session, conversation_of(incoming.external_id)), None
     returned = robots.returned_letter(session, incoming, head)
     if returned is not None:
         return session.get_one(Inquiry, returned.inquiry_id), None

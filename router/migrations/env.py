@@ -9,6 +9,7 @@ from alembic import context
 from sqlmodel import SQLModel
 
 import router.call_models
+import router.chat_models
 import router.models  # noqa: F401 - registers the tables
 from router.db import writer_engine
 

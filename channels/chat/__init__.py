@@ -1,0 +1,1 @@
+"""Chat: the widget on our own and others' pages, and what every door for talks shares."""

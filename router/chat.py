@@ -1,0 +1,598 @@
+"""Chats: opened by a browser, talked in by both sides, turned into an ordinary inquiry when nobody
+can answer, taken on by letter when the resident has gone.
+
+What is said are messages of the inquiry's thread. What only the chat knows stands in
+`Conversation`; the functions here keep the two in step, each within the session it is given.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import insert, select, update
+from sqlmodel import Session, col
+
+from channels.base import Address, MessageKind, OutgoingKind
+from channels.chat.web import message_key
+from router import events, letters
+from router.chat_models import CHANNEL, Conversation, ConversationState
+from router.contacts import contact_at
+from router.counters import counted
+from router.errors import InvalidError, NotFoundError
+from router.models import (
+    Direction,
+    Inquiry,
+    InquiryStatus,
+    Message,
+    ReplyState,
+    StoredAttachment,
+)
+from router.records import INSERT_MESSAGE
+from router.tokens import hash_secret, new_secret
+from rules.order import Lane, queue_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from router.correspondence import Letterhead
+    from router.preparing import KeptFile
+    from rules.targets import DueDate
+
+IDLE = timedelta(hours=24)
+"""Without a sign of life for so long, a conversation ends,"""
+LONGEST = timedelta(days=7)
+"""and in any case so long after it was opened."""
+LISTENING = timedelta(seconds=60)
+"""How long a page counts as open after it was last heard of: time enough to load it anew."""
+ANSWER_WITHIN = timedelta(minutes=1)
+"""The target for an answer in a chat: what the live lane of the queue is sorted by,"""
+AT_EASE = timedelta(minutes=10)
+"""and where a talk stands in it while nobody waits."""
+FILES_IN_ALL = 12
+"""Files that one conversation takes."""
+
+_LIVE = (ConversationState.WAITING, ConversationState.TALKING)
+_C: Any = Conversation.__table__  # type: ignore[attr-defined]
+_M: Any = Message.__table__  # type: ignore[attr-defined]
+_I: Any = Inquiry.__table__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One message of a resident, checked and ready for the store."""
+
+    conversation_id: int
+    client_id: str
+    text: str
+    at: datetime
+    emergency: bool
+    due: DueDate
+    """By when it is owed an answer, if the ones before it have had theirs."""
+    files: tuple[KeptFile, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What became of a message."""
+
+    message_id: int
+    inquiry_id: int
+    at: datetime
+    duplicate: bool = False
+
+
+def open_conversation(
+    session: Session, language: str, now: datetime, *, name: str = ""
+) -> tuple[Conversation, str]:
+    """A new conversation and the secret that opens it. Nothing stands in the queue yet."""
+    secret = new_secret()
+    conversation = Conversation(
+        key=secrets.token_urlsafe(16),
+        token_hash=hash_secret(secret),
+        language=letters.letter_language(language),
+        name=name,
+        created_at=now,
+        seen_at=now,
+        expires_at=now + IDLE,
+        listening_until=now + LISTENING,
+    )
+    session.add(conversation)
+    session.flush()
+    return conversation, secret
+
+
+def find(session: Session, secret: str, now: datetime, key: str | None = None) -> Conversation:
+    """The conversation a secret opens, which must be called `key` where one is given.
+
+    Raises `NotFoundError`, the same for what never was, is somebody else's, or is over.
+    """
+    query = select(Conversation).where(col(Conversation.token_hash) == hash_secret(secret))
+    found: Conversation | None = session.execute(query).scalar() if secret else None
+    if (
+        found is None
+        or (key is not None and found.key != key)
+        or found.state is ConversationState.ENDED
+        or found.expires_at <= now
+    ):
+        raise NotFoundError
+    return found
+
+
+def of_inquiry(session: Session, inquiry_id: int | None, now: datetime) -> Conversation | None:
+    """The latest conversation about an inquiry that is not over."""
+    query = (
+        select(Conversation)
+        .where(
+            col(Conversation.inquiry_id) == inquiry_id,
+            col(Conversation.state) != ConversationState.ENDED,
+            col(Conversation.expires_at) > now,
+        )
+        .order_by(col(Conversation.id).desc())
+        .limit(1)
+    )
+    found: Conversation | None = session.execute(query).scalar()
+    return found
+
+
+def is_listening(conversation: Conversation, now: datetime) -> bool:
+    """Whether the page is open as far as we know."""
+    until = conversation.listening_until
+    return until is not None and until > now
+
+
+def answers_here(session: Session, inquiry: Inquiry, now: datetime) -> Conversation | None:
+    """The conversation in which an answer would be read: the page is open, or no other way was
+    given and it may be opened again. None: the answer goes by letter, or nowhere."""
+    conversation = of_inquiry(session, inquiry.id, now)
+    if conversation is None:
+        return None
+    elsewhere = conversation.email or conversation.phone or inquiry.sender_address
+    return conversation if is_listening(conversation, now) or not elsewhere else None
+
+
+def begin(
+    session: Session,
+    head: Letterhead,
+    key: str,
+    inquiry_id: int,
+    message_id: int,
+    now: datetime,
+    *,
+    emergency: bool = False,
+) -> None:
+    """The first message has become an inquiry: it stands in the live lane, and somebody waits.
+
+    For intake, within its transaction. `emergency`: the fixed answer is given at once.
+    """
+    conversation = _by_key(session, key)
+    if conversation is None:
+        return
+    inquiry = session.get_one(Inquiry, inquiry_id)
+    conversation.inquiry_id = inquiry_id
+    inquiry.sender_name = inquiry.sender_name or conversation.name
+    _await(conversation, inquiry, inquiry.received_at)
+    conversation.state = ConversationState.WAITING
+    session.flush()
+    if emergency:
+        answer_emergency(session, head, inquiry, conversation.language, message_id, now)
+
+
+def joined(
+    session: Session,
+    head: Letterhead,
+    key: str,
+    inquiry: Inquiry,
+    message_id: int,
+    now: datetime,
+    *,
+    emergency: bool = False,
+) -> None:
+    """A message of a chat came by intake into its thread, as after a crash between the two."""
+    conversation = _by_key(session, key)
+    if conversation is None:
+        return
+    _await(conversation, inquiry, now)
+    session.flush()
+    if emergency:
+        answer_emergency(session, head, inquiry, conversation.language, message_id, now)
+
+
+def inquiry_of(session: Session, key: str) -> Inquiry | None:
+    """The inquiry that a conversation is about; None before its first message."""
+    conversation = _by_key(session, key)
+    if conversation is None or conversation.inquiry_id is None:
+        return None
+    return session.get(Inquiry, conversation.inquiry_id)
+
+
+def say(session: Session, head: Letterhead, said: Said) -> Spoken:
+    """The resident says something in a talk that has begun; the same message twice is one.
+
+    Raises `NotFoundError` when the conversation is over, `InvalidError` when the key was used for
+    another message, or there are too many files.
+    """
+    conversation = session.get(Conversation, said.conversation_id)
+    if (
+        conversation is None
+        or conversation.inquiry_id is None
+        or conversation.state is ConversationState.ENDED
+    ):
+        raise NotFoundError
+    key = message_key(conversation.key, said.client_id)
+    known = spoken(session, key)
+    if known is not None:
+        if known.text != said.text:
+            raise InvalidError("This key was used for another message.")
+        return Spoken(known.id or 0, known.inquiry_id, known.at, duplicate=True)
+    if said.files and _count_files(session, conversation) + len(said.files) > FILES_IN_ALL:
+        raise InvalidError("Too many files in one conversation. Send the rest by e-mail.")
+    inquiry = session.get_one(Inquiry, conversation.inquiry_id)
+    [answer] = INSERT_MESSAGE.each(
+        session.connection(),
+        [
+            {
+                "inquiry_id": inquiry.id,
+                "channel": CHANNEL,
+                "external_id": key,
+                "direction": Direction.IN,
+                "kind": MessageKind.CONTACT.value,
+                "sender_name": conversation.name,
+                "sender_address": inquiry.sender_address,
+                "recipients": [],
+                "subject": "",
+                "text": said.text,
+                "has_html": False,
+                "at": said.at,
+                "message_id": "",
+                "reply_to": "",
+                "arrival_id": None,
+                "delivery": "",
+                "delivery_detail": "",
+                "defects": [],
+                "sender_check": "",
+                "marks": [],
+            }
+        ],
+    )
+    message_id: int = answer[0]
+    keep_files(session, message_id, said.files)
+    data = _count_in(session, inquiry, said)
+    _await(conversation, inquiry, said.at)
+    session.flush()
+    events.tell(session, "message_in", inquiry, said.at, data={"kind": "contact", **data})
+    if said.emergency:
+        events.tell(session, "emergency", inquiry, said.at)
+        answer_emergency(session, head, inquiry, conversation.language, message_id, said.at)
+    return Spoken(message_id, inquiry.id or 0, said.at)
+
+
+def spoken(session: Session, key: str) -> Message | None:
+    """A message of a chat by the key of `message_key`."""
+    query = select(Message).where(col(Message.channel) == CHANNEL, col(Message.external_id) == key)
+    found: Message | None = session.execute(query).scalar()
+    return found
+
+
+def answered(session: Session, inquiry: Inquiry, key: str, message_id: int, now: datetime) -> None:
+    """We have said something in a conversation: nobody waits any more, the talk is on."""
+    conversation = _by_key(session, key)
+    if conversation is None or conversation.state is ConversationState.ENDED:
+        return
+    conversation.state = ConversationState.TALKING
+    conversation.waiting_since = None
+    conversation.answered_at = conversation.answered_at or now
+    conversation.last_out = message_id
+    conversation.last_out_at = now
+    _mark_read_by_staff(session, conversation)
+    if is_listening(conversation, now):
+        _place(inquiry, Lane.LIVE, _answer_by(conversation, now))
+    session.flush()
+
+
+def read_by_resident(session: Session, conversation: Conversation, message_id: int) -> None:
+    """The resident has seen our messages up to this one."""
+    upto = min(message_id, conversation.last_out)
+    conversation.resident_read = max(conversation.resident_read, upto)
+
+
+def read_by_staff(session: Session, inquiry_id: int, message_id: int, now: datetime) -> bool:
+    """Somebody at the desk has seen what the resident wrote up to this message; whether that is
+    news."""
+    conversation = of_inquiry(session, inquiry_id, now)
+    if conversation is None or message_id <= conversation.staff_read:
+        return False
+    conversation.staff_read = min(message_id, _last_in(session, inquiry_id))
+    return True
+
+
+def listen(session: Session, ids: Iterable[int], now: datetime) -> None:
+    """The pages of these conversations are open. Whoever comes back and waits is live again."""
+    found = session.execute(
+        select(Conversation).where(
+            col(Conversation.id).in_(sorted(ids)),
+            col(Conversation.state) != ConversationState.ENDED,
+        )
+    ).scalars()
+    for conversation in found:
+        back = not is_listening(conversation, now)
+        conversation.listening_until = now + LISTENING
+        _keep_alive(conversation, now)
+        if back and conversation.state in _LIVE and conversation.inquiry_id is not None:
+            inquiry = session.get_one(Inquiry, conversation.inquiry_id)
+            _place(inquiry, Lane.LIVE, _answer_by(conversation, now))
+            events.tell(session, "chat_back", inquiry, now)
+
+
+def stop_listening(session: Session, conversation: Conversation, now: datetime) -> None:
+    """The page was closed; a while later the talk is no longer live, unless it is opened again."""
+    grace = now + LISTENING / 2
+    until = conversation.listening_until
+    conversation.listening_until = grace if until is None else min(until, grace)
+
+
+def gone(session: Session, now: datetime) -> int:
+    """Take those who are no longer there out of the live lane; returns how many.
+
+    Who waits for an answer keeps their inquiry and its reply date.
+    """
+    found = session.execute(
+        select(Inquiry, Conversation)
+        .join(Conversation, col(Conversation.inquiry_id) == col(Inquiry.id))
+        .where(
+            col(Conversation.state).in_(_LIVE),
+            col(Conversation.listening_until) <= now,
+            col(Inquiry.lane) == int(Lane.LIVE),
+            col(Inquiry.status) == InquiryStatus.OPEN,
+        )
+    ).all()
+    for inquiry, _conversation in found:
+        _place(inquiry, Lane.DEFERRABLE)
+        inquiry.version += 1
+        events.tell(session, "chat_left", inquiry, now)
+    return len(found)
+
+
+def leave(session: Session, conversation: Conversation, now: datetime) -> None:
+    """The resident ends the conversation. What is unanswered stays an inquiry."""
+    conversation.state = ConversationState.ENDED
+    conversation.ended_at = now
+    conversation.listening_until = None
+    conversation.waiting_since = None
+    if conversation.inquiry_id is None:
+        return
+    inquiry = session.get_one(Inquiry, conversation.inquiry_id)
+    if inquiry.status is InquiryStatus.OPEN:
+        _place(inquiry, Lane.DEFERRABLE)
+        inquiry.version += 1
+    events.tell(session, "chat_left", inquiry, now, data={"by": "resident"})
+
+
+def expire(session: Session, now: datetime) -> int:
+    """End what has run out, and delete what nobody ever spoke in; returns how many."""
+    silent = session.connection().execute(
+        _C.delete().where(_C.c.expires_at <= now, _C.c.inquiry_id.is_(None))
+    )
+    ended = session.connection().execute(
+        update(_C)
+        .where(_C.c.expires_at <= now, _C.c.state != ConversationState.ENDED)
+        .values(state=ConversationState.ENDED, ended_at=now, listening_until=None)
+    )
+    return int(silent.rowcount + ended.rowcount)
+
+
+def give_address(
+    session: Session,
+    conversation: Conversation,
+    now: datetime,
+    *,
+    name: str = "",
+    email: str = "",
+    phone: str = "",
+) -> Inquiry | None:
+    """The resident says how they can be reached, of their own accord; nobody has verified it.
+
+    `email` and `phone` are normalised. Returns the inquiry, if there is one yet.
+    """
+    conversation.name = name or conversation.name
+    conversation.email = email or conversation.email
+    conversation.phone = phone or conversation.phone
+    if conversation.inquiry_id is None:
+        return None
+    inquiry = session.get_one(Inquiry, conversation.inquiry_id)
+    inquiry.sender_name = conversation.name or inquiry.sender_name
+    inquiry.sender_phone = conversation.phone or inquiry.sender_phone
+    address = None
+    if conversation.email:
+        address = Address("email", conversation.email, conversation.name)
+    elif conversation.phone:
+        address = Address("phone", conversation.phone, conversation.name)
+    if address is not None and address.value != inquiry.sender_address:
+        inquiry.contact_id = contact_at(session, address, conversation.language, now)
+        inquiry.sender_address = address.value
+    inquiry.version += 1
+    events.tell(session, "address_given", inquiry, now)
+    return inquiry
+
+
+def defer(
+    session: Session, head: Letterhead, conversation: Conversation, reason: str, now: datetime
+) -> Inquiry:
+    """Turn a chat that nobody answers into an ordinary inquiry, and say so with the reply date.
+
+    `reason` is `closed`, `nobody` or `unanswered`. Whoever had taken it and kept silent gives it
+    back.
+    """
+    inquiry = session.get_one(Inquiry, conversation.inquiry_id)
+    conversation.state = ConversationState.DEFERRED
+    conversation.deferred_at = now
+    _place(inquiry, Lane.DEFERRABLE)
+    inquiry.assignee_id = None
+    inquiry.version += 1
+    language = conversation.language
+    text = letters.write(
+        language,
+        "chat_closed" if reason == "closed" else "chat_unanswered",
+        ref=inquiry.ref,
+        due=letters.moment_in_words(inquiry.due_at, head.zone, language),
+        status_url=head.status_url(inquiry.id or 0),
+    )
+    _say_automatically(session, head, inquiry, OutgoingKind.RECEIPT, text, now, once="deferred")
+    events.tell(session, "chat_deferred", inquiry, now, data={"reason": reason})
+    return inquiry
+
+
+def answer_emergency(
+    session: Session,
+    head: Letterhead,
+    inquiry: Inquiry,
+    language: str,
+    message_id: int,
+    now: datetime,
+) -> None:
+    """The fixed answer to what sounds like an emergency: whom to call now."""
+    text = letters.write(language, "chat_emergency")
+    kind = OutgoingKind.EMERGENCY
+    _say_automatically(session, head, inquiry, kind, text, now, once=f"emergency-{message_id}")
+
+
+def keep_files(session: Session, message_id: int, files: Sequence[KeptFile]) -> None:
+    """Write down the files of a message; their bytes lie in the blob folder already."""
+    if files:
+        session.connection().execute(
+            insert(StoredAttachment.__table__),  # type: ignore[attr-defined]
+            [{"message_id": message_id, **asdict(file)} for file in files],
+        )
+
+
+def _by_key(session: Session, key: str) -> Conversation | None:
+    query = select(Conversation).where(col(Conversation.key) == key)
+    found: Conversation | None = session.execute(query).scalar()
+    return found
+
+
+def _count_in(session: Session, inquiry: Inquiry, said: Said) -> dict[str, Any]:
+    """What a message of a resident does to its inquiry, as intake has it; what to tell of it."""
+    inquiry.last_message_at = said.at
+    inquiry.version += 1
+    inquiry.reply_state = ReplyState.UNANSWERED
+    data: dict[str, Any] = {}
+    if said.emergency:
+        inquiry.emergency = True
+        inquiry.emergency_seen_at = None
+        inquiry.lane = int(Lane.CRISIS)
+        inquiry.sort_at = said.at
+    if inquiry.status is not InquiryStatus.OPEN or inquiry.answered_at is not None:
+        reopened = inquiry.status is not InquiryStatus.OPEN
+        with counted(session, inquiry):
+            inquiry.status = InquiryStatus.OPEN
+            inquiry.closed_at = None
+            inquiry.answered_at = None
+            inquiry.due_at = said.due.due_at
+            inquiry.warn_at = said.due.warn_at or said.due.due_at
+            inquiry.calendar = said.due.calendar_identity
+            inquiry.warned_at = None
+            inquiry.overdue_at = None
+        # Told with the message: in a talk, each answer ends one clock and each question starts one.
+        data["due_at"] = said.due.due_at.isoformat()
+        if reopened:
+            events.tell(session, "reopened", inquiry, said.at, data={"by": "contact"})
+    return data
+
+
+def _await(conversation: Conversation, inquiry: Inquiry, at: datetime) -> None:
+    """Somebody has said something and waits."""
+    conversation.waiting_since = conversation.waiting_since or at
+    _keep_alive(conversation, at)
+    if conversation.state is ConversationState.DEFERRED:
+        _place(inquiry, Lane.DEFERRABLE)
+    else:
+        _place(inquiry, Lane.LIVE, _answer_by(conversation, at))
+
+
+def _answer_by(conversation: Conversation, now: datetime) -> datetime:
+    since = conversation.waiting_since
+    return now + AT_EASE if since is None else since + ANSWER_WITHIN
+
+
+def _keep_alive(conversation: Conversation, now: datetime) -> None:
+    conversation.seen_at = max(conversation.seen_at, now)
+    conversation.expires_at = min(conversation.created_at + LONGEST, conversation.seen_at + IDLE)
+
+
+def _place(inquiry: Inquiry, lane: Lane, answer_by: datetime | None = None) -> None:
+    """Where an inquiry stands in the queue now; an emergency stays first."""
+    if inquiry.lane == int(Lane.CRISIS):
+        return
+    lane, sort_at, *_ = queue_key(
+        lane,
+        received_at=inquiry.received_at,
+        id=inquiry.id or 0,
+        answer_by=answer_by,
+        due_at=inquiry.due_at,
+    )
+    inquiry.lane, inquiry.sort_at = int(lane), sort_at
+
+
+def _say_automatically(
+    session: Session,
+    head: Letterhead,
+    inquiry: Inquiry,
+    kind: OutgoingKind,
+    text: str,
+    now: datetime,
+    *,
+    once: str,
+) -> None:
+    """A message nobody wrote. It is no answer: who waits goes on waiting."""
+    key = f"{inquiry.id}:{once}:{now.isoformat()}"
+    session.add(
+        Message(
+            inquiry_id=inquiry.id or 0,
+            channel=CHANNEL,
+            external_id=key,
+            direction=Direction.OUT,
+            kind=kind.value,
+            sender_name=head.municipality,
+            text=text,
+            at=now,
+            delivery="sent",
+        )
+    )
+    session.flush()
+
+
+def _mark_read_by_staff(session: Session, conversation: Conversation) -> None:
+    """Who answers has read what was asked."""
+    conversation.staff_read = max(
+        conversation.staff_read, _last_in(session, conversation.inquiry_id or 0)
+    )
+
+
+def _last_in(session: Session, inquiry_id: int) -> int:
+    query = (
+        select(_M.c.id)
+        .where(
+            _M.c.inquiry_id == inquiry_id,
+            _M.c.direction == Direction.IN,
+            _M.c.channel == CHANNEL,
+        )
+        .order_by(_M.c.id.desc())
+        .limit(1)
+    )
+    return session.connection().execute(query).scalar() or 0
+
+
+def _count_files(session: Session, conversation: Conversation) -> int:
+    query = (
+        select(col(StoredAttachment.id))
+        .join(Message, col(Message.id) == col(StoredAttachment.message_id))
+        .where(
+            col(Message.inquiry_id) == conversation.inquiry_id,
+            col(Message.channel) == CHANNEL,
+            col(Message.direction) == Direction.IN,
+        )
+    )
+    return len(session.execute(query).all())
