@@ -30,6 +30,7 @@ from router.models import (
     ReplyState,
     StoredAttachment,
 )
+from router.privacy import mask_text
 from router.records import INSERT_MESSAGE
 from router.tokens import hash_secret, new_secret
 from rules.order import Lane, queue_key
@@ -173,6 +174,8 @@ def begin(
     inquiry = session.get_one(Inquiry, inquiry_id)
     conversation.inquiry_id = inquiry_id
     inquiry.sender_name = inquiry.sender_name or conversation.name
+    # The beginning of what was written, which also stands over letters.
+    inquiry.subject = mask_text(inquiry.subject)
     _await(conversation, inquiry, inquiry.received_at)
     conversation.state = ConversationState.WAITING
     session.flush()

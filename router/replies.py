@@ -11,7 +11,9 @@ from sqlalchemy import insert, select
 from sqlmodel import Session, col
 
 from channels.base import Address, MessageKind, Outgoing, OutgoingKind
-from router import correspondence, events, letters, outbox, queue
+from channels.chat.web import TEXT_LIMIT
+from router import chat, correspondence, events, letters, outbox, queue
+from router.chat_models import CHANNEL as CHAT
 from router.counters import counted
 from router.errors import InvalidError, NotFoundError
 from router.models import (
@@ -28,9 +30,10 @@ from router.models import (
     Staff,
     StoredAttachment,
 )
+from router.tokens import hash_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from router.access import Actor
@@ -109,16 +112,20 @@ class Thread:
     decisions: list[DecisionView]
     events: list[EventView]
     hint_ref: str | None
+    reply_channel: str
+    """How an answer would go; empty when in no way."""
     reply_address: str
+    """Where to; of a chat, its key."""
     emergency_seen: bool
 
 
-def thread(session: Session, head: Letterhead, actor: Actor, ref: str) -> Thread:
+def thread(session: Session, head: Letterhead, actor: Actor, ref: str, now: datetime) -> Thread:
     """Read one inquiry with its messages, decisions and history. Raises `NotFoundError`."""
     row = queue.row(session, actor, ref)
     inquiry = session.get_one(Inquiry, row.id)
     addresses = _addresses(session, inquiry)
     hint = session.get(Inquiry, inquiry.hint_id) if inquiry.hint_id else None
+    reply_to = _reply_to(session, head, inquiry, now)
     return Thread(
         inquiry=row,
         contact_name=inquiry.sender_name,
@@ -127,17 +134,20 @@ def thread(session: Session, head: Letterhead, actor: Actor, ref: str) -> Thread
         decisions=_decisions(session, row.id),
         events=_events(session, row.id),
         hint_ref=hint.ref if hint is not None and actor.sees(hint.department) else None,
-        reply_address=_reply_address(session, head, inquiry),
+        reply_channel=reply_to.channel if reply_to is not None else "",
+        reply_address=reply_to.value if reply_to is not None else "",
         emergency_seen=inquiry.emergency_seen_at is not None,
     )
 
 
-def _reply_address(session: Session, head: Letterhead, inquiry: Inquiry) -> str:
-    """Where an answer would go, so that whoever writes it sees that; empty when nowhere."""
+def _reply_to(
+    session: Session, head: Letterhead, inquiry: Inquiry, now: datetime
+) -> Address | None:
+    """Where an answer would go, so that whoever writes it sees that; None when nowhere."""
     try:
-        return _recipient(session, head, inquiry).value
+        return _recipient(session, head, inquiry, now)
     except InvalidError:
-        return ""
+        return None
 
 
 def messages(session: Session, inquiry_id: int) -> list[ThreadMessage]:
@@ -200,6 +210,7 @@ def require_replyable(
     actor: Actor,
     ref: str,
     text: str,
+    now: datetime,
     version: int | None = None,
 ) -> tuple[Inquiry, str, Address]:
     """The inquiry, the tidied text and the recipient of a reply that may be sent as things are.
@@ -214,8 +225,12 @@ def require_replyable(
         raise InvalidError("The reply is too long.")
     queue.require_open(inquiry)
     queue.require_holder(session, actor, inquiry)
-    queue.require_version(inquiry, version)
-    return inquiry, text, _recipient(session, head, inquiry)
+    recipient = _recipient(session, head, inquiry, now)
+    if recipient.channel != CHAT:  # in a talk, both may write at the same time
+        queue.require_version(inquiry, version)
+    elif len(text) > TEXT_LIMIT:
+        raise InvalidError("The reply is too long.")
+    return inquiry, text, recipient
 
 
 def reply(
@@ -229,34 +244,39 @@ def reply(
     close: bool = False,
     version: int | None = None,
     files: Sequence[KeptFile] = (),
+    key: str = "",
 ) -> Inquiry:
-    """Answer the resident: the text is stored, put in the outbox, and the clock stops.
+    """Answer the resident: the text is stored, put in the outbox, and the clock stops. In a chat
+    whose page is open it is stored, and the page shows it.
 
-    `files` lie in the blob folder already. Raises `InvalidError` when there is no text or nowhere
-    to send it; `ConflictError` when somebody else holds the inquiry, when it is closed, or when it
-    changed after `version` was read.
+    `files` lie in the blob folder already. The same `key` once more changes nothing. Raises
+    `InvalidError` when there is no text or nowhere to send it; `ConflictError` when somebody else
+    holds the inquiry, when it is closed, or when it changed after `version` was read.
     """
-    inquiry, text, recipient = require_replyable(session, head, actor, ref, text, version)
+    if key and _is_written(session, actor, ref, key):
+        return queue.get(session, actor, ref)
+    inquiry, text, recipient = require_replyable(session, head, actor, ref, text, now, version)
     language = letters.letter_language(inquiry.language)
     department = session.get_one(Department, inquiry.department)
     name = head.departments[department.slug].name.get(language)
     subject = letters.tagged_subject(inquiry.subject, inquiry.ref, language)
     outgoing_id = head.new_message_id(inquiry.id or 0)
+    in_chat = recipient.channel == CHAT
     message = Message(
         inquiry_id=inquiry.id or 0,
         channel=recipient.channel,
-        external_id=outgoing_id,
+        external_id=_written_as(inquiry, key) if key else outgoing_id,
         direction=Direction.OUT,
         kind=OutgoingKind.REPLY.value,
-        sender_name=name,
+        sender_name=actor.name if in_chat and actor.is_person else name,
         sender_address=department.address or head.sender,
         recipients=[recipient.value],
-        subject=subject,
+        subject="" if in_chat else subject,
         text=text,
         at=now,
-        message_id=outgoing_id,
+        message_id="" if in_chat else outgoing_id,
         staff_id=actor.staff_id,
-        delivery="queued",
+        delivery="sent" if in_chat else "queued",
     )
     session.add(message)
     session.flush()
@@ -266,22 +286,56 @@ def reply(
             insert(StoredAttachment.__table__),  # type: ignore[attr-defined]
             [{"message_id": message.id, **row} for row in rows],
         )
+    if in_chat:
+        chat.answered(session, inquiry, recipient.value, message.id or 0, now)
+    else:
+        _post(session, head, actor, inquiry, message, recipient, now, rows)
+    with counted(session, inquiry):
+        inquiry.answered_at = now
+        inquiry.reply_state = ReplyState.ANSWERED
+        inquiry.version += 1
+        if inquiry.assignee_id is None:
+            inquiry.assignee_id = actor.staff_id
+        if close:
+            inquiry.status = InquiryStatus.CLOSED
+            inquiry.closed_at = now
+            inquiry.assignee_id = None
+    session.flush()
+    for kind in ("replied", "closed") if close else ("replied",):
+        events.tell(session, kind, inquiry, now, staff_id=actor.staff_id)
+    return inquiry
+
+
+def _post(
+    session: Session,
+    head: Letterhead,
+    actor: Actor,
+    inquiry: Inquiry,
+    message: Message,
+    recipient: Address,
+    now: datetime,
+    files: Sequence[Mapping[str, Any]],
+) -> None:
+    """Put a reply in the outbox."""
+    language = letters.letter_language(inquiry.language)
     chain = _chain(session, inquiry)
     latest = _latest(session, inquiry)
     letter = Outgoing(
         channel=recipient.channel,
         kind=OutgoingKind.REPLY,
-        message_id=outgoing_id,
+        message_id=message.message_id,
         created_at=now,
         to=recipient,
-        sender=Address("email", department.address or head.sender, f"{name}, {head.municipality}"),
-        subject=subject,
-        text=text
+        sender=Address(
+            "email", message.sender_address, f"{message.sender_name}, {head.municipality}"
+        ),
+        subject=message.subject,
+        text=message.text
         + letters.write(
             language,
             "reply_end",
             staff=f"{actor.name}\n" if actor.is_person else "",
-            department=name,
+            department=message.sender_name,
             municipality=head.municipality,
             ref=inquiry.ref,
             status_url=head.status_url(inquiry.id or 0),
@@ -300,23 +354,23 @@ def reply(
             message.id,
             now,
             arrival_id=latest.arrival_id if latest is not None else None,
-            files=rows,
+            files=files,
         ),
     )
-    with counted(session, inquiry):
-        inquiry.answered_at = now
-        inquiry.reply_state = ReplyState.ANSWERED
-        inquiry.version += 1
-        if inquiry.assignee_id is None:
-            inquiry.assignee_id = actor.staff_id
-        if close:
-            inquiry.status = InquiryStatus.CLOSED
-            inquiry.closed_at = now
-            inquiry.assignee_id = None
-    session.flush()
-    for kind in ("replied", "closed") if close else ("replied",):
-        events.tell(session, kind, inquiry, now, staff_id=actor.staff_id)
-    return inquiry
+
+
+def _is_written(session: Session, actor: Actor, ref: str, key: str) -> bool:
+    """Whether a reply was written under this key already."""
+    inquiry = queue.get(session, actor, ref)
+    query = select(col(Message.id)).where(
+        col(Message.inquiry_id) == inquiry.id,
+        col(Message.external_id) == _written_as(inquiry, key),
+    )
+    return session.execute(query).first() is not None
+
+
+def _written_as(inquiry: Inquiry, key: str) -> str:
+    return f"{inquiry.id}:{hash_secret(key)}"
 
 
 def send_again(session: Session, actor: Actor, ref: str, item_id: int, now: datetime) -> Inquiry:
@@ -359,13 +413,16 @@ def transfer(
     return inquiry
 
 
-def _recipient(session: Session, head: Letterhead, inquiry: Inquiry) -> Address:
-    """Where the answer goes: to whoever asked.
+def _recipient(session: Session, head: Letterhead, inquiry: Inquiry, now: datetime) -> Address:
+    """Where the answer goes: to whoever asked, into the chat while it is open.
 
     That is Reply-To or sender of the message that opened the inquiry, or the contact's other
     address
     when they wrote from that one last. Whoever else found a way into the thread gets nothing.
     """
+    talk = chat.answers_here(session, inquiry, now)
+    if talk is not None:
+        return Address(CHAT, talk.key, inquiry.sender_name)
     opening = session.execute(
         select(Message)
         .where(col(Message.inquiry_id) == inquiry.id, col(Message.direction) == Direction.IN)
@@ -379,6 +436,8 @@ def _recipient(session: Session, head: Letterhead, inquiry: Inquiry) -> Address:
         candidates.append(latest.sender_address)
     if opening is not None:
         candidates += [opening.reply_to, opening.sender_address]
+    if inquiry.channel == CHAT:
+        candidates.append(inquiry.sender_address)  # given in the middle of the talk
     for value in candidates:
         if "@" in value and not head.is_own(value):
             return Address("email", value, inquiry.sender_name)

@@ -62,6 +62,11 @@ _KEY = re.compile(r"[\x21-\x7e]{1,200}")
 _ANYONE = Actor(role=Role.ADMIN)
 
 
+Key = Annotated[
+    str,
+    Header(description="Any text that names this submission; sent again, it changes nothing."),
+]
+
 _READ = responses(401, 404, 422, 429)
 _ACT = responses(400, 401, 404, 409, 413, 422, 429, 503)
 
@@ -90,7 +95,7 @@ def read_inquiry(request: Request, actor: ApiActor, ref: Ref) -> Detail:
     """Read one inquiry with its thread, its decisions and its history."""
     hall = hall_of(request)
     with hall.db.read() as session:
-        thread = replies.thread(session, hall.reply_context, actor, ref)
+        thread = replies.thread(session, hall.reply_context, actor, ref, hall.clock())
     return Detail(
         **_fields(thread.inquiry, hall.clock()),
         contact=ContactView(
@@ -111,6 +116,7 @@ def read_inquiry(request: Request, actor: ApiActor, ref: Ref) -> Detail:
             for event in thread.events
         ],
         may_belong_to=thread.hint_ref,
+        reply_channel=thread.reply_channel,
         reply_address=thread.reply_address,
     )
 
@@ -150,14 +156,18 @@ def hand_back(request: Request, actor: ApiActor, ref: Ref, body: Return) -> Item
 
 
 @router.post("/inquiries/{ref}/reply", tags=["actions"], responses=_ACT)
-def reply(request: Request, actor: ApiActor, ref: Ref, body: Reply) -> Item:
-    """Answer the resident by the channel they used; the thread shows how delivery goes."""
+def reply(
+    request: Request, actor: ApiActor, ref: Ref, body: Reply, idempotency_key: Key = ""
+) -> Item:
+    """Answer the resident by the channel they used; the thread shows how delivery goes. A chat
+    shows it at once."""
+    _require_key(idempotency_key)
     hall = hall_of(request)
     now, head = hall.clock(), hall.reply_context
     files: list[KeptFile] = []
     if body.attachments:
         with hall.db.read() as session:
-            replies.require_replyable(session, head, actor, ref, body.text, body.version)
+            replies.require_replyable(session, head, actor, ref, body.text, now, body.version)
         files = keep_files(hall.settings.blobs, _sources(body.attachments))
     return _act(
         request,
@@ -171,6 +181,7 @@ def reply(request: Request, actor: ApiActor, ref: Ref, body: Reply) -> Item:
             close=body.close,
             version=body.version,
             files=files,
+            key=f"{actor.staff_id}:{idempotency_key}" if idempotency_key else "",
         ),
     )
 
@@ -211,14 +222,10 @@ async def new_inquiry(
     response: Response,
     actor: ApiActor,
     body: NewInquiry,
-    idempotency_key: Annotated[
-        str,
-        Header(description="Any text that names this submission; sent again, it changes nothing."),
-    ] = "",
+    idempotency_key: Key = "",
 ) -> Receipt:
     """Hand in a form that somebody filled in elsewhere."""
-    if idempotency_key and not _KEY.fullmatch(idempotency_key):
-        raise InvalidError("Idempotency-Key has 1 to 200 printable ASCII characters, no blanks.")
+    _require_key(idempotency_key)
     # Two integrators may count from one: a key holds only for the account that sent it.
     key = hashlib.sha256(f"{actor.staff_id}:{idempotency_key}".encode()).hexdigest()
     receipt = await hall_of(request).reception.receive_form(
@@ -261,6 +268,12 @@ def meaning_of_problem(code: str) -> Meaning:
     if code not in MEANINGS:
         raise NotFoundError
     return Meaning(code=code, meaning=MEANINGS[code])
+
+
+def _require_key(key: str) -> None:
+    """Raises `InvalidError` for an Idempotency-Key that is none."""
+    if key and not _KEY.fullmatch(key):
+        raise InvalidError("Idempotency-Key has 1 to 200 printable ASCII characters, no blanks.")
 
 
 def _sources(attachments: Sequence[NewAttachment]) -> list[Source]:

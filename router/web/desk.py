@@ -285,7 +285,7 @@ def reply(
     try:
         if chosen:
             with hall.db.read() as session:
-                replies.require_replyable(session, head, actor, ref, text, version)
+                replies.require_replyable(session, head, actor, ref, text, now, version)
             kept = keep_files(hall.settings.blobs, chosen)
     except (ConflictError, InvalidError) as error:
         return _inquiry(request, actor, ref, refused=Refused(error, typed, files_lost=True))
@@ -412,7 +412,7 @@ def _inquiry(
 ) -> Response:
     hall = hall_of(request)
     with hall.db.read() as session:
-        thread = replies.thread(session, hall.reply_context, actor, ref)
+        thread = replies.thread(session, hall.reply_context, actor, ref, hall.clock())
         frame = desk_frame(session, hall, actor)
     department = hall.settings.departments.get(thread.inquiry.department)
     checks = checks_senders(hall.settings)

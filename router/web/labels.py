@@ -130,6 +130,12 @@ LABELS: dict[str, dict[str, str]] = {
         "forwarded": N_("Forwarded to another body"),
         "receipt_withheld": N_("Automatic receipt held back"),
         "stuck": N_("Sending has stopped"),
+        "address_given": N_("The resident gave an address"),
+        "chat_back": N_("The resident is back in the chat"),
+        "chat_left": N_("The resident has left the chat"),
+        "chat_deferred": N_("The chat became an ordinary inquiry"),
+        "chat_mailed": N_("Unread answers were sent by e-mail"),
+        "transcript_sent": N_("The conversation was sent by e-mail on wish"),
     },
     "barred": {
         "no sender address": N_("there is no sender to answer"),

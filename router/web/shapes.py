@@ -323,6 +323,7 @@ class Detail(Item):
     decisions: list[DecisionView]
     events: list[EventView]
     may_belong_to: str | None = Field(description="Reference of an inquiry it may belong to.")
+    reply_channel: str = Field(description="How a reply would go; empty when in no way.")
     reply_address: str = Field(description="Where a reply would go; empty when nowhere.")
 
 
