@@ -22,9 +22,11 @@ import uvicorn
 from channels.email import EmailChannel
 from channels.email.send import Smarthost, SmarthostSettings
 from channels.email.server import CannotListenError, EmailServer, Listener, ListenSettings, TlsFiles
+from channels.phone.twilio import TwilioPhone
 from channels.sms import SmsChannel
 from channels.sms.console import ConsoleSms
 from channels.sms.twilio import TwilioSms
+from router.call_commands import CallCommands
 from router.clock import utc_now
 from router.correspondence import letterhead
 from router.db import Database
@@ -32,6 +34,7 @@ from router.errors import SettingsError, cannot_listen
 from router.events import EventHub
 from router.hall import Hall
 from router.jobs import Beat
+from router.number_plan import number_plan
 from router.outbox import Outbox
 from router.preparing import Workshop
 from router.presence import directory_of
@@ -103,7 +106,9 @@ async def open_hall(
         counter.start(now=False)
         stack.callback(counter.stop)
         scanner = scanner_of(settings)
-        reception = Reception(db, workbench, workshop, counter, head, outbox, clock, scanner)
+        phone = settings.channels.phone.enabled
+        plan = number_plan(settings, workbench.calendar, workbench.hours) if phone else None
+        reception = Reception(db, workbench, workshop, counter, head, outbox, clock, scanner, plan)
         outbox.give_way = lambda: reception.backlog > BATCH
         served = settings.uses_twilio or settings.channels.sms.enabled
         account = account_of(settings) if served else None
@@ -128,7 +133,12 @@ async def open_hall(
             reply_context=head,
             channels=channels,
             twilio=account,
+            plan=plan,
         )
+        if plan is not None and account is not None:
+            hall.commands = CallCommands(db, TwilioPhone(account, plan.site), plan, clock)
+            hall.commands.start()
+            stack.push_async_callback(hall.commands.stop)
         beat = hall.beat = Beat(hall)
         reception.start()
         stack.push_async_callback(_finish, reception)

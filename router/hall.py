@@ -11,10 +11,12 @@ if TYPE_CHECKING:
 
     from channels.base import Channel
     from channels.twilio import Account
+    from router.call_commands import CallCommands
     from router.correspondence import Letterhead
     from router.db import Database
     from router.events import EventHub
     from router.jobs import Beat
+    from router.number_plan import NumberPlan
     from router.outbox import Outbox
     from router.preparing import Workshop
     from router.presence import Directory
@@ -49,6 +51,15 @@ class Hall:
     beat: Beat | None = None
     twilio: Account | None = None
     """The provider of the phone and SMS doors; None where neither is open with them."""
+
+    plan: NumberPlan | None = None
+    """The number plan, where the phone door is open."""
+    commands: CallCommands | None = None
+    """What the phone provider is told to do; None where it takes no commands."""
+
+    def has_door(self, name: str) -> bool:
+        """Whether webhooks of a door are taken."""
+        return name in self.channels or (name == "phone" and self.plan is not None)
 
     def status_url(self, inquiry_id: int) -> str:
         """The resident's own page of an inquiry."""

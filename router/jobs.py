@@ -12,8 +12,7 @@ import structlog
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, JobExecutionEvent
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from channels.phone.vault import TwilioVault
-from router import deadlines, presence, recordings, staff
+from router import deadlines, presence, staff
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -68,18 +67,10 @@ async def forget_presence(hall: Hall) -> None:
     await hall.db.write(lambda session: presence.forget_old(session, now))
 
 
-async def collect_recordings(hall: Hall) -> None:
-    """Bring what callers left at the provider into our store, and delete it there."""
-    if hall.twilio is not None and hall.settings.channels.phone.enabled:
-        vault = TwilioVault(hall.twilio)
-        await recordings.collect(hall.db, vault, hall.settings.blobs, hall.clock)
-
-
 JOBS = (
     Job("sweep_deadlines", 5, sweep_deadlines),
     Job("watch_arrivals", 15, watch_arrivals),
     Job("forget_credentials", 3600, forget_credentials),
-    Job("collect_recordings", 5, collect_recordings),
     Job("tell_presence", 15, tell_presence),
     Job("forget_presence", 3600, forget_presence),
 )

@@ -53,6 +53,12 @@ HOOKS = Counter(
     ["door", "outcome"],
     registry=REGISTRY,
 )
+CALL_COMMANDS = Counter(
+    "sentralbord_call_commands",
+    "What the phone provider was told to do with calls, by outcome (sent, queued, failed …).",
+    ["verb", "outcome"],
+    registry=REGISTRY,
+)
 HTTP_SECONDS = Histogram(
     "sentralbord_http_seconds",
     "Time to answer a request, by route template; of a live stream, the time to its first byte.",

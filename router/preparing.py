@@ -28,6 +28,8 @@ from channels.chat import web as chat
 from channels.email.authentication import NOBODY, Trust
 from channels.email.parse import OwnAddresses
 from channels.email.parse import parse as parse_email
+from channels.phone import base as phone
+from channels.phone import record
 from router.blobs import put_blob
 from router.errors import RouterError
 from router.letters import moment_in_words
@@ -46,6 +48,9 @@ if TYPE_CHECKING:
     from rules.targets import ReplyTarget
 
 T = TypeVar("T")
+
+DIALLED = frozenset({"phone", "sms"})
+"""Channels on which our address is a number."""
 
 TIME_LIMIT = 10.0
 """Seconds for one arrival; a batch gets one more for each further one."""
@@ -173,6 +178,8 @@ def prepare(workbench: Workbench, work: Work) -> Prepared:
         incoming = web.parse(work.content(), work.envelope, work.external_id)
     elif work.channel == chat.CHANNEL:
         incoming = chat.parse(work.content(), work.envelope, work.external_id)
+    elif work.channel == phone.CHANNEL:
+        incoming = record.incoming(record.read(work.content()))
     else:
         raise UnreadableError(f"No door is called «{work.channel}».")
     facts = facts_of(incoming, work.received_at, OpenAt(workbench.hours, work.received_at))
@@ -212,6 +219,7 @@ def facts_of(incoming: Incoming, now: datetime, open_departments: Mapping[str, b
         sender=incoming.sender.value if incoming.sender else "",
         subject=incoming.subject,
         body=incoming.text,
+        did=incoming.recipients[0] if incoming.channel in DIALLED and incoming.recipients else "",
         attachments=tuple(file.filename for file in incoming.attachments),
         open=open_departments,
     )

@@ -12,27 +12,36 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
 from channels import web
 from channels.base import Disposition, RawArrival, TemporaryError
-from router import intake, journal, metrics
+from channels.phone import record
+from channels.phone.base import CHANNEL, CallDirection
+from router import calls, intake, journal, metrics
 from router.blobs import blob_path
 from router.errors import InvalidError, StoreUnavailableError
 from router.models import Arrival, ArrivalState, Inquiry
-from router.preparing import Prepared, Unreadable, Work, Workbench, Workshop
+from router.preparing import Prepared, Unreadable, Work, Workbench, Workshop, prepare
 from router.scanning import scanned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from sqlmodel import Session
+
     from channels.email.scan import Scanner
+    from channels.phone.base import CallEvent
+    from router.call_models import Call
     from router.correspondence import Letterhead
     from router.db import Database
+    from router.number_plan import NumberPlan
     from router.outbox import Outbox
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +98,7 @@ class Reception:
     """Takes arrivals from the doors and turns them into inquiries.
 
     `counter` is a workshop for those who stand and wait for an answer: they do not queue behind a
-    flood of mail.
+    flood of mail. `plan` is needed where a phone door is open.
     """
 
     def __init__(
@@ -102,6 +111,7 @@ class Reception:
         outbox: Outbox,
         clock: Callable[[], datetime],
         scanner: Scanner | None = None,
+        plan: NumberPlan | None = None,
     ) -> None:
         self._db = db
         self._workbench = workbench
@@ -111,12 +121,14 @@ class Reception:
         self._outbox = outbox
         self._clock = clock
         self._scanner = scanner
+        self._plan = plan
         self._waiting: deque[int] = deque()
         self._known: set[int] = set()
         self._held: dict[int, Work] = {}
         self._held_size = 0
         self._alone: set[int] = set()
         self._forms: dict[int, asyncio.Event] = {}
+        self._calls: set[int] = set()
         self._wake = asyncio.Event()
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._ahead = asyncio.Semaphore(AHEAD)
@@ -212,6 +224,54 @@ class Reception:
             taken[0].ref, taken[0].due_at, taken[0].department, taken[0].inquiry_id, False
         )
 
+    async def receive_call(self, event: CallEvent, then: Callable[[Session, Call], T]) -> T | None:
+        """What is told of a call; the first time, its inquiry is made inside the request.
+
+        `then` gets the call in the same transaction, and its answer is returned; None for an
+        outgoing call to somebody who waits for none. Raises `StoreUnavailableError` when it cannot
+        be kept.
+        """
+        plan = self._plan
+        assert plan is not None  # noqa: S101 - no phone door is open without one
+
+        def tell(session: Session) -> T | None:
+            call = calls.find(session, event.provider, event.call_id)
+            if call is None and event.direction is CallDirection.OUT:
+                inquiry = calls.open_callback(session, event.caller)
+                if inquiry is not None:
+                    call = calls.open_call(session, event, inquiry.id or 0, plan, self._clock())
+            return then(session, call) if call is not None else None
+
+        with self._db.read() as session:
+            known = calls.is_known(session, event.provider, event.call_id)
+        if known or event.direction is CallDirection.OUT:
+            return await self._db.write(tell)
+        arrival = record.arrival(event)
+        try:
+            disposition, number = await journal.append(self._db, self._workbench.blobs, arrival)
+        except TemporaryError as error:
+            raise StoreUnavailableError from error
+        metrics.ARRIVALS.labels(arrival.channel, disposition.value).inc()
+        self._calls.add(number)
+        try:
+            # A call has no hostile content, and its caller waits: no worker is asked.
+            prepared = prepare(self._workbench, _work(number, arrival))
+            now = self._clock()
+
+            def take_in(session: Session) -> tuple[list[intake.Taken], T | None]:
+                return self._intake(session, [prepared], now), tell(session)
+
+            taken, answer = await self._db.write(take_in)
+        except StoreUnavailableError:
+            raise
+        except Exception as error:
+            log.exception("call.refused", arrival=number)
+            raise StoreUnavailableError from error
+        finally:
+            self._calls.discard(number)
+        self._note(taken, [prepared], now)
+        return answer
+
     def find_waiting(self) -> None:
         """Look in the journal for arrivals nobody has in hand: after a start, a retry, or a
         failure."""
@@ -219,7 +279,8 @@ class Reception:
         with self._db.read() as session:
             while found := journal.waiting(session, last):
                 for number in found:
-                    if number not in self._forms:  # the counter has it in hand
+                    # Forms and calls are in hand already: somebody waits for the answer.
+                    if number not in self._forms and number not in self._calls:
                         self._enqueue(number)
                 last = found[-1]
 
@@ -318,9 +379,44 @@ class Reception:
             return []
         started = perf_counter()
         now = self._clock()
-        taken = await self._db.write(
-            lambda session: intake.process(session, prepared, self._head, now)
-        )
+
+        def job(session: Session) -> list[intake.Taken]:
+            taken = self._intake(session, prepared, now)
+            for item in prepared:
+                if item.incoming.channel == CHANNEL:
+                    self._lose_call(session, item)
+            return taken
+
+        taken = await self._db.write(job)
+        self._note(taken, prepared, now)
+        log.debug("reception.batch", size=len(prepared), seconds=perf_counter() - started)
+        self._outbox.wake()
+        return taken
+
+    def _intake(
+        self, session: Session, prepared: Sequence[Prepared], now: datetime
+    ) -> list[intake.Taken]:
+        """Take contacts in; a call gets its row in the same transaction."""
+        taken = intake.process(session, prepared, self._head, now)
+        events = {item.arrival_id: item for item in prepared if item.incoming.channel == CHANNEL}
+        for one in taken:
+            if one.arrival_id in events and self._plan is not None:
+                arrival = journal.get(session, one.arrival_id)
+                event = record.read(journal.raw_of(arrival, self._workbench.blobs))
+                if calls.find(session, event.provider, event.call_id) is None:
+                    calls.open_call(session, event, one.inquiry_id, self._plan, now)
+        return taken
+
+    @staticmethod
+    def _lose_call(session: Session, item: Prepared) -> None:
+        """The service ended before it could answer a call."""
+        provider, _, call_id = item.incoming.external_id.partition(":")
+        call = calls.find(session, provider, call_id)
+        if call is not None and not call.step:
+            calls.lose(session, call)
+
+    @staticmethod
+    def _note(taken: Sequence[intake.Taken], prepared: Sequence[Prepared], now: datetime) -> None:
         received = {item.arrival_id: item for item in prepared}
         for one in taken:
             item = received[one.arrival_id]
@@ -330,9 +426,6 @@ class Reception:
                 metrics.INQUIRIES.labels(one.department).inc()
             metrics.INTAKE_SECONDS.labels(channel).observe((now - item.received_at).total_seconds())
             log.info("arrival.taken_in", arrival=one.arrival_id, ref=one.ref, outcome=one.outcome)
-        log.debug("reception.batch", size=len(prepared), seconds=perf_counter() - started)
-        self._outbox.wake()
-        return taken
 
     async def _take_in_alone(self, item: Prepared) -> None:
         try:

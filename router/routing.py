@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from channels.email.addresses import OwnAddresses
 from channels.email.authentication import Trust
-from router.preparing import Workbench
+from channels.numbers import e164
+from router.preparing import DIALLED, Workbench
 from rules.decide import Decision, decide
 from rules.facts import Facts
 from rules.ruleset import Ruleset, load
@@ -30,7 +31,10 @@ def load_ruleset(settings: Settings, today: date | None = None, *, proven: bool 
         settings.rules.folder,
         departments={slug: d.name.nb for slug, d in settings.departments.items()},
         targets=settings.reply_targets,
-        tables={"department_addresses": settings.department_addresses},
+        tables={
+            "department_addresses": settings.department_addresses,
+            "department_numbers": settings.line_departments,
+        },
         today=today,
         proven=proven,
     )
@@ -106,6 +110,7 @@ def explain(
         channel=channel,
         now=now,
         recipients=(to.strip().lower(),) if to.strip() else (),
+        did=e164(to) if channel in DIALLED else "",
         sender=sender.strip().lower(),
         subject=subject,
         body=text,

@@ -127,6 +127,24 @@ class Settings(Section):
         return phone.enabled or (sms.enabled and sms.provider == "twilio")
 
     @property
+    def line_owners(self) -> dict[str, tuple[str, str]]:
+        """Each of our phone numbers -> username and department; a line of the switchboard has
+        neither."""
+        people = self.channels.phone.people
+        return {
+            line.number: (
+                line.person,
+                people[line.person].department if line.person else line.department,
+            )
+            for line in self.channels.phone.numbers
+        }
+
+    @property
+    def line_departments(self) -> dict[str, str]:
+        """Phone numbers that decide by themselves -> department slug."""
+        return {number: slug for number, (_who, slug) in self.line_owners.items() if slug}
+
+    @property
     def mail_domains(self) -> frozenset[str]:
         """Domains whose mail is ours."""
         return frozenset(

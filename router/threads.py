@@ -3,7 +3,8 @@
 A delivery report that proves which letter it returns belongs with that letter. Of all else,
 strongest first: the signed token of a reply address; a Message-ID we issued, from somebody who
 takes part in that inquiry; our reference in the subject, from somebody who takes part in it while
-it is open. A guessed number never joins a thread: it becomes a hint for the operator.
+it is open. A guessed number never joins a thread: it becomes a hint for the operator. A call joins
+the open inquiry of the same number with whom nobody has talked yet.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from sqlmodel import Session, col
 from channels.base import SenderCheck
 from channels.chat.web import conversation_of
 from channels.email.guards import DMARC_FAILED
-from router import chat, robots
+from channels.phone.base import CHANNEL as PHONE
+from router import calls, chat, robots
 from router.chat_models import CHANNEL as CHAT
 from router.models import ContactAddress, Inquiry, InquiryStatus, Message
 
@@ -37,6 +39,9 @@ def find_thread(
     incoming = item.incoming
     if incoming.channel == CHAT:
         return chat.inquiry_of(session, conversation_of(incoming.external_id)), None
+    if incoming.channel == PHONE:
+        caller = incoming.sender.value if incoming.sender is not None else ""
+        return calls.open_callback(session, caller), None
     returned = robots.returned_letter(session, incoming, head)
     if returned is not None:
         return session.get_one(Inquiry, returned.inquiry_id), None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from channels.numbers import e164
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from datetime import datetime
 
     from channels.base import Receipt
@@ -233,21 +233,19 @@ class Command:
     seconds: int = 20
     """How long it rings."""
     leg_id: str = ""
+    number: int = 0
+    """Of the step that is sent to."""
 
 
 @runtime_checkable
 class PhoneProvider(Protocol):
-    """Somebody who carries our calls."""
+    """Somebody who carries our calls and does what we say."""
 
     name: str
     capabilities: frozenset[Capability]
 
     async def command(self, command: Command) -> Receipt:
         """Tell the provider; raises a `channels.base.ChannelError` when it was not taken."""
-
-    async def since(self, start: datetime) -> Sequence[CallEvent]:
-        """What its own lists say of the calls and recordings since `start`; empty where there are
-        no lists. Raises a `channels.base.ChannelError`."""
 
 
 def party(value: str) -> str:

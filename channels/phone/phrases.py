@@ -21,6 +21,7 @@ PHRASES: dict[str, str] = {
     "nobody": "Det er ingen ledig hos {department} akkurat nå.",
     "connecting": "Jeg setter deg over til {person}.",
     "connecting_department": "Jeg setter deg over til {department}.",
+    "connecting_number": "Jeg setter deg over.",
     "connecting_switchboard": "Jeg setter deg over til sentralbordet.",
     "choose_colleague": "Tast {key} for å snakke med en kollega.",
     "choose_callback": "Tast {key} hvis du vil at vi ringer deg opp.",

@@ -120,9 +120,6 @@ def wait(
     (twilio.com/docs/voice/twiml/enqueue#waiturl).
     """
     response = VoiceResponse()
-    if step.leaving or step.at is not At.QUEUE:
-        response.leave()
-        return _xml(response)
     say = [
         Said("queue_first")
         if position <= 1
@@ -147,6 +144,20 @@ def wait(
     if site.voice.music:
         gather.play(site.voice.music)
     response.append(gather)
+    return _xml(response)
+
+
+def leave() -> str:
+    """Out of the queue; the action of Enqueue is asked for what comes then."""
+    response = VoiceResponse()
+    response.leave()
+    return _xml(response)
+
+
+def pause() -> str:
+    """For somebody who is about to be fetched."""
+    response = VoiceResponse()
+    response.pause(length=2)
     return _xml(response)
 
 
@@ -254,8 +265,9 @@ def _dial(response: VoiceResponse, step: Step, facts: Facts, site: Site) -> None
         dial.append(
             Number(
                 ring.phone,
-                url=_next(site, "whisper", step, facts, u=ring.user),
-                method="POST",
+                # Whoever is outside the house need not press a key.
+                url=_next(site, "whisper", step, facts, u=ring.user) if ring.user else None,
+                method="POST" if ring.user else None,
             )
         )
     response.append(dial)

@@ -32,6 +32,7 @@ from router.web import (
     api,
     aside_pages,
     auth,
+    calls_api,
     desk,
     downloads,
     health,
@@ -42,6 +43,7 @@ from router.web import (
     problems,
     residents,
     stream,
+    voice_hooks,
 )
 from router.web.limits import Limits
 from router.web.render import error_page
@@ -70,6 +72,7 @@ PUBLIC_ROUTES = frozenset(
         "/api/problems/{code}",
         # Providers have no account with us: a webhook is believed by its signature, see `hooks`.
         hooks.SMS,
+        *voice_hooks.PATHS,
     }
 )
 """Routes that ask nobody who they are; every other one depends on a guard of `auth`."""
@@ -89,8 +92,8 @@ _WITHOUT_GZIP = re.compile(
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-        "media-src 'self'; font-src 'self'; connect-src 'self'; form-action 'self'; "
-        "frame-ancestors 'none'; base-uri 'none'"
+        "font-src 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; "
+        "base-uri 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
@@ -145,6 +148,8 @@ def create_app(hall: Hall) -> FastAPI:
         stream,
         health,
         hooks,
+        voice_hooks,
+        calls_api,
     ):
         app.include_router(module.router)
     app.add_api_route("/api/openapi.json", _openapi, include_in_schema=False)

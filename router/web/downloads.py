@@ -27,7 +27,7 @@ from channels.email.formatted import Formatted, formatted
 from router import events, journal, queue
 from router.blobs import blob_path
 from router.errors import NotFoundError, StoreUnavailableError
-from router.files import IMAGES, SOUNDS, UNKNOWN, kind_of
+from router.files import IMAGES, UNKNOWN, kind_of
 from router.models import Arrival, Message, Role, StoredAttachment
 from router.preparing import WorkerLostError
 from router.privacy import mask_text
@@ -50,7 +50,7 @@ IMAGES_LIMIT = 5 * 1024 * 1024
 
 IMAGES_MANY = 200
 
-_SERVED_AS = IMAGES | SOUNDS | {"application/pdf", "text/plain"}
+_SERVED_AS = IMAGES | {"application/pdf", "text/plain"}
 _QUIET = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "sandbox; default-src 'none'",

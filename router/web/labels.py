@@ -50,7 +50,6 @@ LABELS: dict[str, dict[str, str]] = {
         "bounce": N_("Returned mail"),
         "bulk": N_("Mass mailing"),
         "spam": N_("Marked as spam"),
-        "voicemail": N_("Message left on the phone"),
     },
     "mark": {
         "signed": N_("Digitally signed; the signature is not checked here"),
@@ -137,9 +136,6 @@ LABELS: dict[str, dict[str, str]] = {
         "chat_deferred": N_("The chat became an ordinary inquiry"),
         "chat_mailed": N_("Unread answers were sent by e-mail"),
         "transcript_sent": N_("The conversation was sent by e-mail on wish"),
-        "voicemail": N_("Message left on the phone"),
-        "voicemail_empty": N_("Nothing was said on the recording"),
-        "voicemail_lost": N_("The recording could not be fetched"),
     },
     "barred": {
         "no sender address": N_("there is no sender to answer"),

@@ -20,7 +20,6 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from router.errors import ConflictError, RouterError
-from router.files import SOUNDS
 from router.letters import phone_in_words
 from router.privacy import mask_text
 from router.web import phrases
@@ -98,7 +97,6 @@ def environment(language: str) -> Environment:
         vendor=read_manifest(),
         label=partial(label, language),
         LABELS=LABELS,
-        SOUNDS=SOUNDS,
     )
 
     def words(instant: datetime, now: datetime) -> str:

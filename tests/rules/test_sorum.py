@@ -42,7 +42,8 @@ def ruleset() -> Ruleset:
                 for slug, department in config["departments"].items()
                 if slug != general
                 for address in department["addresses"]
-            }
+            },
+            "department_numbers": {"+4763869010": "byggesak"},
         },
     )
 

@@ -1,0 +1,218 @@
+"""The calls that are going on, as the desk shows them, and where in the queue somebody stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import and_, func, or_, select, text
+from sqlmodel import Session, col
+
+from channels.phone.base import CHANNEL
+from router import calls, queue
+from router.call_models import Call, CallOutcome, CallState
+from router.calls import CONTROLLED, Way
+from router.errors import NotFoundError
+from router.models import Contact, Inquiry, Staff
+from rules.order import Lane
+
+if TYPE_CHECKING:
+    from router.access import Actor
+
+MEASURED = timedelta(minutes=30)
+ENOUGH = 3
+"""So many calls taken within that time make an estimate of the wait."""
+
+# Written out, so that the planner uses the partial indexes.
+_IS_LIVE = text("call.state <> 'ended'")
+_IS_OPEN = text("inquiry.status = 'open'")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where somebody stands in the queue."""
+
+    position: int
+    """From 1."""
+    seconds: float | None
+    """How long they will wait; None when too few calls were taken lately."""
+
+
+def place(session: Session, call: Call, now: datetime) -> Place:
+    """Where a caller stands, those before them counted who asked to be called back."""
+    inquiry = calls.inquiry_of(session, call)
+    live = select(col(Call.inquiry_id)).where(_IS_LIVE)
+    waiting = live.where(col(Call.state) == CallState.WAITING)
+    kept = (
+        col(Inquiry.answered_at).is_(None),
+        col(Inquiry.assignee_id).is_(None),
+        col(Inquiry.kind) == calls.KIND,
+        col(Inquiry.id).not_in(live),
+    )
+    ahead = select(func.count()).where(
+        _IS_OPEN,
+        col(Inquiry.channel) == CHANNEL,
+        col(Inquiry.lane) <= int(Lane.LIVE),
+        or_(
+            col(Inquiry.sort_at) < inquiry.sort_at,
+            and_(col(Inquiry.sort_at) == inquiry.sort_at, col(Inquiry.id) < (inquiry.id or 0)),
+        ),
+        or_(col(Inquiry.id).in_(waiting), and_(*kept)),
+    )
+    position = 1 + session.execute(ahead).scalar_one()
+    taken = select(func.count()).where(
+        col(Call.started_at) > now - MEASURED - timedelta(hours=1),
+        col(Call.answered_at) > now - MEASURED,
+        col(Call.waiting_since).is_not(None),
+    )
+    count = session.execute(taken).scalar_one()
+    seconds = position * MEASURED.total_seconds() / count if count >= ENOUGH else None
+    return Place(position, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class CallRow:
+    """One call, as the desk and integrators see it."""
+
+    id: int
+    ref: str
+    """Of its inquiry."""
+    provider: str
+    direction: str
+    state: CallState
+    outcome: CallOutcome | None
+    caller: str
+    """E.164, or what the provider said instead."""
+    caller_name: str
+    line: str
+    person: str
+    department: str
+    staff: str
+    """Username of the operator who has taken it."""
+    staff_name: str
+    answered_by: str
+    reason: str
+    """Why it is where it is: the code of its last step."""
+    returned_by: str
+    """Username of the operator to whom a transferred call comes back."""
+    position: int | None
+    """In the queue, from 1."""
+    calls: int
+    """How often this caller has rung about it."""
+    held: bool
+    consulting: str
+    """Username of the colleague who is being asked, `?` for a number outside."""
+    started_at: datetime
+    waiting_since: datetime | None
+    answered_at: datetime | None
+    ended_at: datetime | None
+    wants_callback: bool
+    through_switchboard: bool
+    actions: tuple[str, ...]
+    """What the actor may do with it now."""
+
+
+def listing(
+    session: Session, actor: Actor, now: datetime, *, live: bool, limit: int = 100
+) -> list[CallRow]:
+    """Calls that the actor may see: those going on, longest waiting first, or the latest ended."""
+    query = (
+        select(Call, Inquiry, Staff, Contact)
+        .join(Inquiry, col(Inquiry.id) == col(Call.inquiry_id))
+        .outerjoin(Staff, col(Staff.id) == col(Call.staff_id))
+        .outerjoin(Contact, col(Contact.id) == col(Inquiry.contact_id))
+    )
+    if live:
+        query = query.where(_IS_LIVE).order_by(
+            col(Inquiry.lane), col(Inquiry.sort_at), col(Call.id)
+        )
+    else:
+        query = query.where(col(Call.state) == CallState.ENDED).order_by(
+            col(Call.started_at).desc(), col(Call.id).desc()
+        )
+    if actor.departments is not None:
+        query = query.where(col(Inquiry.department).in_(sorted(actor.departments)))
+    found = session.execute(query.limit(limit)).all()
+    return [
+        _row(session, actor, call, inquiry, staff, contact, now)
+        for call, inquiry, staff, contact in found
+    ]
+
+
+def row(session: Session, actor: Actor, call: Call, now: datetime) -> CallRow:
+    """One call."""
+    inquiry = calls.inquiry_of(session, call)
+    staff = session.get(Staff, call.staff_id) if call.staff_id else None
+    contact = session.get(Contact, inquiry.contact_id) if inquiry.contact_id else None
+    return _row(session, actor, call, inquiry, staff, contact, now)
+
+
+def read(session: Session, actor: Actor, number: int, now: datetime) -> CallRow:
+    """One call by its number. Raises `NotFoundError` also when it is not the actor's to see."""
+    call = session.get(Call, number)
+    if call is None or not queue.sees(session, actor, calls.inquiry_of(session, call)):
+        raise NotFoundError
+    return row(session, actor, call, now)
+
+
+def _row(
+    session: Session,
+    actor: Actor,
+    call: Call,
+    inquiry: Inquiry,
+    staff: Staff | None,
+    contact: Contact | None,
+    now: datetime,
+) -> CallRow:
+    way = Way.of(call)
+    waits = call.state is CallState.WAITING
+    colleague = next(iter(way.live_legs("colleague").values()), None)
+    return CallRow(
+        id=call.id or 0,
+        ref=inquiry.ref,
+        provider=call.provider,
+        direction=call.direction.value,
+        state=call.state,
+        outcome=call.outcome,
+        caller=call.caller,
+        caller_name=contact.name if contact else "",
+        line=call.line,
+        person=call.person,
+        department=call.department,
+        staff=staff.username if staff else "",
+        staff_name=staff.name if staff else "",
+        answered_by=call.answered_by,
+        reason=way.reason,
+        returned_by=way.sent_back,
+        position=place(session, call, now).position if waits else None,
+        calls=inquiry.calls,
+        held=way.held,
+        consulting=(colleague.user or "?") if colleague else "",
+        started_at=call.started_at,
+        waiting_since=call.waiting_since,
+        answered_at=call.answered_at,
+        ended_at=call.ended_at,
+        wants_callback=call.wants_callback,
+        through_switchboard=call.through_switchboard,
+        actions=_actions(actor, call, way),
+    )
+
+
+def _actions(actor: Actor, call: Call, way: Way) -> tuple[str, ...]:
+    """Buttons that lead somewhere: an exchange of the municipality's own only tells."""
+    if call.provider not in CONTROLLED or call.state is CallState.ENDED:
+        return ()
+    if call.state is CallState.WAITING:
+        return ("take",)
+    if call.staff_id is None or (call.staff_id != actor.staff_id and actor.is_person):
+        return ()
+    if call.state is CallState.DIALLING:
+        return ("take-back", "hang-up") if way.sent_back and not way.talking else ("hang-up",)
+    if call.state is not CallState.TALKING:
+        return ()
+    if way.warm:
+        return ("complete", "take-back", "hang-up")
+    if not any(leg.state == "talking" for leg in way.live_legs("operator").values()):
+        return ("hang-up",)
+    return ("resume" if way.held else "hold", "transfer", "hang-up")
