@@ -14,13 +14,27 @@ if TYPE_CHECKING:
 
 _C: Any = Counter.__table__  # type: ignore[attr-defined]
 
+# They are a few dozen: asking for all of them costs least.
+_ALL = select(_C.c.name, _C.c.value).where(_C.c.value != 0)
+
 
 def counts(session: Session, prefix: str) -> dict[str, int]:
     """Kept counters by the name after `prefix`, e.g. `open:` -> {"vei": 3}."""
-    found = session.connection().execute(
-        select(_C.c.name, _C.c.value).where(_C.c.name.like(f"{prefix}%"), _C.c.value != 0)
+    return {
+        name.removeprefix(prefix): value
+        for name, value in session.connection().execute(_ALL)
+        if name.startswith(prefix)
+    }
+
+
+def queue_counts(session: Session) -> tuple[dict[str, int], dict[str, int]]:
+    """Open and overdue inquiries by department."""
+    found = session.connection().execute(_ALL).all()
+    open_, overdue = (
+        {name.removeprefix(prefix): value for name, value in found if name.startswith(prefix)}
+        for prefix in ("open:", "overdue:")
     )
-    return {name.removeprefix(prefix): value for name, value in found}
+    return open_, overdue
 
 
 def add_to_counters(session: Session, changes: dict[str, int]) -> None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, delete, insert, or_, select, text, tuple_, update
+from sqlalchemy import delete, insert, or_, select, text, update
 from sqlmodel import Session, col
 
-from router import cursors, events
+from router import cursors, events, queue_sql
 from router.counters import counted
 from router.errors import ConflictError, InvalidError, NotFoundError
 from router.models import (
@@ -29,10 +29,9 @@ from router.models import (
     ReplyState,
     Staff,
 )
-from rules.order import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from router.access import Actor
 
@@ -48,15 +47,7 @@ SWITCHBOARD = "servicetorg"
 _I: Any = Inquiry.__table__  # type: ignore[attr-defined]
 _A: Any = Addressee.__table__  # type: ignore[attr-defined]
 
-_QUEUE_KEY = (_I.c.lane, _I.c.sort_at, _I.c.received_at, _I.c.id)
-"""`rules.order.queue_key`, as the store sorts it."""
-
-_SEARCHED = (_I.c.ref, _I.c.subject, _I.c.sender_name, _I.c.sender_address)
-
-# Written out, not bound: the planner then sees that the partial index of open inquiries fits.
 _IS_OPEN = text("inquiry.status = 'open'")
-_IS_CLOSED = text("inquiry.status = 'closed'")
-_IS_ASIDE = text("inquiry.status = 'aside'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,38 +101,6 @@ class Page:
     next: str | None
 
 
-_COLUMNS = (
-    _I.c.id,
-    _I.c.ref,
-    _I.c.channel,
-    _I.c.kind,
-    _I.c.status,
-    _I.c.reply_state,
-    _I.c.subject,
-    _I.c.sender_name,
-    _I.c.sender_address,
-    _I.c.department,
-    _I.c.assignee_id,
-    col(Staff.username),
-    col(Staff.name),
-    _I.c.received_at,
-    _I.c.due_at,
-    _I.c.warn_at,
-    _I.c.overdue_at,
-    _I.c.answered_at,
-    _I.c.closed_at,
-    _I.c.lane,
-    _I.c.sort_at,
-    _I.c.language,
-    _I.c.sensitivity,
-    _I.c.emergency,
-    _I.c.tags,
-    _I.c.version,
-)
-# Built once: naming the columns anew takes longer than the question.
-_ROWS = select(*_COLUMNS)
-
-
 def page(
     session: Session, actor: Actor, wanted: Filter, after: str | None = None, limit: int = 50
 ) -> Page:
@@ -181,13 +140,15 @@ def _part(
     limit: int,
 ) -> list[QueueRow]:
     """One row more than `limit`, in the order of this part of the list."""
-    rows = _rows(session, _ordered(_filtered(actor, wanted), part, position), limit + 1)
+    values = queue_sql.place(part, position) | {"limit": limit + 1}
+    query = queue_sql.listed(actor.departments, wanted, part, position is not None)
+    rows = _rows(session, query, values)
     # Apart from the actor's own: each question then has an index of its own to read.
     shared = _shared(session, actor, wanted.department)
     if not shared:
         return rows
-    query = _narrowed(_joined(_ROWS).where(_I.c.id.in_(shared)), wanted)
-    rows += _rows(session, _ordered(query, part, position), limit + 1)
+    query = queue_sql.listed_of(wanted, part, position is not None)
+    rows += _rows(session, query, values | {"ids": shared})
     return sorted(rows, key=_SORTED[part])[: limit + 1]
 
 
@@ -196,25 +157,19 @@ def _shared(session: Session, actor: Actor, department: str) -> list[int]:
     if actor.departments is None:
         return []
     mine = {department} & actor.departments if department else actor.departments
-    query = (
-        select(_A.c.inquiry_id)
-        .join(_I, _I.c.id == _A.c.inquiry_id)
-        .where(_A.c.department.in_(sorted(mine)), _I.c.department.not_in(sorted(mine)))
-        .order_by(_A.c.inquiry_id.desc())
-        .limit(SHARED_LIMIT)
-    )
-    return list(session.connection().execute(query).scalars())
+    query = queue_sql.shared_with(frozenset(mine))
+    return list(session.connection().execute(query, {"limit": SHARED_LIMIT}).scalars())
 
 
 def row(session: Session, actor: Actor, ref: str) -> QueueRow:
     """One inquiry as a line of the queue. Raises `NotFoundError` also when it is not the actor's
     to see."""
-    query = _joined(_ROWS).where(_I.c.ref == ref)
+    query = queue_sql.ROWS.where(_I.c.ref == ref).limit(1)
     if actor.departments is not None:
         mine = sorted(actor.departments)
         also = select(_A.c.inquiry_id).where(_A.c.department.in_(mine))
         query = query.where(or_(_I.c.department.in_(mine), _I.c.id.in_(also)))
-    found = _rows(session, query, 1)
+    found = _rows(session, query)
     if not found:
         raise NotFoundError
     return found[0]
@@ -374,14 +329,11 @@ def acknowledge_emergency(session: Session, actor: Actor, ref: str, now: datetim
 
 def unseen_emergencies(session: Session, actor: Actor, now: datetime) -> list[QueueRow]:
     """Inquiries whose emergency alarm nobody has acknowledged, closed ones of `ALARM_DAYS` too."""
-    unseen = _visible(actor, _ROWS).where(
-        _I.c.lane == int(Lane.CRISIS), _I.c.emergency_seen_at.is_(None)
-    )
-    still_open = _rows(session, unseen.where(_IS_OPEN).order_by(*_QUEUE_KEY), ALARM_LIMIT)
-    # Apart from the open ones: each question then has an index of its own to read.
-    lately = unseen.where(_IS_CLOSED, _I.c.closed_at > now - timedelta(days=ALARM_DAYS))
-    closed = _rows(session, lately.order_by(_I.c.closed_at), ALARM_LIMIT)
-    return (still_open + closed)[:ALARM_LIMIT]
+    still_open, closed = queue_sql.unseen_emergencies(actor.departments)
+    rows = _rows(session, still_open, {"limit": ALARM_LIMIT})
+    since = now - timedelta(days=ALARM_DAYS)
+    rows += _rows(session, closed, {"limit": ALARM_LIMIT, "since": since})
+    return rows[:ALARM_LIMIT]
 
 
 def require_holder(session: Session, actor: Actor, inquiry: Inquiry) -> None:
@@ -482,75 +434,6 @@ def _add_note(session: Session, actor: Actor, inquiry: Inquiry, body: str, now: 
     )
 
 
-def _joined(query: Any) -> Any:
-    return query.select_from(_I.outerjoin(Staff.__table__, _I.c.assignee_id == col(Staff.id)))  # type: ignore[attr-defined]
-
-
-def _visible(actor: Actor, query: Any) -> Any:
-    """Rows of the actor's departments."""
-    query = _joined(query)
-    if actor.departments is not None:
-        query = query.where(_I.c.department.in_(sorted(actor.departments)))
-    return query
-
-
-def _filtered(actor: Actor, wanted: Filter) -> Any:
-    query = _visible(actor, _ROWS)
-    if wanted.department:
-        query = query.where(_I.c.department == wanted.department)
-    return _narrowed(query, wanted)
-
-
-def _narrowed(query: Any, wanted: Filter) -> Any:
-    if wanted.channel:
-        query = query.where(_I.c.channel == wanted.channel)
-    if wanted.assignee == "none":
-        query = query.where(_I.c.assignee_id.is_(None))
-    elif wanted.assignee:
-        query = query.where(col(Staff.username) == wanted.assignee)
-    for word in wanted.q.split()[:8]:
-        query = query.where(or_(*(_contains(column, word) for column in _SEARCHED)))
-    return query
-
-
-def _contains(column: Any, word: str) -> Any:
-    """Whether a column holds a word, in whatever case.
-
-    SQLite folds only ASCII, so a word with other letters is looked for as people write it.
-    """
-    spellings = {word} if word.isascii() else {word, word.lower(), word.upper(), word.capitalize()}
-    return or_(
-        *(
-            column.ilike(
-                "%" + w.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%",
-                escape="\\",
-            )
-            for w in sorted(spellings)
-        )
-    )
-
-
-def _ordered(query: Any, part: str, position: list[Any] | None) -> Any:
-    """The rows of one part of the list from a cursor on, in its order."""
-    if part == "open":
-        query = query.where(_IS_OPEN)
-        if position is not None:
-            # Spelled out for the planner: a row comparison with parameters reads the index from
-            # here on.
-            query = query.where(tuple_(*_QUEUE_KEY) > tuple_(*position))
-        return query.order_by(*_QUEUE_KEY)
-    column, status = (
-        (_I.c.closed_at, _IS_CLOSED) if part == "closed" else (_I.c.received_at, _IS_ASIDE)
-    )
-    query = query.where(status)
-    if position is not None:
-        instant, inquiry_id = position
-        query = query.where(
-            or_(column < instant, and_(column == instant, _I.c.id < inquiry_id)),
-        )
-    return query.order_by(column.desc(), _I.c.id.desc())
-
-
 def _latest_first(instant: datetime | None, number: int) -> tuple[float, int]:
     return -(instant.timestamp() if instant is not None else 0.0), -number
 
@@ -562,8 +445,8 @@ _SORTED: dict[str, Callable[[QueueRow], Any]] = {
 }
 
 
-def _rows(session: Session, query: Any, limit: int) -> list[QueueRow]:
-    found: list[Any] = list(session.connection().execute(query.limit(limit)))
+def _rows(session: Session, query: Any, values: Mapping[str, Any] | None = None) -> list[QueueRow]:
+    found: list[Any] = list(session.connection().execute(query, values))
     return [
         # Whoever holds nothing has no name: the two columns of the outer join are then NULL.
         QueueRow(*(*values[:11], values[11] or "", values[12] or "", *values[13:]))

@@ -27,9 +27,11 @@ from router.web.frame import desk_frame
 from router.web.listing import (
     CHANNELS,
     Wanted,
+    department_choices,
     department_names,
     line,
     list_context,
+    marks,
     match_departments,
 )
 from router.web.messages import (
@@ -98,7 +100,9 @@ def queue_page(
     return render(
         request,
         "queue.html",
-        department_names=department_names(hall, actor, visible_only=True),
+        department_choices=department_choices(
+            hall, actor, context["open_counts"], context["overdue_counts"]
+        ),
         channels=CHANNELS,
         done=done,
         done_ref=ref if _REF.fullmatch(ref) else "",
@@ -415,6 +419,7 @@ def _inquiry(
         thread = replies.thread(session, hall.reply_context, actor, ref, hall.clock())
         frame = desk_frame(session, hall, actor)
     department = hall.settings.departments.get(thread.inquiry.department)
+    external = department is not None and department.external
     checks = checks_senders(hall.settings)
     known = {value for _channel, value in thread.contact_addresses}
     messages = [shown(message, thread.inquiry, known, checks) for message in thread.messages]
@@ -428,7 +433,8 @@ def _inquiry(
         department_name=(
             department.name.get(actor.language) if department else thread.inquiry.department
         ),
-        external=bool(department and department.external),
+        external=external,
+        marks=marks(thread.inquiry, external=external),
         switchboard=queue.SWITCHBOARD,
         told=_told(thread),
         came=_came(thread),

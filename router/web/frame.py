@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, text
@@ -43,11 +44,16 @@ def desk_frame(session: Session, hall: Hall, actor: Actor) -> dict[str, Any]:
 
 def _count_aside(session: Session, actor: Actor) -> int:
     """How many inquiries stand aside; no further than `MANY`, so that it costs next to nothing."""
+    number: int = session.connection().execute(_aside_of(actor.departments)).scalar_one()
+    return number
+
+
+@lru_cache(256)
+def _aside_of(departments: frozenset[str] | None) -> Any:
     some = select(_I.c.id).where(IS_ASIDE)
-    if actor.departments is not None:
-        some = some.where(_I.c.department.in_(sorted(actor.departments)))
-    counted = select(func.count()).select_from(some.limit(MANY).subquery())
-    return session.connection().execute(counted).scalar_one()
+    if departments is not None:
+        some = some.where(_I.c.department.in_(sorted(departments)))
+    return select(func.count()).select_from(some.limit(MANY).subquery())
 
 
 def _sending(session: Session, hall: Hall) -> str:

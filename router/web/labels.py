@@ -60,6 +60,13 @@ LABELS: dict[str, dict[str, str]] = {
         "several": N_("Sent to several of our addresses"),
         "stranger": N_("From somebody else than the resident"),
     },
+    "line": {
+        "emergency": N_("Emergency"),
+        "sensitive": N_("Sensitive"),
+        "external": N_("External"),
+        "not_delivered": N_("Reply not delivered"),
+        "answered": N_("Answered"),
+    },
     "sender": {
         "verified": N_("The sender is confirmed"),
         "failed": N_("The sender is not confirmed"),

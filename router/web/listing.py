@@ -1,13 +1,15 @@
 """The list of inquiries as the desk shows it: what was asked for, its lines, its counters.
 
-A line is rendered once for all who look at it while it looks the same: at a busy desk every change
-makes every open page read its lines anew.
+At a busy desk every change makes every open page read its lines anew, so the markup of a line is
+rendered once for all lines of its shape, and each then only gets its words.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache
+from html import escape
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlencode
 
@@ -15,9 +17,10 @@ from fastapi import Query
 from markupsafe import Markup
 
 from router import queue
-from router.counters import counts
+from router.counters import queue_counts
+from router.models import InquiryStatus, ReplyState
+from router.privacy import mask_text
 from router.web import phrases
-from router.web.phrases import DueView
 from router.web.render import catalogue, environment
 
 if TYPE_CHECKING:
@@ -28,10 +31,17 @@ if TYPE_CHECKING:
 
     from router.access import Actor
     from router.hall import Hall
-
+    from router.web.phrases import DueState
 
 CHANNELS = ("email", "web")
 """The ways in that the list can be narrowed to."""
+
+_OPTIONAL = ("deadline", "address", "holder")
+"""Words that some lines have not."""
+_WORDS = (
+    *("ref", "left", "subject", "sender", "department", "received", "received_in_words"),
+    *_OPTIONAL,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,33 +73,32 @@ class Wanted:
         return f"{path}?{query}" if query else path
 
 
-class Line(NamedTuple):
-    """Everything that a line of the queue shows, and nothing else: equal lines look alike."""
+class Shape(NamedTuple):
+    """What decides the markup of a line, beside the words that stand in it. There are few."""
 
-    ref: str
     channel: str
-    status: str
-    reply_state: str
-    subject: str
-    sender_name: str
-    sender_address: str
-    department: str
-    forwarded: bool
-    holder: str
+    state: DueState
+    marks: tuple[str, ...]
+    """Codes of `LABELS["line"]`."""
+    open: bool
     mine: bool
-    received: str
-    """RFC 3339."""
-    received_in_words: str
-    due: DueView
-    emergency: bool
-    sensitivity: str
+    left_out: tuple[str, ...]
+    """The words that it has not."""
 
 
-@lru_cache(maxsize=8192)
-def _line_html(language: str, line: Line) -> Markup:
-    """One line, rendered once for all who look at it while it looks the same."""
-    page = environment(language).get_template("_row.html")
-    return Markup(page.render(row=line))  # noqa: S704 - rendered with autoescape
+@cache
+def _pattern(language: str, shape: Shape) -> str:
+    """Lines of one shape as `_row.html` renders them, with `%(word)s` where a word goes."""
+    macros: Any = environment(language).get_template("macros.html").module
+    template: Any = environment(language).get_template("_row.html").module
+    blanks = {word: f"\0{word}\0" for word in _WORDS} | dict.fromkeys(shape.left_out, "")
+    html = template.row(
+        blanks | shape._asdict(),
+        macros.icon(shape.state),
+        macros.channel(shape.channel),
+        macros.marks(shape.marks),
+    )
+    return re.sub("\0(.+?)\0", r"%(\1)s", str(html).replace("%", "%%"))
 
 
 def list_context(
@@ -98,10 +107,9 @@ def list_context(
     """What `_queue.html` needs. Raises `InvalidError` for a cursor that is not ours."""
     page = queue.page(session, actor, wanted.filter(actor), after or None, limit)
     now = hall.clock()
-    open_counts = counts(session, "open:")
-    overdue_counts = counts(session, "overdue:")
+    open_counts, overdue_counts = queue_counts(session)
     return {
-        "lines": [line(hall, actor, row, now) for row in page.rows],
+        "lines": Markup("\n".join(line(hall, actor, row, now) for row in page.rows)),  # noqa: S704
         "following": page.next,
         "after": after,
         "wanted": wanted,
@@ -118,27 +126,59 @@ def list_context(
 
 def line(hall: Hall, actor: Actor, row: queue.QueueRow, now: datetime) -> Markup:
     """One line as HTML."""
+    language, t = actor.language, catalogue(actor.language)
     department = hall.settings.departments.get(row.department)
-    language, texts = actor.language, catalogue(actor.language)
-    content = Line(
-        ref=row.ref,
+    mine = row.assignee_id is not None and row.assignee_id == actor.staff_id
+    due = phrases.due_view(row, now, language, t)
+    address = phrases.address(row.sender_address)
+    words = {
+        "ref": row.ref,
+        "left": due.left,
+        "deadline": due.deadline,
+        "subject": mask_text(row.subject) or t.gettext("(no subject)"),
+        "sender": row.sender_name or address or t.gettext("unknown sender"),
+        "address": address if row.sender_name else "",
+        "department": department.name.get(language) if department else row.department,
+        "received": phrases.rfc3339(row.received_at),
+        "received_in_words": phrases.moment(row.received_at, now, language, t),
+        "holder": t.gettext("Me") if mine else row.assignee_name,
+    }
+    shape = Shape(
         channel=row.channel,
-        status=row.status,
-        reply_state=row.reply_state,
-        subject=row.subject,
-        sender_name=row.sender_name,
-        sender_address=row.sender_address,
-        department=department.name.get(language) if department else row.department,
-        forwarded=bool(department and department.external),
-        holder=row.assignee_name,
-        mine=row.assignee_id is not None and row.assignee_id == actor.staff_id,
-        received=phrases.rfc3339(row.received_at),
-        received_in_words=phrases.moment(row.received_at, now, language, texts),
-        due=phrases.due_view(row, now, language, texts),
-        emergency=row.emergency,
-        sensitivity=row.sensitivity,
+        state=due.state,
+        marks=marks(row, external=department is not None and department.external),
+        open=row.status is InquiryStatus.OPEN,
+        mine=mine,
+        left_out=tuple(word for word in _OPTIONAL if not words[word]),
     )
-    return _line_html(language, content)
+    escaped = {name: escape(text) for name, text in words.items()}
+    return Markup(_pattern(language, shape) % escaped)  # noqa: S704 - each word is escaped
+
+
+def marks(row: queue.QueueRow, *, external: bool) -> tuple[str, ...]:
+    """What to know of an inquiry at a glance, as codes of `LABELS["line"]`."""
+    standing = (
+        ("emergency", row.emergency),
+        ("sensitive", row.sensitivity),
+        ("external", external),
+        ("not_delivered", row.reply_state is ReplyState.NOT_DELIVERED),
+        ("answered", row.reply_state is ReplyState.ANSWERED and row.status is InquiryStatus.OPEN),
+    )
+    return tuple(code for code, holds in standing if holds)
+
+
+def department_choices(
+    hall: Hall, actor: Actor, open_counts: dict[str, int], overdue_counts: dict[str, int]
+) -> list[tuple[str, str]]:
+    """(slug, name and how many) of the departments that the list can be narrowed to."""
+    overdue = catalogue(actor.language).gettext("%(n)s overdue")
+    choices = []
+    for slug, name in department_names(hall, actor, visible_only=True):
+        counts = str(open_counts.get(slug, 0))
+        if slug in overdue_counts:
+            counts += f", {overdue % {'n': overdue_counts[slug]}}"
+        choices.append((slug, f"{name} ({counts})"))
+    return choices
 
 
 def _total(counts: dict[str, int], actor: Actor, department: str) -> int:

@@ -39,21 +39,16 @@ class DueView:
 
 def moment(instant: datetime, now: datetime, language: str, t: NullTranslations) -> str:
     """«i dag kl. 15:45», «ons. 25. nov. 15:45», with the year when it is another."""
-    local = instant.astimezone(ZONE)
-    today = now.astimezone(ZONE).date()
-    clock = f"{local:%H:%M}"
-    match (local.date() - today).days:
+    local, today = instant.astimezone(ZONE), _today(now)
+    date, clock = local.date(), _clock(local)
+    match date.toordinal() - today.toordinal():
         case 0:
             return t.gettext("today at %(time)s") % {"time": clock}
         case -1:
             return t.gettext("yesterday at %(time)s") % {"time": clock}
         case 1:
             return t.gettext("tomorrow at %(time)s") % {"time": clock}
-    pattern = "d MMM" if language == "en" else "d. MMM"
-    if local.year != today.year:
-        pattern += " y"
-    date = local.date()
-    return f"{_weekday(date, language)} {_date(date, pattern, language)} {clock}"
+    return f"{_short_day(date, date.year != today.year, language)} {clock}"
 
 
 def full_moment(instant: datetime, language: str, t: NullTranslations) -> str:
@@ -61,7 +56,7 @@ def full_moment(instant: datetime, language: str, t: NullTranslations) -> str:
     local = instant.astimezone(ZONE)
     return t.gettext("%(date)s at %(time)s") % {
         "date": day(instant, language, year=True),
-        "time": f"{local:%H:%M}",
+        "time": _clock(local),
     }
 
 
@@ -74,7 +69,7 @@ def day(instant: datetime, language: str, *, year: bool = False) -> str:
 
 def clock(instant: datetime) -> str:
     """«15:45», local time: all three languages write it so."""
-    return f"{instant.astimezone(ZONE):%H:%M}"
+    return _clock(instant.astimezone(ZONE))
 
 
 def due_view(row: Any, now: datetime, language: str, t: NullTranslations) -> DueView:
@@ -114,18 +109,28 @@ def half_address(value: str) -> str:
 
 def rfc3339(instant: datetime) -> str:
     """For the `datetime` attribute: UTC, whole seconds."""
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return instant.astimezone(UTC).isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
 
 
-def _weekday(date: date, language: str) -> str:
-    if language == "nn":
-        return _NYNORSK_DAYS[date.weekday()]
-    return _date(date, "EEE", language)
+def _clock(local: datetime) -> str:
+    return f"{local.hour:02}:{local.minute:02}"
+
+
+@lru_cache(maxsize=8)
+def _today(now: datetime) -> date:
+    """The local date; a page has one `now` for all that it shows."""
+    return now.astimezone(ZONE).date()
 
 
 @lru_cache(maxsize=4096)
+def _short_day(date: date, with_year: bool, language: str) -> str:
+    """«ons. 25. nov.»: a list of inquiries has few dates, and each line shows two of them."""
+    pattern = ("d MMM" if language == "en" else "d. MMM") + (" y" if with_year else "")
+    weekday = _NYNORSK_DAYS[date.weekday()] if language == "nn" else _date(date, "EEE", language)
+    return f"{weekday} {_date(date, pattern, language)}"
+
+
 def _date(date: date, pattern: str, language: str) -> str:
-    """A list of inquiries has few dates, and each line shows two or three of them."""
     return format_date(date, pattern, locale=LOCALES[language])
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import secrets
 from datetime import datetime
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from router.web.assets import STATIC, integrity, read_manifest
 from router.web.labels import LABELS, MESSAGES, STATUS_TEXTS, STATUS_TITLES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from jinja2.runtime import Context
     from starlette.requests import Request
@@ -70,6 +70,16 @@ def _fingerprint(name: str) -> str:
     return integrity(content)[7:19].replace("+", "-").replace("/", "_")
 
 
+def _quick(look_up: Callable[..., Any]) -> Callable[..., Markup]:
+    """As Jinja2's own, but a text is looked up once: a page has some hundred of them."""
+    known = cache(lambda *text: Markup(look_up(*text)))  # noqa: S704 - our own catalogue
+
+    def translate(*text: str, **blanks: object) -> Markup:
+        return known(*text) % blanks if blanks else known(*text)
+
+    return translate
+
+
 @lru_cache(maxsize=len(LANGUAGES))
 def environment(language: str) -> Environment:
     """The templates of one language."""
@@ -90,6 +100,7 @@ def environment(language: str) -> Environment:
         pgettext=texts.pgettext,
         npgettext=texts.npgettext,
     )
+    made.globals.update(_=_quick(texts.gettext), pgettext=_quick(texts.pgettext))
     made.globals.update(
         lang=language,
         languages=LANGUAGES,
@@ -98,6 +109,13 @@ def environment(language: str) -> Environment:
         label=partial(label, language),
         LABELS=LABELS,
     )
+
+    @cache
+    def fixed(name: str) -> Markup:
+        """A part that looks the same on every page, rendered once."""
+        return Markup(made.get_template(name).render())  # noqa: S704 - rendered with autoescape
+
+    made.globals["fixed"] = fixed
 
     def words(instant: datetime, now: datetime) -> str:
         return phrases.moment(instant, now, language, texts)

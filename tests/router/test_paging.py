@@ -8,7 +8,7 @@ from itertools import product
 
 import pytest
 
-from router import queue
+from router import queue, queue_sql
 from router.access import Actor
 from router.errors import InvalidError, NotFoundError
 from router.models import Role
@@ -187,8 +187,9 @@ def test_every_list_of_open_inquiries_is_read_from_its_index(home):
         (EVERYONE, Filter(status="open")),
         (EVERYONE, Filter(status="open", department="vei")),
     ):
-        position = [int(Lane.DEFERRABLE), MONDAY, MONDAY, 1]
-        query = queue._ordered(queue._filtered(actor, wanted), "open", position).limit(50)
+        values = queue_sql.place("open", [int(Lane.DEFERRABLE), MONDAY, MONDAY, 1])
+        query = queue_sql.listed(actor.departments, wanted, "open", True)
+        query = query.params(values | {"limit": 50})
         with home.db.read() as session:
             connection = session.connection()
             text = str(query.compile(connection, compile_kwargs={"literal_binds": True}))
