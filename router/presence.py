@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import String, cast, delete, exists, literal, or_, select, text, update
+from sqlalchemy import String, bindparam, cast, delete, exists, literal, or_, select, text, update
 from sqlmodel import Session, col
 
 from router import events
@@ -56,6 +56,17 @@ _E: Any = Event.__table__  # type: ignore[attr-defined]
 
 # Written out, so that the planner uses the partial index.
 _IS_PRESENCE = text("event.kind = 'presence_changed'")
+
+# Built once: every page of the desk asks these of whoever is signed in.
+_OF_ALL = select(_C).where(
+    or_(_C.c.ends_at.is_(None), _C.c.ends_at > bindparam("now", type_=_C.c.ends_at.type))
+)
+_OF_ONE = _OF_ALL.where(_C.c.person == bindparam("person"))
+_DEPARTMENTS = (
+    select(col(Membership.department))
+    .join(Staff, col(Membership.staff_id) == col(Staff.id))
+    .where(col(Staff.username) == bindparam("username"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +122,8 @@ def status_of(session: Session, username: str, now: datetime, directory: Directo
     claims = [_claim(row) for row in _rows(session, now, username)]
     departments: Sequence[str] = ()
     if username not in directory.people:
-        query = (
-            select(col(Membership.department))
-            .join(Staff, col(Membership.staff_id) == col(Staff.id))
-            .where(col(Staff.username) == username)
-        )
-        departments = list(session.execute(query).scalars())
+        rows = session.connection().execute(_DEPARTMENTS, {"username": username})
+        departments = list(rows.scalars())
     return resolve(claims, now, directory.schedule(username, departments))
 
 
@@ -287,10 +294,8 @@ def _settable(
 
 def _rows(session: Session, now: datetime, username: str = "") -> list[Any]:
     """Claims that have not ended, those that have not begun among them."""
-    query = select(_C).where(or_(_C.c.ends_at.is_(None), _C.c.ends_at > now))
-    if username:
-        query = query.where(_C.c.person == username)
-    return list(session.connection().execute(query))
+    query, values = (_OF_ONE, {"person": username}) if username else (_OF_ALL, {})
+    return list(session.connection().execute(query, values | {"now": now}))
 
 
 def _claim(row: Any) -> Claim:

@@ -301,7 +301,8 @@ class _Compression:
 
     def __init__(self, app: ASGIApp) -> None:
         self._plain = app
-        self._gzip = GZipMiddleware(app, minimum_size=1000, compresslevel=6)
+        # Nobody else is served meanwhile: level 3 takes a third of the time of level 6.
+        self._gzip = GZipMiddleware(app, minimum_size=1000, compresslevel=3)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         as_it_is = scope["type"] != "http" or _WITHOUT_GZIP.match(scope["path"])
