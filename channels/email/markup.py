@@ -7,6 +7,7 @@ of odd things: such a document gives its text by a plain scan, and no copy to lo
 from __future__ import annotations
 
 import re
+import secrets
 from functools import cache
 from html import unescape
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,27 @@ HTML_LIMIT = 256 * 1024
 """Characters of HTML that are parsed; of a larger document only the text is scanned for."""
 
 _NESTING_LIMIT = 200
+_TAGS_LIMIT = 10_000
+"""Tags that may nest: where a document misleads our count, so deep it is at the most."""
+_TEXT_DEPTH = 250
+"""The parser that text is read with leaves out what is nested deeper than 256."""
 _ATTRIBUTES_LIMIT = 4000
 _ATTRIBUTE_BREAK = re.compile(r"[\s/\"']")
 _ESCAPES_LIMIT = 50_000
-_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,20})")
+_TAG = re.compile(
+    r"""
+    <!--(?:-?>|.*?(?:--!?>|\Z))
+    |<(/?)([a-zA-Z][^\t\n\f\r />]*+)
+     (?:[\t\n\f\r /]++
+      |[^\t\n\f\r />][^\t\n\f\r />=]*+
+       (?:[\t\n\f\r ]*+=[\t\n\f\r ]*+
+        (?:"[^"]*+(?:"|\Z)|'[^']*+(?:'|\Z)|[^\t\n\f\r >"'][^\t\n\f\r >]*+)?+)?+)*+
+     (?:>|\Z)
+    |<[!?/][^>]*+
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+"""A comment or a tag, as far as the tokenizer of HTML takes each (WHATWG HTML §13.2.5)."""
 _ANY_TAG = re.compile(r"<[^<>]*>")
 _LINE_TAG = re.compile(r"<(?:br|/?p|/?div|/?tr|/?li|/?h[1-6])\b[^<>]*>", re.IGNORECASE)
 _VOID = frozenset({
@@ -59,6 +77,7 @@ _SPACE = re.compile(r"[ \t\n\r\f\u00a0]+")
 _SPACES_IN_LINE = re.compile(r"[ \t\r\f\u00a0]+")
 _MANY_LINES = re.compile(r"\n{3,}")
 _EMPTY_LINES = re.compile(r"\n[ \n]*\n[ \n]*")
+_LONG_NUMBER = re.compile(r"&#0*([0-9]{1,8})[0-9]*")
 _HIDDEN = re.compile(r"display\s*:\s*none|mso-hide\s*:\s*all", re.IGNORECASE)
 _META_CHARSET = re.compile(
     rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]{1,40})", re.IGNORECASE
@@ -92,17 +111,21 @@ class Images:
 
 
 def sanitise(html: str, images: Images | None = None) -> str:
-    """HTML that is safe to show, without scripts, styles, forms, remote images.
+    """HTML that is safe to show, without scripts, styles, forms, remote images. Links lead nowhere;
+    their `title` tells where they would.
 
     Empty when it is too large, nested too deep, or little but signs to escape.
     """
     if len(html) > HTML_LIMIT or _too_odd(html) or _too_many_escapes(html):
         return ""
-    if "<img" not in html.lower():
-        plain: str = _cleaner(None).clean(html)
+    lower = html.lower()
+    if "<img" not in lower and "href" not in lower:
+        plain: str = _plain_cleaner().clean(html)
         return plain.strip()
-    clean: str = _cleaner(images or Images()).clean(html)
-    return _UNLOADED.sub(_description, clean).strip()
+    # Nobody can guess it, so it stands nowhere but where the cleaner was told to put it.
+    mark = f"{secrets.token_hex(8)}:"
+    clean: str = _cleaner(images or Images(), mark).clean(html)
+    return _UNLOADED.sub(_description, clean.replace(f' href="{mark}', ' title="')).strip()
 
 
 # As the cleaner writes a picture without address: names in its order, quotes escaped.
@@ -120,63 +143,70 @@ def _description(image: re.Match[str]) -> str:
     return f"[{told}]"
 
 
-def _cleaner(images: Images | None) -> Any:
-    if images is None:
-        return _cleaner_without_images()
-    return _new_cleaner(images)
-
-
 @cache
-def _cleaner_without_images() -> Any:
-    return _new_cleaner(None)
+def _plain_cleaner() -> Any:
+    """For a document without pictures and links."""
+    return _new_cleaner({})
 
 
-def _new_cleaner(images: Images | None) -> Any:
-    import nh3  # here, so that workers start without it
+def _cleaner(images: Images, mark: str) -> Any:
+    """One that writes addresses of links behind `mark`."""
 
     def only_ours(tag: str, attribute: str, value: str) -> str | None:
-        if images and (tag, attribute) == ("img", "src"):
+        if (tag, attribute) == ("img", "src"):
             return images.source(value)
-        return None if attribute == "href" and not _ABSOLUTE.match(value) else value
+        if attribute == "href":
+            return mark + value if _ABSOLUTE.match(value) else None
+        return value
+
+    return _new_cleaner(
+        {"a": {"href"}, "img": {"src", "alt", "width", "height"}},
+        attribute_filter=only_ours,
+        # The filter sees to these: our own pictures have relative addresses.
+        url_relative="pass_through",
+    )
+
+
+def _new_cleaner(attributes: dict[str, set[str]], **options: Any) -> Any:
+    import nh3  # here, so that workers start without it
 
     return nh3.Cleaner(
         tags=_SHOWN,
         clean_content_tags={"script", "style", "title", "template", "noframes", "select"},
         attributes={
             "*": {"dir", "lang"},
-            "a": {"href", "title"},
-            "img": {"src", "alt", "width", "height"},
             "td": {"colspan", "rowspan"},
             "th": {"colspan", "rowspan"},
             "ol": {"start"},
+            **attributes,
         },
-        attribute_filter=only_ours if images else None,
         url_schemes={"http", "https", "mailto", "tel", "cid"},
-        # Where there is a filter, it sees to these: our own pictures have relative addresses.
-        url_relative="pass_through" if images else "deny",
-        link_rel="noopener noreferrer nofollow",
-        set_tag_attribute_values={"a": {"target": "_blank"}},
+        link_rel=None,
+        **options,
     )
 
 
 def _too_odd(html: str) -> bool:
-    return _too_deep(html) or _too_many_attributes(html)
-
-
-def _too_deep(html: str) -> bool:
-    if html.count("<") <= _NESTING_LIMIT:
-        return False
-    depth = 0
+    """Whether it is nested too deep, or a tag has more attributes than anybody writes: each is
+    compared with all others."""
+    depth = begun = 0
     unclosed: dict[str, int] = {}
-    for closing, written in _TAG.findall(html):
-        name = written.lower()
-        if name in _VOID:
+    for tag in _TAG.finditer(html):
+        name = (tag[2] or "").lower()
+        if (
+            name
+            and tag.end() - tag.start() > 2 * _ATTRIBUTES_LIMIT
+            and len(_ATTRIBUTE_BREAK.findall(tag[0])) > _ATTRIBUTES_LIMIT
+        ):
+            return True
+        if not name or name in _VOID:
             continue
         count = unclosed.get(name, 0)
-        if not closing:
+        if not tag[1]:
             unclosed[name] = count + 1
             depth += 1
-            if depth > _NESTING_LIMIT:
+            begun += 1
+            if depth > _NESTING_LIMIT or begun > _TAGS_LIMIT:
                 return True
         elif count:  # the end of what was never begun closes nothing
             unclosed[name] = count - 1
@@ -190,15 +220,6 @@ def _too_many_escapes(html: str) -> bool:
     It moves all the text that follows for each of them.
     """
     return html.count("&") + html.count("\u00a0") > _ESCAPES_LIMIT
-
-
-def _too_many_attributes(html: str) -> bool:
-    """Whether a tag has more attributes than anybody writes; each is compared with all others."""
-    return any(
-        len(piece) > 2 * _ATTRIBUTES_LIMIT
-        and len(_ATTRIBUTE_BREAK.findall(piece)) > _ATTRIBUTES_LIMIT
-        for piece in html.split("<")
-    )
 
 
 def to_text(html: str) -> str:
@@ -218,10 +239,14 @@ def to_text(html: str) -> str:
         return ""
     writer = _Writer()
     walker = etree.iterwalk(root, events=("start", "end"))
+    depth = 0
     for event, element in walker:
         tag = element.tag
         if not isinstance(tag, str):
             continue
+        depth += 1 if event == "start" else -1
+        if depth > _TEXT_DEPTH:
+            return strip_tags(html)
         if event == "start":
             if tag in _SKIPPED or _HIDDEN.search(element.get("style") or ""):
                 walker.skip_subtree()
@@ -241,7 +266,9 @@ def to_text(html: str) -> str:
 def strip_tags(html: str) -> str:
     """The text of any HTML in linear time, hidden text included; line breaks are all its form."""
     text = _ANY_TAG.sub(" ", _LINE_TAG.sub("\n", _without_skipped(html)))
-    return _EMPTY_LINES.sub("\n\n", unescape(_SPACES_IN_LINE.sub(" ", text))).strip()
+    # More digits than a character can have: reading thousands of them as a number is refused.
+    text = _LONG_NUMBER.sub(r"&#\1", _SPACES_IN_LINE.sub(" ", text))
+    return _EMPTY_LINES.sub("\n\n", unescape(text)).strip()
 
 
 def _without_skipped(html: str) -> str:
