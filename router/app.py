@@ -26,6 +26,7 @@ from channels.phone.twilio import TwilioPhone
 from channels.sms import SmsChannel
 from channels.sms.console import ConsoleSms
 from channels.sms.twilio import TwilioSms
+from router import viewing
 from router.call_commands import CallCommands
 from router.clock import utc_now
 from router.correspondence import letterhead
@@ -53,6 +54,7 @@ from router.tokens import load_signer
 from router.web.app import create_app
 from router.web.connections import Bounds, Connection
 from router.web.hooks import SMS_STATUS
+from router.workers import Worker
 from rules.testing import run_tests
 
 if TYPE_CHECKING:
@@ -105,6 +107,9 @@ async def open_hall(
         counter = Workshop(partial(build_workbench, settings, proven=True))
         counter.start(now=False)
         stack.callback(counter.stop)
+        viewer = Worker(viewing.get_ready)
+        viewer.start(now=False)
+        stack.callback(viewer.stop)
         scanner = scanner_of(settings)
         phone = settings.channels.phone.enabled
         plan = number_plan(settings, workbench.calendar, workbench.hours) if phone else None
@@ -129,8 +134,10 @@ async def open_hall(
             directory=directory_of(settings, workbench.calendar, workbench.hours),
             reception=reception,
             counter=counter,
+            viewer=viewer,
             outbox=outbox,
             reply_context=head,
+            scanner=scanner,
             channels=channels,
             twilio=account,
             plan=plan,

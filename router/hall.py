@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from channels.base import Channel
+    from channels.email.scan import Scanner
     from channels.twilio import Account
     from router.call_commands import CallCommands
     from router.correspondence import Letterhead
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from router.reception import Reception
     from router.settings import Settings
     from router.tokens import Signer
+    from router.workers import Worker
     from rules.calendar import WorkingCalendar
     from rules.ruleset import Ruleset
 
@@ -44,9 +46,12 @@ class Hall:
     """Who works here, by the configuration."""
     reception: Reception
     counter: Workshop
-    """Where what somebody waits for is worked on: forms, and hostile content to be looked at."""
+    """Where forms are read, whose senders wait."""
+    viewer: Worker
+    """Where formatted versions are made: hostile ones keep nobody waiting but other viewers."""
     outbox: Outbox
     reply_context: Letterhead
+    scanner: Scanner | None = None
     channels: dict[str, Channel] = field(default_factory=dict)
     beat: Beat | None = None
     twilio: Account | None = None

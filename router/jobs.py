@@ -12,7 +12,7 @@ import structlog
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, JobExecutionEvent
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from router import deadlines, presence, staff
+from router import deadlines, presence, scanning, staff
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -46,6 +46,11 @@ async def watch_arrivals(hall: Hall) -> None:
     await hall.db.write(lambda session: deadlines.alarm_unprocessed(session, now, PATIENCE))
 
 
+async def scan_again(hall: Hall) -> None:
+    """Show the scanners what came in while they were silent."""
+    await scanning.scan_again(hall.db, hall.scanner, hall.settings.blobs, hall.clock)
+
+
 async def forget_credentials(hall: Hall) -> None:
     """Delete sessions and one-time sign-ins that have run out."""
     now = hall.clock()
@@ -70,6 +75,7 @@ async def forget_presence(hall: Hall) -> None:
 JOBS = (
     Job("sweep_deadlines", 5, sweep_deadlines),
     Job("watch_arrivals", 15, watch_arrivals),
+    Job("scan_again", 15, scan_again),
     Job("forget_credentials", 3600, forget_credentials),
     Job("tell_presence", 15, tell_presence),
     Job("forget_presence", 3600, forget_presence),

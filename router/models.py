@@ -208,6 +208,17 @@ class Arrival(Table, table=True):
     alarmed_at: datetime | None = None
 
 
+class Unscanned(Table, table=True):
+    """A mail that a scanner should have looked at and did not; it is shown to it once more."""
+
+    __tablename__ = "unscanned"
+    __table_args__ = (Index("ix_unscanned_due", "next_at", "arrival_id"),)
+    arrival_id: int = Field(foreign_key="arrival.id", primary_key=True)
+    attempts: int = 0
+    """How often in vain, although the scanner was there."""
+    next_at: datetime
+
+
 _OPEN = text("status = 'open'")
 _OPEN_UNMARKED = "status = 'open' AND answered_at IS NULL AND {} IS NULL"
 

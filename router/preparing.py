@@ -2,26 +2,17 @@
 attachment files.
 
 Runs in worker processes, so that hostile or huge mail can neither stall the doors nor take the
-service down:
-each piece of work has a time limit, and a worker that dies costs only the arrivals it held.
+service down: a worker that hangs or dies costs only the arrivals it held.
 """
 
 from __future__ import annotations
 
-import asyncio
-import multiprocessing
-import os
-import resource
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import CancelledError, Future
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 from zoneinfo import ZoneInfo
 
 import orjson
-from pebble import ProcessExpired, ProcessPool
 
 from channels import web
 from channels.chat import web as chat
@@ -33,6 +24,7 @@ from channels.phone import record
 from router.blobs import put_blob
 from router.errors import RouterError
 from router.letters import moment_in_words
+from router.workers import Worker, WorkerLostError
 from rules.decide import Decision, decide
 from rules.facts import Facts
 from rules.targets import DueDate, reply_due
@@ -47,34 +39,17 @@ if TYPE_CHECKING:
     from rules.ruleset import Ruleset
     from rules.targets import ReplyTarget
 
-T = TypeVar("T")
-
 DIALLED = frozenset({"phone", "sms"})
 """Channels on which our address is a number."""
 
 TIME_LIMIT = 10.0
-"""Seconds for one arrival; a batch gets one more for each further one."""
-
-START_LIMIT = 60.0
-"""Seconds for a worker to load the ruleset."""
-
-ATTEMPTS = 2
-"""Workers that are tried before the arrivals wait for better times."""
-
-MEMORY_LIMIT = 2 * 1024**3
-"""Address space of a worker, bytes."""
+"""Seconds for one arrival, or for a batch before its arrivals are tried one by one."""
 
 
 class UnreadableError(RouterError):
     """The arrival could not be read."""
 
     code = "unreadable"
-
-
-class WorkerLostError(RouterError):
-    """The worker took too long or too much memory, and was replaced."""
-
-    code = "worker_lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +203,8 @@ def facts_of(incoming: Incoming, now: datetime, open_departments: Mapping[str, b
 _workbench: Workbench | None = None
 
 
-def _start_worker(factory: WorkbenchFactory) -> None:
+def _set_up(factory: WorkbenchFactory) -> None:
     global _workbench
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
     _workbench = factory()
 
 
@@ -250,33 +224,11 @@ def _prepare_batch(batch: Sequence[Work]) -> list[Prepared | Unreadable]:
     return results
 
 
-class Workshop:
-    """The worker process. Killed and replaced when work takes too long or is not even begun."""
+class Workshop(Worker):
+    """The worker process that prepares arrivals."""
 
     def __init__(self, factory: WorkbenchFactory) -> None:
-        self._factory = factory
-        self._pool: ProcessPool | None = None
-        self._ready: Future[int] = Future()
-        # One piece of work waits at the worker's door, so that it need not wait for us in between.
-        self._room = asyncio.Semaphore(2)
-        self._promised = 0.0
-        """Seconds that the work now at the worker may take."""
-        self._open = False
-
-    def start(self, *, now: bool = True) -> None:
-        """Start the worker, which loads the ruleset while the service comes up; or have it started
-        with the first work."""
-        self._open = True
-        self._room = asyncio.Semaphore(2)
-        if now and self._pool is None:
-            self._pool = self._hire()
-
-    def stop(self) -> None:
-        """End the worker; what it held stays in the journal. Takes a few seconds at most."""
-        self._open = False
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            _dismiss(pool, self._ready)
+        super().__init__(_set_up, factory)
 
     async def prepare(self, batch: Sequence[Work]) -> list[Prepared | Unreadable]:
         """Prepare arrivals in order. One that kills or stalls its worker comes back `Unreadable`.
@@ -284,7 +236,7 @@ class Workshop:
         Raises `OSError` when files cannot be written now, `RuntimeError` when there is no worker.
         """
         try:
-            return await self.run(_prepare_batch, batch, seconds=TIME_LIMIT + len(batch))
+            return await self.run(_prepare_batch, batch, seconds=TIME_LIMIT)
         except WorkerLostError:
             if len(batch) == 1:
                 return [Unreadable(batch[0].arrival_id, "took too long or too much memory")]
@@ -292,98 +244,3 @@ class Workshop:
         for work in batch:
             results += await self.prepare([work])
         return results
-
-    async def run(
-        self, function: Callable[..., T], *args: object, seconds: float = TIME_LIMIT
-    ) -> T:
-        """Call an importable function in the worker: for whatever hostile content could stall.
-
-        Raises what it raises, `WorkerLostError` when the worker was lost over it, `RuntimeError`
-        when there is none.
-        """
-        async with self._room:
-            for _ in range(ATTEMPTS):
-                # What others may take before it does not count for this piece.
-                limit = self._promised + seconds
-                self._promised = limit
-                pool = None
-                try:
-                    pool = await self._worker()
-                    future: Future[T] = pool.schedule(function, args=args)
-                    # The pool's own limit begins when the worker takes the work: one that is
-                    # frozen never does.
-                    if await _settled(future, limit):
-                        return future.result()
-                    begun = future.running()
-                except ProcessExpired:
-                    begun = True
-                except (BrokenProcessPool, CancelledError):
-                    begun = False  # the worker was lost over what came before
-                except asyncio.CancelledError:
-                    await self._replace(pool)
-                    raise
-                except TypeError:
-                    # What the pool says to work that it had in hand while it was dismissed.
-                    if pool is self._pool:
-                        raise
-                    begun = False
-                finally:
-                    self._promised -= seconds
-                await self._replace(pool)
-                if begun:
-                    raise WorkerLostError
-        raise RuntimeError("no worker takes the work")
-
-    async def _worker(self) -> ProcessPool:
-        if not self._open:
-            raise RuntimeError("the workshop is closed")
-        pool = self._pool = self._pool or self._hire()
-        ready = self._ready
-        if not await _settled(ready, START_LIMIT) or ready.exception():
-            raise BrokenProcessPool("the worker did not start")
-        if not pool.active:
-            raise BrokenProcessPool("the worker is gone")
-        return pool
-
-    def _hire(self) -> ProcessPool:
-        pool = ProcessPool(
-            max_workers=1,
-            initializer=_start_worker,
-            initargs=(self._factory,),
-            # Not fork: the service has threads, and a forked copy of a held lock never opens.
-            context=multiprocessing.get_context("spawn"),
-        )
-        self._ready = pool.schedule(os.getpid)
-        return pool
-
-    async def _replace(self, lost: ProcessPool | None) -> None:
-        """Have another worker next time, unless somebody else has seen to that."""
-        pool = self._pool
-        if pool is not None and lost in (None, pool):
-            self._pool = None
-            await asyncio.to_thread(_dismiss, pool, self._ready)
-
-
-async def _settled(future: Future[Any], seconds: float) -> bool:
-    """Wait for an outcome without asking for it; whether there is one."""
-    settled = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def tell(_future: Future[Any]) -> None:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(settled.set)
-
-    future.add_done_callback(tell)
-    with suppress(TimeoutError):
-        await asyncio.wait_for(settled.wait(), seconds)
-    return future.done()
-
-
-def _dismiss(pool: ProcessPool, ready: Future[int]) -> None:
-    pool.stop()  # type: ignore[no-untyped-call]
-    # Killed first: the pool asks politely, which a frozen process does not hear, and waits.
-    if ready.done() and not ready.exception():
-        for child in multiprocessing.active_children():
-            if child.pid == ready.result():
-                child.kill()
-    pool.join()

@@ -25,7 +25,7 @@ from router.blobs import blob_path
 from router.errors import InvalidError, StoreUnavailableError
 from router.models import Arrival, ArrivalState, Inquiry
 from router.preparing import Prepared, Unreadable, Work, Workbench, Workshop, prepare
-from router.scanning import scanned
+from router.scanning import remember, scanned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -381,6 +381,7 @@ class Reception:
         now = self._clock()
 
         def job(session: Session) -> list[intake.Taken]:
+            remember(session, prepared, now)
             taken = self._intake(session, prepared, now)
             for item in prepared:
                 if item.incoming.channel == CHANNEL:

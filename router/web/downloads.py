@@ -10,7 +10,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,22 +23,22 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, HTMLResponse, Response
 
 from channels.base import Mark
-from channels.email.formatted import Formatted, formatted
 from router import events, journal, queue
 from router.blobs import blob_path
 from router.errors import NotFoundError, StoreUnavailableError
 from router.files import IMAGES, UNKNOWN, kind_of
 from router.models import Arrival, Message, Role, StoredAttachment
-from router.preparing import WorkerLostError
-from router.privacy import mask_text
+from router.viewing import make_formatted
 from router.web.auth import DeskActor, DeskReader, hall_of
 from router.web.frame import desk_frame
 from router.web.render import catalogue, render
 from router.web.rows import RowNumber
+from router.workers import WorkerLostError
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from channels.email.formatted import Formatted
     from router.access import Actor
     from router.hall import Hall
     from router.models import Inquiry
@@ -49,6 +49,9 @@ IMAGES_LIMIT = 5 * 1024 * 1024
 """Bytes of pictures inside the formatted version."""
 
 IMAGES_MANY = 200
+
+PATIENCE = 3.0
+"""Seconds to make a formatted version. Others may wait for theirs meanwhile."""
 
 _SERVED_AS = IMAGES | {"application/pdf", "text/plain"}
 _QUIET = {
@@ -79,7 +82,6 @@ _FRAMING = {
     )
 }
 # The cleaner writes every attribute in double quotes.
-_LINK = re.compile(r'<a href="([^"]*)"(?: title="[^"]*")?')
 _INSIDE = re.compile(r' src="cid:([^"]*)"')
 
 
@@ -93,6 +95,8 @@ class FormattedView:
     missing: int
     """Pictures that should have come with the message, and did not or are none."""
     complete: bool
+    late: bool = False
+    """Whether making it took too long."""
 
 
 @router.get("/inquiries/{ref}/attachments/{number}")
@@ -209,14 +213,6 @@ def note_look(session: Session, actor: Actor, inquiry: Inquiry, what: str, now: 
     events.tell(session, "revealed", inquiry, now, staff_id=actor.staff_id, data={"what": what})
 
 
-def make_formatted(original: bytes | Path) -> Formatted:
-    """The formatted version of a mail, its own pictures still as `cid:` addresses. For the worker:
-    the HTML may be hostile."""
-    made = formatted(original if isinstance(original, bytes) else original.read_bytes())
-    html = _LINK.sub(r'<a title="\1"', mask_text(made.html))
-    return replace(made, html=html)
-
-
 def _formatted_message(hall: Hall, actor: Actor, ref: str, number: int) -> tuple[Message, Arrival]:
     with hall.db.read() as session:
         row = queue.row(session, actor, ref)
@@ -232,11 +228,11 @@ async def _view(hall: Hall, message: Message, original: Arrival) -> FormattedVie
     """Empty when nothing can be shown. Raises `NotFoundError` when the original is missing."""
     source = blob_path(hall.settings.blobs, original.blob) if original.blob else original.raw or b""
     try:
-        made = await hall.counter.run(make_formatted, source)
+        made = await hall.viewer.run(make_formatted, source, seconds=PATIENCE)
     except FileNotFoundError:
         raise NotFoundError from None
     except WorkerLostError:
-        made = Formatted(complete=False)
+        return FormattedView("", 0, 0, complete=False, late=True)
     except RuntimeError as error:
         raise StoreUnavailableError from error
     return await run_in_threadpool(_with_images, hall, message, made)

@@ -114,6 +114,7 @@ LABELS: dict[str, dict[str, str]] = {
         "automatic_in": N_("Automatic message in the thread"),
         "set_aside": N_("Set aside"),
         "quarantined": N_("Virus found"),
+        "scanned": N_("Checked for viruses afterwards: none found"),
         "claimed": N_("Taken"),
         "released": N_("Released"),
         "transferred": N_("Transferred"),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
 
 import pytest
 
 from channels.base import Mark, MessageKind
+from channels.email import scan
 from channels.email.parse import OwnAddresses, parse
-from channels.email.scan import Scanner
+from channels.email.scan import SILENCES, Scanner
 from channels.email.verdict import CLEAN, Verdict, verdict_of
 from tests.integration import scanners
 
@@ -33,25 +33,6 @@ def clamd(tmp_path_factory):
 def rspamd(tmp_path_factory):
     with scanners.rspamd(tmp_path_factory.mktemp("r")) as address:
         yield address
-
-
-@asynccontextmanager
-async def silent():
-    """A scanner that takes everything and never answers."""
-    hanging = asyncio.Event()
-    asked = []
-
-    async def serve(reader, writer):
-        asked.append(1)
-        await hanging.wait()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
-    finally:
-        hanging.set()
-        server.close()
 
 
 async def test_the_real_ones_tell_good_from_bad(clamd, rspamd, tmp_path):
@@ -79,13 +60,47 @@ async def test_one_that_is_gone_holds_up_nothing(unused_tcp_port, rspamd):
     assert verdict.marks == (Mark.UNSCANNED,)
 
 
-async def test_one_that_hangs_is_asked_once_and_then_left_alone():
-    async with silent() as (address, asked):
+async def test_the_real_ones_answer_a_call(clamd, rspamd, unused_tcp_port):
+    assert await Scanner(clamd, rspamd).answers()
+    assert await Scanner(clamd, "").answers()
+    assert not await Scanner(clamd, f"127.0.0.1:{unused_tcp_port}").answers()
+
+
+async def test_mail_that_is_slow_to_look_at_leaves_no_other_unscanned():
+    """Else anybody has all mail pass unseen who sends such a mail from time to time."""
+    async with (daemon := scanners.Fake()).listening() as address:
         scanner = Scanner(address, "", patience=0.2)
-        first = await scanner.scan(MAIL, ENVELOPE)
-        second = await scanner.scan(MAIL, ENVELOPE)
-    assert first == second == Verdict(unscanned=True)
-    assert asked == [1]
+        for _ in range(SILENCES):
+            assert await scanner.scan(MAIL + b"SLOW", ENVELOPE) == Verdict(unscanned=True)
+            assert await scanner.scan(MAIL, ENVELOPE) == CLEAN
+        assert daemon.called == 0
+
+
+async def test_one_that_hangs_is_left_alone_until_it_answers_a_call(monkeypatch):
+    monkeypatch.setattr(scan, "PROBE_PATIENCE", 0.2)
+    async with (daemon := scanners.Fake()).listening() as address:
+        scanner = Scanner(address, "", patience=0.2)
+        daemon.dead = True
+        for _ in range(SILENCES + 4):
+            assert await scanner.scan(MAIL, ENVELOPE) == Verdict(unscanned=True)
+        assert (daemon.asked, daemon.called) == (SILENCES, 0)
+        monkeypatch.setattr(scan, "PROBE_EVERY", 0.0)
+        assert not await scanner.answers()
+        assert await scanner.scan(MAIL, ENVELOPE) == Verdict(unscanned=True)
+        assert (daemon.asked, daemon.called) == (SILENCES, 2)
+        daemon.dead = False
+        assert await scanner.scan(MAIL, ENVELOPE) == CLEAN
+        assert await scanner.scan(MAIL, ENVELOPE) == CLEAN
+        assert (daemon.asked, daemon.called) == (SILENCES + 2, 3)
+
+
+async def test_patience_for_old_mail_says_nothing_about_the_scanner():
+    async with (daemon := scanners.Fake()).listening() as address:
+        scanner = Scanner(address, "")
+        for _ in range(SILENCES + 1):
+            assert (await scanner.scan(MAIL + b"SLOW", ENVELOPE, patience=0.1)).unscanned
+        assert await scanner.scan(MAIL, ENVELOPE) == CLEAN
+        assert daemon.called == 0
 
 
 @pytest.mark.parametrize(

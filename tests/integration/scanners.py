@@ -1,16 +1,18 @@
-"""clamd and rspamd from Debian, each with the least it needs: one signature, no network."""
+"""clamd and rspamd from Debian, each with the least it needs: one signature, no network. And one of
+our own that can hang."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import subprocess
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from tests.service import NEVER_ALONE, free_port, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 VIRUS = "SORUM-KOMMUNE-PROVE-VIRUS"
@@ -38,10 +40,49 @@ actions {{ reject = 15; "add header" = 6; }}
 """
 
 
+class Fake:
+    """Speaks as clamd, and knows its one virus. Silent about what contains `SLOW`, and about
+    everything while `dead`."""
+
+    def __init__(self) -> None:
+        self.asked = self.called = 0
+        self.dead = False
+        self._end = asyncio.Event()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[str]:
+        """Its address."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        try:
+            yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        finally:
+            self._end.set()
+            server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            writer.write(await self._answer(reader))
+        writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader) -> bytes:
+        if await reader.readuntil(b"\0") == b"zPING\0":
+            self.called += 1
+            if self.dead:
+                await self._end.wait()
+            return b"PONG\0"
+        self.asked += 1
+        content = b""
+        while size := int.from_bytes(await reader.readexactly(4), "big"):
+            content += await reader.readexactly(size)
+        if self.dead or b"SLOW" in content:
+            await self._end.wait()
+        return b"stream: Prove FOUND\0" if VIRUS.encode() in content else b"stream: OK\0"
+
+
 @contextmanager
-def clamd(folder: Path) -> Iterator[str]:
+def clamd(folder: Path, port: int = 0) -> Iterator[str]:
     """A clamd that knows one virus; its address."""
-    port = free_port()
+    port = port or free_port()
     with _clamd(folder, f"TCPSocket {port}\nTCPAddr 127.0.0.1", ("127.0.0.1", port)):
         yield f"127.0.0.1:{port}"
 

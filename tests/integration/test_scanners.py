@@ -149,3 +149,21 @@ def test_without_its_scanners_mail_is_taken_in_and_marked(smarthost, tmp_path):
         assert smarthost.first_to(sender)[0].ref == inquiry["ref"]
         metrics = alone.api().get("/metrics").text
         assert 'sentralbord_scans_total{result="unscanned"} 1.0' in metrics
+
+
+def test_mail_of_a_time_without_scanner_is_checked_when_it_is_there(smarthost, tmp_path):
+    port = free_port()
+    address = {"CHANNELS__EMAIL__SCAN__CLAMD": f"127.0.0.1:{port}"}
+    with running.service(tmp_path / "service", smarthost.port, **address) as opened:
+        desk, good, bad = running.Desk(opened.api()), unique(), unique()
+        sender = f"{unique('x')[2:]}@eksempel.no"
+        opened.deliver(with_file(good, b"en helt vanlig fil", sender), mail_from=sender)
+        opened.deliver(with_file(bad, scanners.VIRUS.encode(), sender), mail_from=sender)
+        refs = [desk.open(subject)["ref"] for subject in (good, bad)]
+
+        def marks() -> list[list[str]]:
+            return [incoming(desk.read(ref))[0]["marks"] for ref in refs]
+
+        assert marks() == [["unscanned"]] * 2
+        with scanners.clamd(tmp_path / "clamd", port):
+            wait_until(lambda: marks() == [[], ["quarantined"]], "the check", patience=60)

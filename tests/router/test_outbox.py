@@ -26,7 +26,7 @@ from router.models import OutboxItem
 from router.outbox import CIRCUIT_PAUSE, GIVE_UP, LEASE, Outbox
 from tests.router.store_house import house
 from tests.router.test_writer import unpaid
-from tests.service import mail, soon
+from tests.service import PATIENCE, mail, soon
 
 
 @pytest.fixture
@@ -386,3 +386,55 @@ async def test_waking_it_sends_at_once_from_any_thread(home, door):
     await asyncio.to_thread(sender.wake)
     await soon(lambda: door.sent)
     await sender.stop()
+
+
+@pytest.mark.parametrize("kind", ["receipt", "reply"])
+async def test_a_store_that_refuses_the_note_is_asked_again_and_nothing_is_sent_twice(
+    home, monkeypatch, kind
+):
+    """The job fails, not the commit: as for a table that is locked, or a disk that is full."""
+    monkeypatch.setattr(outbox, "STORE_PAUSE", 0.01)
+    home.reply(home.person(), home.ask())
+
+    def rename(old, new):
+        return lambda session: session.connection().exec_driver_sql(
+            f"ALTER TABLE {old} RENAME TO {new}"
+        )
+
+    class Saboteur(FakeChannel):
+        async def send(self, outgoing):
+            receipt = await super().send(outgoing)
+            if outgoing.kind == kind:
+                home.write(rename("event", "gone"))
+                back = partial(home.db.submit, rename("gone", "event"))
+                asyncio.get_running_loop().call_later(0.1, back)
+            return receipt
+
+    door = Saboteur("email")
+    sender = open_outbox(home, door)
+    await asyncio.wait_for(sender.deliver_due(), PATIENCE)
+    assert home.db.stats.failed_jobs >= 1
+    assert states(home) == [("receipt", "sent", 1), ("reply", "sent", 1)]
+    assert await sender.deliver_due() == 0
+    assert door.attempts == 2
+
+
+@pytest.mark.parametrize("kind", ["forward", "reply"])
+async def test_a_bounce_that_is_quicker_than_our_note_of_sending_counts(home, kind):
+    waste = "renovasjon@sorum.kommune.no"
+    ref = home.deliver(mail("Dunken", "Dunken er ikke tømt."), waste).ref
+    if kind == "reply":
+        home.reply(home.person(), ref)
+
+    class Refusing(FakeChannel):
+        async def send(self, outgoing):
+            receipt = await super().send(outgoing)
+            if outgoing.kind == kind:
+                back = outgoing.return_path
+                bounce = mail("Undelivered Mail", "550 5.1.1", sender="MAILER-DAEMON@x.no", to=back)
+                home.deliver(bounce, back, mail_from="")
+            return receipt
+
+    await open_outbox(home, Refusing("email")).deliver_due()
+    assert home.rows("SELECT state FROM outbox WHERE kind = :k", k=kind) == [("failed",)]
+    assert home.inquiry(ref).reply_state == "not_delivered"

@@ -3,6 +3,7 @@ aside."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import re
@@ -12,10 +13,12 @@ import pytest
 from sqlmodel import select
 
 from channels.base import RawArrival
+from channels.email.verdict import Verdict
 from router import journal
 from router.blobs import blob_path, put_blob
 from router.files import FILES_LIMIT
 from router.models import (
+    Arrival,
     Event,
     Inquiry,
     InquiryStatus,
@@ -26,9 +29,13 @@ from router.models import (
     StoredAttachment,
 )
 from router.outbox import outgoing_of
+from router.web import downloads
 from router.web.messages import undelivered, why_parked
+from router.workers import Worker
 from tests.router.test_pages import NUMBER, at_desk
 from tests.router.web_house import MONDAY, house
+from tests.service import soon
+from tests.stalls import for_ever
 
 PDF = b"%PDF-1.7\n\xff\x00 bare et eksempel\r\n"
 PNG = base64.b64decode(
@@ -254,6 +261,27 @@ async def test_the_formatted_version_can_run_load_and_lead_nowhere(home):
     assert "130972 *****" in content.text
 
 
+async def test_a_formatted_version_that_takes_too_long_keeps_no_form_waiting(home, monkeypatch):
+    ref, number = await mail_in(home, has_html=True)
+    await at_desk(home)
+    monkeypatch.setattr(downloads, "make_formatted", for_ever)
+    home.hall.viewer = viewer = Worker()
+    viewer.start(now=False)
+    try:
+        address = f"/desk/inquiries/{ref}/messages/{number}/formatted"
+        looking = asyncio.create_task(home.client.get(address))
+        await soon(lambda: viewer._promised, "the view")
+        await home.inquiry()
+        assert not looking.done()
+        page = await looking
+        assert page.status_code == 200
+        assert "Det tok for lang tid å gjøre den formaterte utgaven trygg" in page.text
+        assert re.search(r'href="/desk/arrivals/\d+/raw" download>Last ned originalen', page.text)
+        assert "<iframe" not in page.text
+    finally:
+        await asyncio.to_thread(viewer.stop)
+
+
 async def test_only_pictures_are_shown_inside_the_formatted_version(home):
     fake = {"content": b"<svg onload=alert(1)>", "content_id": "bilde@x", "size": 20}
     ref, number = await mail_in(home, files=[fake], has_html=True)
@@ -303,6 +331,39 @@ async def test_a_message_with_a_virus_serves_nothing_and_says_what_to_do(home):
     assert (await home.client.get(f"/desk/arrivals/{arrival}/raw")).status_code == 200
     await at_desk(home, "ola", Role.MEMBER, "vei")
     assert (await home.client.get(f"/desk/arrivals/{arrival}/raw")).status_code == 403
+
+
+async def test_a_second_delivery_of_a_mail_with_a_virus_is_locked_as_the_first(home):
+    """To another of our addresses, say: it has no message of its own to bear the mark."""
+    raw = b"From: kari@example.no\r\nSubject: Hull i veien\r\n\r\nSe vedlegg\r\n"
+    reception = home.hall.reception
+    reception.start()
+    try:
+        for to in ("postmottak@sorum.kommune.no", "vei@sorum.kommune.no"):
+            scan = Verdict(virus="Prove").for_envelope()
+            envelope = {"mail_from": "kari@example.no", "recipients": [to], "scan": scan}
+            await reception.receive(RawArrival("email", to, home.clock(), envelope, raw))
+            await soon(lambda: not reception.backlog, "taking in")
+    finally:
+        await reception.stop()
+    with home.hall.db.read() as session:
+        first, second = session.exec(select(Arrival).order_by(Arrival.id))
+        assert (second.state, second.inquiry_id) == ("duplicate", first.inquiry_id)
+    await at_desk(home, "ola", Role.MEMBER, "vei")
+    for arrival in (first, second):
+        refused = await home.client.get(f"/desk/arrivals/{arrival.id}/raw")
+        assert refused.status_code == 403
+        assert b"Se vedlegg" not in refused.content
+
+
+async def test_files_that_no_scanner_has_seen_come_with_a_warning(home):
+    ref, _ = await mail_in(home, files=[{"content": PDF}], marks=["unscanned"])
+    seen, _ = await mail_in(home, raw=b"x", files=[{"content": PDF}])
+    await at_desk(home)
+    page = await home.client.get(f"/desk/inquiries/{ref}")
+    assert "Disse filene er ikke kontrollert for virus" in page.text
+    page = await home.client.get(f"/desk/inquiries/{seen}")
+    assert "ikke kontrollert" not in page.text
 
 
 async def test_fetching_a_file_of_a_sensitive_inquiry_is_written_down(home):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
+import json
 import os
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,18 +14,21 @@ import pytest
 
 from channels import web
 from channels.base import RawArrival
+from channels.email import scan
 from channels.email.addresses import OwnAddresses
 from channels.email.identity import delivery_key
+from channels.email.scan import Scanner
 from channels.web import FormSubmission
-from router import journal
+from router import journal, scanning
 from router import reception as module
 from router.errors import InvalidError, StoreUnavailableError
 from router.outbox import Outbox
 from router.preparing import Workbench, Workshop
 from router.reception import Reception
 from router.routing import build_workbench
+from tests.integration import scanners
 from tests.router.store_house import house
-from tests.service import TOWN_HALL, mail, soon, unique
+from tests.service import PATIENCE, TOWN_HALL, mail, soon, unique
 
 KILLER = "morder@sorum.kommune.no"
 GLUTTON = "storeter@sorum.kommune.no"
@@ -149,6 +154,86 @@ async def test_one_arrival_that_fails_over_and_over_holds_up_none_of_the_others(
     assert home.rows("SELECT filename FROM attachment") == [("a.png",)]
 
 
+@pytest.fixture
+async def clamd():
+    async with (daemon := scanners.Fake()).listening() as address:
+        daemon.address = address
+        yield daemon
+
+
+@pytest.fixture
+async def scanned_reception(home, workshop, clamd):
+    outbox = Outbox(home.db, {}, home.workbench.blobs, home.clock)
+    scanner = Scanner(clamd.address, "", patience=0.1)
+    opened = Reception(
+        home.db, home.workbench, workshop, workshop, home.head, outbox, home.clock, scanner
+    )
+    opened.start()
+    yield opened, partial(scanning.scan_again, home.db, scanner, home.workbench.blobs, home.clock)
+    await opened.stop()
+
+
+def marks(home, *subjects: str) -> list[list[str]]:
+    found = dict(home.rows("SELECT subject, marks FROM message"))
+    return [json.loads(found[subject]) for subject in subjects]
+
+
+def waiting_for_a_scan(home) -> int:
+    return home.count("SELECT count(*) FROM unscanned")
+
+
+async def test_what_came_in_unscanned_is_looked_at_when_the_scanner_is_back(
+    home, scanned_reception, clamd, monkeypatch
+):
+    """Else its files are served unscanned for ever."""
+    monkeypatch.setattr(scan, "PROBE_PATIENCE", 0.1)
+    reception, scan_again = scanned_reception
+    good, bad, large = unique(), unique(), unique()
+    clamd.dead = True
+    await reception.receive(arrival(home, good))
+    await reception.receive(arrival(home, bad, text=f"Se her: {scanners.VIRUS}"))
+    letter = arrival(home, large, text="x\r\n" * 200_000 + scanners.VIRUS)
+    await reception.receive(letter)
+    await soon(lambda: not reception.backlog, "taking in")
+    assert marks(home, good, bad, large) == [["unscanned"]] * 3
+    await scan_again()
+    assert waiting_for_a_scan(home) == 3
+    assert home.count("SELECT max(attempts) FROM unscanned") == 0, "the scanner is to blame"
+
+    clamd.dead = False
+    await scan_again()
+    assert marks(home, good, bad, large) == [[], ["quarantined"], ["quarantined"]]
+    assert waiting_for_a_scan(home) == 0
+    refs = dict(home.rows("SELECT subject, ref FROM inquiry"))
+    assert "scanned" in home.events(refs[good])
+    assert "quarantined" in home.events(refs[bad])
+    asked = clamd.asked
+    await scan_again()
+    assert clamd.asked == asked
+
+
+async def test_mail_that_no_scanner_gets_through_stays_marked_and_is_given_up(
+    home, scanned_reception, clamd, monkeypatch
+):
+    monkeypatch.setattr(scanning, "PATIENCE", 0.1)
+    reception, scan_again = scanned_reception
+    slow, good = unique(), unique()
+    await reception.receive(arrival(home, slow, text="SLOW"))
+    await soon(lambda: not reception.backlog, "taking in")
+    for pause in scanning.LATER:
+        await scan_again()
+        assert waiting_for_a_scan(home) == 1
+        asked = clamd.asked
+        await scan_again()
+        assert clamd.asked == asked, "not before its time"
+        home.clock.now += pause
+    await scan_again()
+    assert waiting_for_a_scan(home) == 0
+    await reception.receive(arrival(home, good))
+    await soon(lambda: not reception.backlog, "taking in")
+    assert marks(home, slow, good) == [["unscanned"], []]
+
+
 def form(**fields: str) -> FormSubmission:
     plain = {
         "key": unique("k")[2:], "name": "Kari", "email": "kari@eksempel.no", "phone": "",
@@ -177,3 +262,19 @@ async def test_a_form_that_was_cut_short_is_taken_in_later_and_then_answers(home
         await reception.receive_form(filled)
     await soon(lambda: not reception.backlog, "taking in")
     assert (await reception.receive_form(filled)).duplicate
+
+
+async def test_a_form_that_somebody_else_takes_in_meanwhile_does_not_wait_for_itself(
+    home, workshop
+):
+    class Counter(Workshop):
+        async def prepare(self, batch):
+            prepared = await workshop.prepare(batch)
+            home.take_in(*prepared)  # the pipeline, after a look at the journal
+            return prepared
+
+    outbox = Outbox(home.db, {}, home.workbench.blobs, home.clock)
+    counter = Counter(partial(_trapped, home.settings))
+    reception = Reception(home.db, home.workbench, workshop, counter, home.head, outbox, home.clock)
+    receipt = await asyncio.wait_for(reception.receive_form(form()), PATIENCE)
+    assert (receipt.department, receipt.duplicate) == ("vei", True)

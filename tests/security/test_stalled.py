@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import psutil
@@ -17,15 +17,17 @@ import uvicorn
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
+from channels.email.addresses import OwnAddresses
 from channels.web import FormSubmission
 from router import preparing
 from router.errors import StoreUnavailableError
 from router.outbox import Outbox
-from router.preparing import Prepared, Work, Workbench, WorkerLostError, Workshop
+from router.preparing import Prepared, Unreadable, Work, Workbench, Workshop
 from router.reception import Reception
 from router.routing import build_workbench
 from router.web import connections
 from router.web.connections import Bounds, Connection
+from router.workers import WorkerLostError
 from tests import service as running
 from tests.router.store_house import MONDAY, _made_once
 from tests.service import PATIENCE, mail, unique
@@ -83,6 +85,93 @@ async def test_work_that_stood_behind_what_was_lost_is_done_by_the_next_worker(
     [result] = await asyncio.wait_for(behind, PATIENCE)
     assert isinstance(result, Prepared)
     assert not worker.is_running()
+
+
+async def test_work_behind_what_was_lost_does_not_wait_for_its_own_limit(workshop):
+    opened, _workers = workshop
+    lost = asyncio.ensure_future(opened.run(time.sleep, 3600, seconds=0.5))
+    behind = asyncio.ensure_future(opened.run(os.getpid, seconds=600))
+    with pytest.raises(WorkerLostError):
+        await asyncio.wait_for(lost, PATIENCE)
+    assert await asyncio.wait_for(behind, PATIENCE)
+
+
+async def test_a_worker_that_died_idle_is_replaced_once_by_whoever_comes_first(workshop):
+    opened, [worker] = workshop
+    worker.kill()  # the pool sees it a little later, and forgets what it is given until then
+    calls = [opened.run(os.getpid, seconds=60) for _ in range(4)]
+    pids = await asyncio.wait_for(asyncio.gather(*calls), PATIENCE)
+    assert len(set(pids)) == 1
+    assert pids[0] != worker.pid
+
+
+async def test_an_error_of_the_work_is_its_own_and_costs_no_worker(workshop):
+    """Also one that the pool itself raises when it is dismissed."""
+    opened, [worker] = workshop
+    with pytest.raises(TypeError):
+        await opened.run(int, None, seconds=60)
+    assert await opened.run(os.getpid, seconds=60) == worker.pid
+
+
+async def test_work_in_hand_is_given_back_when_the_service_stops(workshop):
+    opened, _workers = workshop
+    in_hand = [
+        asyncio.ensure_future(opened.run(time.sleep, 3600, seconds=600)),
+        asyncio.ensure_future(opened.run(os.getpid, seconds=600)),
+    ]
+    await asyncio.sleep(0)
+    await asyncio.to_thread(opened.stop)
+    answers = await asyncio.wait_for(asyncio.gather(*in_hand, return_exceptions=True), PATIENCE)
+    assert [type(answer) for answer in answers] == [RuntimeError, RuntimeError]
+
+
+@dataclass(frozen=True, slots=True)
+class _Trap(OwnAddresses):
+    """A mailbox whose mail never lets go of its worker."""
+
+    def token(self, recipient: str) -> str:
+        if recipient == TRAP:
+            time.sleep(3600)
+        return OwnAddresses.token(self, recipient)
+
+
+TRAP = "felle@sorum.kommune.no"
+
+
+def _trapped(settings) -> Workbench:
+    plain = build_workbench(settings)
+    return replace(plain, own=_Trap(plain.own.addresses, plain.own.domains))
+
+
+async def test_a_batch_has_a_fixed_time_and_only_what_stalls_it_is_lost(monkeypatch):
+    """However many stand in the batch: else the mail behind it waits longer, the more there is."""
+    monkeypatch.setattr(preparing, "TIME_LIMIT", 1.0)
+    settings, _workbench, _store = _made_once()
+    opened = Workshop(partial(_trapped, settings))
+    opened.start()
+    batch = [work(number) for number in range(30)]
+    batch[1].envelope["recipients"] = [TRAP]
+    try:
+        results = await asyncio.wait_for(opened.prepare(batch), PATIENCE)
+    finally:
+        await asyncio.to_thread(opened.stop)
+    lost = [result.arrival_id for result in results if isinstance(result, Unreadable)]
+    assert lost == [1]
+    assert [result.arrival_id for result in results] == list(range(30))
+
+
+async def test_a_form_that_comes_while_its_worker_is_replaced_is_answered(house, workshop):
+    opened, _workers = workshop
+    outbox = Outbox(house.db, {}, house.workbench.blobs, house.clock)
+    reception = Reception(
+        house.db, house.workbench, opened, opened, house.head, outbox, house.clock
+    )
+    lost = asyncio.ensure_future(opened.run(time.sleep, 3600, seconds=0.3))
+    form = FormSubmission(unique()[4:], "Kari", "kari@eksempel.no", "", "", "Hull i veien")
+    receipt = await asyncio.wait_for(reception.receive_form(form), PATIENCE)
+    assert (receipt.department, receipt.duplicate) == ("vei", False)
+    with pytest.raises(WorkerLostError):
+        await lost
 
 
 def _lost(settings) -> Workbench:
