@@ -71,6 +71,10 @@ class MessageKind(StrEnum):
     BOUNCE = "bounce"
     BULK = "bulk"
     SPAM = "spam"
+    OPT_OUT = "opt_out"
+    """STOP, and nothing else: no more texts."""
+    OPT_IN = "opt_in"
+    """START, and nothing else: texts again."""
 
 
 class SenderCheck(StrEnum):
@@ -165,6 +169,15 @@ class DeliveryReport:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteMedia:
+    """A file that came with a message and still lies at the provider."""
+
+    url: str
+    content_type: str = ""
+    """What they call it; never to be trusted."""
+
+
+@dataclass(frozen=True, slots=True)
 class Incoming:
     """One message from outside, normalised: unicode NFC, addresses lower case, nothing executed or
     trusted."""
@@ -202,6 +215,14 @@ class Incoming:
     marks: tuple[Mark, ...] = ()
     report: DeliveryReport | None = None
     """Only for a bounce."""
+    sender_said: str = ""
+    """What stood for a sender who has no address: a text sender, `anonymous`."""
+    department: str = ""
+    """Slug of the department that the sender named by a keyword."""
+    may_text: bool = False
+    """The words can mean that texts may come again, from somebody who had asked for none."""
+    remote: tuple[RemoteMedia, ...] = ()
+    """Files that are to be fetched."""
 
 
 class OutgoingKind(StrEnum):

@@ -42,7 +42,7 @@ from router.presence import directory_of
 from router.provider import account_of
 from router.reception import BATCH, Reception
 from router.routing import build_workbench
-from router.scanning import scanner_of
+from router.scanning import file_scanner_of, scanner_of
 from router.store import (
     freeze_rules,
     prepare_data,
@@ -141,6 +141,7 @@ async def open_hall(
             channels=channels,
             twilio=account,
             plan=plan,
+            file_scanner=file_scanner_of(settings),
         )
         if plan is not None and account is not None:
             hall.commands = CallCommands(db, TwilioPhone(account, plan.site), plan, clock)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,11 @@ from sqlmodel import Session, col
 
 from channels.base import Address, Mark, MessageKind, Outgoing, OutgoingKind
 from channels.email.addresses import mailbox
-from router import letters
+from router import letters, texting
 from router.letters import phone_in_words
 from router.models import Direction, Inquiry, Message, OutboxItem, StoredAttachment
 from router.outbox import row
+from router.sections import Receipts
 from router.statements import Prepared as Statement
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from router.tokens import Signer
 
 _TABLE: Any = OutboxItem.__table__  # type: ignore[attr-defined]
+
+TEXTS = texting.CHANNEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,13 @@ class Letterhead:
     per_hour: int
     owners: Mapping[str, str]
     """Each address of one department -> its slug; not those of the whole house."""
+    text_numbers: tuple[str, ...] = ()
+    """Our numbers that texts are sent from, the usual one first; none where we send no texts."""
+    text_receipts: Receipts = field(default_factory=Receipts)
+
+    def most(self, limit: str, channel: str = "email") -> int:
+        """How many automatic letters a limit allows, by the name it has in the settings."""
+        return int(getattr(self.text_receipts if channel == TEXTS else self, limit))
 
     def is_own(self, address: str) -> bool:
         """Whether mail to this address comes back to us."""
@@ -101,6 +111,8 @@ def letterhead(settings: Settings, signer: Signer, zone: ZoneInfo) -> Letterhead
         per_domain_per_hour=email.receipts.per_domain_per_hour,
         per_hour=email.receipts.per_hour,
         owners=settings.department_addresses,
+        text_numbers=settings.channels.sms.numbers if settings.channels.sms.enabled else (),
+        text_receipts=settings.channels.sms.receipts,
     )
 
 
@@ -117,6 +129,7 @@ def _limit(name: str, column: Any, span: timedelta) -> _Limit:
     query = select(func.count()).where(
         column == bindparam("value"),
         _TABLE.c.kind == bindparam("letter"),
+        _TABLE.c.channel == bindparam("door"),
         _TABLE.c.created_at > bindparam("since"),
     )
     return _Limit(name, span, Statement(lambda _dialect: query))
@@ -132,45 +145,52 @@ class Brakes:
     """Limits on letters nobody wrote: per recipient, inquiry and domain, and in all.
 
     A robot that answers each of them runs dry, also one that changes its address or its domain.
-    Each kind of letter has a count of its own, so that receipts never use up emergency answers.
+    Each kind of letter has a count of its own on each channel, so that receipts never use up
+    emergency answers, nor mail the texts.
     """
 
     def __init__(self, session: Session, head: Letterhead, now: datetime) -> None:
         self._connection = session.connection()
         self._head = head
         self._now = now
-        self._counts: dict[tuple[str, OutgoingKind, object], int] = {}
+        self._counts: dict[tuple[str, str, OutgoingKind, object], int] = {}
 
-    def limit(self, kind: OutgoingKind, address: str, inquiry_id: int | None = None) -> str:
+    def limit(
+        self,
+        kind: OutgoingKind,
+        address: str,
+        inquiry_id: int | None = None,
+        channel: str = "email",
+    ) -> str:
         """The limit that stands against another letter of this kind to an address, by the name it
         has in the settings; empty when it may go, and then it is counted.
 
         `inquiry_id` is for a letter in an old thread; a new inquiry has had none.
         """
         address = mailbox(address)
-        about: list[tuple[_Limit, object]] = [
-            (_PER_HOUR, kind.value),
-            (_PER_DOMAIN, _domain(address)),
-        ]
+        about: list[tuple[_Limit, object]] = [(_PER_HOUR, kind.value)]
+        if channel != TEXTS:  # numbers have no domain
+            about.append((_PER_DOMAIN, _domain(address)))
         if kind is not OutgoingKind.FORWARD:
             about.append((_PER_SENDER, address))
         if inquiry_id is not None:
             about.append((_PER_INQUIRY, inquiry_id))
         for limit, value in about:
-            if self._count(limit, kind, value) >= getattr(self._head, limit.name):
+            if self._count(limit, channel, kind, value) >= self._head.most(limit.name, channel):
                 return limit.name
         for limit, value in about:
-            self._counts[limit.name, kind, value] += 1
+            self._counts[limit.name, channel, kind, value] += 1
         return ""
 
     def allow(self, kind: OutgoingKind, address: str) -> bool:
         """Whether another letter of this kind may go to an address; counts it when so."""
         return not self.limit(kind, address)
 
-    def _count(self, limit: _Limit, kind: OutgoingKind, value: object) -> int:
-        key = (limit.name, kind, value)
+    def _count(self, limit: _Limit, channel: str, kind: OutgoingKind, value: object) -> int:
+        key = (limit.name, channel, kind, value)
         if key not in self._counts:
-            row = {"value": value, "letter": kind.value, "since": self._now - limit.span}
+            since = self._now - limit.span
+            row = {"value": value, "letter": kind.value, "door": channel, "since": since}
             self._counts[key] = limit.count.one(self._connection, row)[0]
         return self._counts[key]
 
@@ -228,6 +248,8 @@ def receipt_row(
     `forwarded` is None for a later message of a thread, which has its receipt already.
     """
     incoming, decision = item.incoming, item.decision
+    if incoming.channel == TEXTS:
+        return texting.receipt_row(head, item, inquiry_id, ref, forwarded, now)
     language = letters.letter_language(incoming.language)
     department = head.departments[decision.department]
     name = "receipt_sensitive" if decision.sensitivity else "receipt"
@@ -344,6 +366,8 @@ def handover_rows(
     if "@" in resident.value:
         chain = tuple(message.message_id for message in incoming if message.message_id)
         rows.append(_notice_row(head, department, forwarded, chain, now))
+    elif inquiry.channel == TEXTS and not texting.hindrance(session, head, resident.value):
+        rows.append(texting.notice_row(head, inquiry, now))
     return rows
 
 

@@ -68,7 +68,7 @@ def settle(session: Session, item: OutboxItem, status: SmsStatus, now: datetime)
 
 def _item(session: Session, provider_id: str, message_id: str) -> OutboxItem | None:
     if message_id:
-        query = select(OutboxItem).where(col(OutboxItem.message_id) == message_id)
+        query = select(OutboxItem).where(_BY_PROVIDER, col(OutboxItem.message_id) == message_id)
     elif provider_id:
         query = select(OutboxItem).where(_BY_PROVIDER, col(OutboxItem.provider_id) == provider_id)
     else:

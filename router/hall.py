@@ -56,6 +56,7 @@ class Hall:
     beat: Beat | None = None
     twilio: Account | None = None
     """The provider of the phone and SMS doors; None where neither is open with them."""
+    file_scanner: Scanner | None = None
 
     plan: NumberPlan | None = None
     """The number plan, where the phone door is open."""

@@ -18,7 +18,7 @@ from sqlmodel import Session, col
 
 from channels.base import MessageKind, OutgoingKind
 from channels.chat.web import conversation_of
-from router import chat, correspondence, events, outbox, robots
+from router import chat, correspondence, events, outbox, robots, texting
 from router.chat_models import CHANNEL as CHAT
 from router.contacts import contacts_of
 from router.counters import add_to_counters, counted
@@ -31,6 +31,7 @@ from router.models import (
     Inquiry,
     InquiryStatus,
     Message,
+    RemoteFile,
     ReplyState,
     StoredAttachment,
 )
@@ -56,12 +57,14 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from channels.base import Incoming
     from router.correspondence import Letterhead
     from router.preparing import Prepared
 
 _ARRIVAL: Any = Arrival.__table__  # type: ignore[attr-defined]
 _MESSAGE: Any = Message.__table__  # type: ignore[attr-defined]
 _FILE: Any = StoredAttachment.__table__  # type: ignore[attr-defined]
+_REMOTE: Any = RemoteFile.__table__  # type: ignore[attr-defined]
 
 _FINISH = Statement(
     lambda _dialect: (
@@ -105,7 +108,8 @@ def process(
     begun: set[str] = set()
     for item in todo:
         key = (item.incoming.channel, item.incoming.external_id)
-        talk = _talk_of(item)
+        # People write two texts where they would write one mail.
+        talk = _talk_of(item) or texting.pair_of(item)
         if key in keys or talk in begun:
             later.append(item)
         elif key in seen:
@@ -242,7 +246,7 @@ def _join(
     session.flush()
     row = message_row(item, inquiry.id or 0)
     [message_id] = _ids(INSERT_MESSAGE, session.connection(), [row])
-    _keep_files(session, [(item, message_id)])
+    _keep_files(session, [(item, message_id)], now)
     talk = _talk_of(item)
     if talk:
         chat.joined(session, head, talk, inquiry, message_id, now, emergency=alarming)
@@ -260,6 +264,7 @@ def _join(
         events.tell(session, "emergency", inquiry, now)
         if _may_answer(item):
             _write_alarm_letter(session, item, inquiry, head, now)
+    texting.heard(session, item, inquiry.id or 0, now)
     _finish(session, item, inquiry.id or 0, ArrivalState.PROCESSED, now)
     return _taken(item, inquiry, "joined")
 
@@ -267,9 +272,10 @@ def _join(
 def _write_alarm_letter(
     session: Session, item: Prepared, inquiry: Inquiry, head: Letterhead, now: datetime
 ) -> None:
-    limit = _limit(correspondence.Brakes(session, head, now), item, inquiry.id)
+    brakes = correspondence.Brakes(session, head, now)
+    limit = _limit(session, head, brakes, item, inquiry.id)
     if limit:
-        log = [withheld_row(limit, head, inquiry.id or 0, inquiry.ref, inquiry.department, now)]
+        log = [_withheld(head, item, limit, inquiry.id or 0, inquiry.ref, inquiry.department, now)]
         events.insert_rows(session.connection(), log)
         return
     row = correspondence.receipt_row(head, item, inquiry.id or 0, inquiry.ref, None, now)
@@ -333,12 +339,12 @@ def _open(
         inquiry_id = ids[ref]
         department = item.decision.department
         log += birth_events(item, inquiry_id, ref, now)
-        limit = _limit(brakes, item) if _may_answer(item) else ""
+        limit = _limit(session, head, brakes, item) if _may_answer(item) else ""
         forwarded = correspondence.is_forwarded(head, item) and brakes.allow(
             OutgoingKind.FORWARD, str(head.departments[department].forward_to)
         )
         if limit:
-            log.append(withheld_row(limit, head, inquiry_id, ref, department, now))
+            log.append(_withheld(head, item, limit, inquiry_id, ref, department, now))
         elif _may_answer(item):
             letters.append(correspondence.receipt_row(head, item, inquiry_id, ref, forwarded, now))
         if forwarded:
@@ -355,12 +361,14 @@ def _open(
         shared += [{"department": other, "inquiry_id": inquiry_id} for other in others]
     INSERT_OUTBOX.many(connection, letters)
     INSERT_ADDRESSEE.many(connection, shared)
-    _keep_files(session, zip(items, messages, strict=True))
+    _keep_files(session, zip(items, messages, strict=True), now)
     for item, ref, message_id in zip(items, refs, messages, strict=True):
         if talk := _talk_of(item):
             emergency = item.decision.emergency
             chat.begin(session, head, talk, ids[ref], message_id, now, emergency=emergency)
     events.insert_rows(connection, log)
+    for item, ref in zip(items, refs, strict=True):
+        texting.heard(session, item, ids[ref], now)
     changes: dict[str, int] = {}
     for item in items:
         if not robots.sets_aside(item):
@@ -416,17 +424,51 @@ def _may_answer(item: Prepared) -> bool:
         and incoming.channel != CHAT  # answered where it was asked
         and not incoming.receipt_barred
         and incoming.sender is not None
-        and incoming.sender.channel == "email"
+        and (incoming.sender.channel == "email" or incoming.channel == texting.CHANNEL)
     )
 
 
-def _limit(brakes: correspondence.Brakes, item: Prepared, inquiry_id: int | None = None) -> str:
+def _limit(
+    session: Session,
+    head: Letterhead,
+    brakes: correspondence.Brakes,
+    item: Prepared,
+    inquiry_id: int | None = None,
+) -> str:
+    """What stands against an automatic letter: a limit by its name, or why somebody cannot be
+    texted."""
     kind = OutgoingKind.EMERGENCY if item.decision.emergency else OutgoingKind.RECEIPT
     sender = item.incoming.sender
-    return brakes.limit(kind, sender.value if sender is not None else "", inquiry_id)
+    address = sender.value if sender is not None else ""
+    return texting.silence(session, head, item) or brakes.limit(
+        kind, address, inquiry_id, _answered_by(item.incoming)
+    )
 
 
-def _keep_files(session: Session, pairs: Iterable[tuple[Prepared, int]]) -> None:
+def _answered_by(incoming: Incoming) -> str:
+    """The channel of an automatic answer."""
+    return texting.CHANNEL if incoming.channel == texting.CHANNEL else "email"
+
+
+def _withheld(
+    head: Letterhead,
+    item: Prepared,
+    limit: str,
+    inquiry_id: int,
+    ref: str,
+    department: str,
+    now: datetime,
+) -> dict[str, Any]:
+    if limit in texting.REFUSALS:
+        row = events.row("receipt_withheld", inquiry_id, ref, department, now)
+        row["data"]["reason"] = limit
+        return row
+    door = _answered_by(item.incoming)
+    return withheld_row(limit, head, inquiry_id, ref, department, now, door)
+
+
+def _keep_files(session: Session, pairs: Iterable[tuple[Prepared, int]], now: datetime) -> None:
+    pairs = list(pairs)
     rows = [
         {
             "message_id": message_id,
@@ -442,6 +484,22 @@ def _keep_files(session: Session, pairs: Iterable[tuple[Prepared, int]]) -> None
     ]
     if rows:
         session.connection().execute(insert(_FILE), rows)
+    remote = [
+        {
+            "message_id": message_id,
+            "url": file.url,
+            "content_type": file.content_type,
+            "state": "announced",
+            "attempts": 0,
+            "next_at": now,
+            "detail": "",
+            "created_at": now,
+        }
+        for item, message_id in pairs
+        for file in item.incoming.remote
+    ]
+    if remote:
+        session.connection().execute(insert(_REMOTE), remote)
 
 
 def _finish(

@@ -12,7 +12,7 @@ import structlog
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, JobExecutionEvent
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from router import deadlines, presence, scanning, staff
+from router import deadlines, presence, remote_files, scanning, staff
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -72,10 +72,19 @@ async def forget_presence(hall: Hall) -> None:
     await hall.db.write(lambda session: presence.forget_old(session, now))
 
 
+async def fetch_files(hall: Hall) -> None:
+    """Fetch pictures that came with texts."""
+    if hall.twilio is not None:
+        await remote_files.collect(
+            hall.db, hall.twilio, hall.file_scanner, hall.settings.blobs, hall.clock
+        )
+
+
 JOBS = (
     Job("sweep_deadlines", 5, sweep_deadlines),
     Job("watch_arrivals", 15, watch_arrivals),
     Job("scan_again", 15, scan_again),
+    Job("fetch_files", 5, fetch_files),
     Job("forget_credentials", 3600, forget_credentials),
     Job("tell_presence", 15, tell_presence),
     Job("forget_presence", 3600, forget_presence),

@@ -109,6 +109,22 @@ TEXTS: dict[str, dict[str, str]] = {
             "Vennlig hilsen\n{municipality}\n{phone}\n"
         ),
         "chat_you": "Du",
+        "text_receipt": (
+            "Hei! {municipality} har fått meldingen din, referanse {ref}. Du får svar senest {due}."
+        ),
+        "text_external": (
+            "Hei! Dette svarer {department} på, ikke {municipality}. Vi har sendt meldingen videre, og de"
+            " svarer deg direkte. Referanse {ref}."
+        ),
+        "text_referred": (
+            "Hei! Dette svarer {department} på, ikke {municipality}. Vi ser på meldingen din senest {due}."
+            " Referanse {ref}."
+        ),
+        "text_emergency": (
+            "Er liv eller helse i fare, ring 113 (ambulanse), 112 (politi) eller 110 (brann). Legevakt:"
+            " 116117. Vi leser ikke SMS døgnet rundt. Ref. {ref}"
+        ),
+        "text_end": "\n\nHilsen {department}, {municipality}",
         "no_subject": "Henvendelse",
         "at": "{date} kl. {time}",
         "date": "EEEE d. MMMM y",
@@ -200,6 +216,22 @@ TEXTS: dict[str, dict[str, str]] = {
             "Venleg helsing\n{municipality}\n{phone}\n"
         ),
         "chat_you": "Du",
+        "text_receipt": (
+            "Hei! {municipality} har fått meldinga di, referanse {ref}. Du får svar seinast {due}."
+        ),
+        "text_external": (
+            "Hei! Dette svarer {department} på, ikkje {municipality}. Vi har sendt meldinga vidare, og dei"
+            " svarer deg direkte. Referanse {ref}."
+        ),
+        "text_referred": (
+            "Hei! Dette svarer {department} på, ikkje {municipality}. Vi ser på meldinga di seinast {due}."
+            " Referanse {ref}."
+        ),
+        "text_emergency": (
+            "Er liv eller helse i fare, ring 113 (ambulanse), 112 (politi) eller 110 (brann). Legevakt:"
+            " 116117. Vi les ikkje SMS døgnet rundt. Ref. {ref}"
+        ),
+        "text_end": "\n\nHelsing {department}, {municipality}",
         "no_subject": "Førespurnad",
         "at": "{date} kl. {time}",
         "date": "EEEE d. MMMM y",
@@ -291,6 +323,22 @@ TEXTS: dict[str, dict[str, str]] = {
             "Kind regards\n{municipality}\n{phone}\n"
         ),
         "chat_you": "You",
+        "text_receipt": (
+            "Hello! {municipality} has your message, reference {ref}. You will have an answer by {due}."
+        ),
+        "text_external": (
+            "Hello! This is answered by {department}, not by {municipality}. We have passed your message on,"
+            " and they will answer you directly. Reference {ref}."
+        ),
+        "text_referred": (
+            "Hello! This is answered by {department}, not by {municipality}. We will look at your message by"
+            " {due}. Reference {ref}."
+        ),
+        "text_emergency": (
+            "If life or health is in danger, call 113 (ambulance), 112 (police) or 110 (fire). Doctor on"
+            " duty: 116117. Texts are not read at night. Ref. {ref}"
+        ),
+        "text_end": "\n\nRegards, {department}, {municipality}",
         "no_subject": "Inquiry",
         "at": "{date} at {time}",
         "date": "EEEE d MMMM y",

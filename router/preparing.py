@@ -21,6 +21,8 @@ from channels.email.parse import OwnAddresses
 from channels.email.parse import parse as parse_email
 from channels.phone import base as phone
 from channels.phone import record
+from channels.sms import parse as sms
+from channels.sms.base import NO_TEXTS, Plan
 from router.blobs import put_blob
 from router.errors import RouterError
 from router.letters import moment_in_words
@@ -119,6 +121,8 @@ class Workbench:
     """Department slug -> when it is open."""
     trust: Trust = NOBODY
     """Whose word about senders and spam counts."""
+    texts: Plan = NO_TEXTS
+    """What our numbers for texts are, and what words on them mean."""
 
 
 class OpenAt(Mapping[str, bool]):
@@ -155,6 +159,8 @@ def prepare(workbench: Workbench, work: Work) -> Prepared:
         incoming = chat.parse(work.content(), work.envelope, work.external_id)
     elif work.channel == phone.CHANNEL:
         incoming = record.incoming(record.read(work.content()))
+    elif work.channel == sms.CHANNEL:
+        incoming = sms.parse(work.content(), work.envelope, work.external_id, workbench.texts)
     else:
         raise UnreadableError(f"No door is called «{work.channel}».")
     facts = facts_of(incoming, work.received_at, OpenAt(workbench.hours, work.received_at))
@@ -190,9 +196,11 @@ def facts_of(incoming: Incoming, now: datetime, open_departments: Mapping[str, b
     return Facts(
         channel=incoming.channel,
         now=now,
-        recipients=incoming.recipients,
+        # A department that was named is written to, as by an address of its own.
+        recipients=(*incoming.recipients, *filter(None, [incoming.department])),
         sender=incoming.sender.value if incoming.sender else "",
-        subject=incoming.subject,
+        # Texts have none: theirs is the beginning of what they say.
+        subject="" if incoming.channel == sms.CHANNEL else incoming.subject,
         body=incoming.text,
         did=incoming.recipients[0] if incoming.channel in DIALLED and incoming.recipients else "",
         attachments=tuple(file.filename for file in incoming.attachments),

@@ -24,6 +24,7 @@ from rules.order import lane_of, queue_key
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from channels.base import Incoming
     from router.correspondence import Letterhead
     from router.preparing import Prepared
 
@@ -78,7 +79,7 @@ def inquiry_row(
         "reply_state": ReplyState.UNANSWERED,
         "subject": incoming.subject[:500],
         "contact_id": contacts[sender.channel, sender.value] if sender else None,
-        "sender_name": sender.name if sender else "",
+        "sender_name": sender.name if sender else incoming.sender_said,
         "sender_address": sender.value if sender else "",
         "sender_phone": incoming.phone.value if incoming.phone else "",
         "department": decision.department,
@@ -95,10 +96,16 @@ def inquiry_row(
         "emergency": emergency,
         "tags": tags_of(item),
         "hint_id": hint,
-        "line": "",
+        "line": line_of(incoming),
         "calls": 0,
         "version": 1,
     }
+
+
+def line_of(incoming: Incoming) -> str:
+    """Our number that was called or texted; empty on other channels."""
+    dialled = incoming.channel in {"phone", "sms"} and incoming.recipients
+    return incoming.recipients[0] if dialled else ""
 
 
 def tags_of(item: Prepared) -> list[str]:
@@ -117,7 +124,7 @@ def message_row(item: Prepared, inquiry_id: int) -> dict[str, Any]:
         "external_id": incoming.external_id,
         "direction": Direction.IN,
         "kind": incoming.kind.value,
-        "sender_name": incoming.sender.name if incoming.sender else "",
+        "sender_name": incoming.sender.name if incoming.sender else incoming.sender_said,
         "sender_address": incoming.sender.value if incoming.sender else "",
         "recipients": list(incoming.recipients),
         "subject": incoming.subject,
@@ -173,9 +180,15 @@ def birth_events(item: Prepared, inquiry_id: int, ref: str, now: datetime) -> li
 
 
 def withheld_row(
-    limit: str, head: Letterhead, inquiry_id: int, ref: str, department: str, now: datetime
+    limit: str,
+    head: Letterhead,
+    inquiry_id: int,
+    ref: str,
+    department: str,
+    now: datetime,
+    channel: str = "email",
 ) -> dict[str, Any]:
     """An automatic letter that a limit held back, with the limit."""
     row = events.row("receipt_withheld", inquiry_id, ref, department, now)
-    row["data"] |= {"limit": limit, "most": getattr(head, limit)}
+    row["data"] |= {"limit": limit, "most": head.most(limit, channel)}
     return row

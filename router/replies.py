@@ -12,7 +12,7 @@ from sqlmodel import Session, col
 
 from channels.base import Address, MessageKind, Outgoing, OutgoingKind
 from channels.chat.web import TEXT_LIMIT
-from router import chat, correspondence, events, letters, outbox, queue
+from router import chat, correspondence, events, letters, outbox, queue, texting
 from router.chat_models import CHANNEL as CHAT
 from router.counters import counted
 from router.errors import InvalidError, NotFoundError
@@ -39,6 +39,12 @@ if TYPE_CHECKING:
     from router.access import Actor
     from router.correspondence import Letterhead
     from router.preparing import KeptFile
+
+PHONE = "phone"
+"""Channel of an address that is a number; what goes there is a text."""
+
+_BY_NUMBER = frozenset({PHONE, texting.CHANNEL})
+"""Channels on which a contact comes with a number."""
 
 REPLY_LIMIT = 100_000
 """Characters of one reply."""
@@ -226,6 +232,8 @@ def require_replyable(
     queue.require_open(inquiry)
     queue.require_holder(session, actor, inquiry)
     recipient = _recipient(session, head, inquiry, now)
+    if recipient.channel == PHONE:
+        text = texting.tidied(head, inquiry, text)
     if recipient.channel != CHAT:  # in a talk, both may write at the same time
         queue.require_version(inquiry, version)
     elif len(text) > TEXT_LIMIT:
@@ -261,17 +269,21 @@ def reply(
     name = head.departments[department.slug].name.get(language)
     subject = letters.tagged_subject(inquiry.subject, inquiry.ref, language)
     outgoing_id = head.new_message_id(inquiry.id or 0)
-    in_chat = recipient.channel == CHAT
+    in_chat, by_text = recipient.channel == CHAT, recipient.channel == PHONE
+    if by_text and files:
+        raise InvalidError(texting.FILES)
     message = Message(
         inquiry_id=inquiry.id or 0,
-        channel=recipient.channel,
+        channel=texting.CHANNEL if by_text else recipient.channel,
         external_id=_written_as(inquiry, key) if key else outgoing_id,
         direction=Direction.OUT,
         kind=OutgoingKind.REPLY.value,
         sender_name=actor.name if in_chat and actor.is_person else name,
-        sender_address=department.address or head.sender,
+        sender_address=(
+            texting.sender_for(head, inquiry.line) if by_text else department.address or head.sender
+        ),
         recipients=[recipient.value],
-        subject="" if in_chat else subject,
+        subject="" if in_chat or by_text else subject,
         text=text,
         at=now,
         message_id="" if in_chat else outgoing_id,
@@ -288,6 +300,8 @@ def reply(
         )
     if in_chat:
         chat.answered(session, inquiry, recipient.value, message.id or 0, now)
+    elif by_text:
+        texting.post(session, head, inquiry, message, recipient, now)
     else:
         _post(session, head, actor, inquiry, message, recipient, now, rows)
     with counted(session, inquiry):
@@ -414,10 +428,11 @@ def transfer(
 
 
 def _recipient(session: Session, head: Letterhead, inquiry: Inquiry, now: datetime) -> Address:
-    """Where the answer goes: to whoever asked, into the chat while it is open.
+    """Where the answer goes: to whoever asked, into the chat while it is open, by text to a
+    telephone that takes them.
 
-    That is Reply-To or sender of the message that opened the inquiry, or the contact's other
-    address
+    Of mail, that is Reply-To or sender of the message that opened the inquiry, or the contact's
+    other address
     when they wrote from that one last. Whoever else found a way into the thread gets nothing.
     """
     talk = chat.answers_here(session, inquiry, now)
@@ -430,7 +445,8 @@ def _recipient(session: Session, head: Letterhead, inquiry: Inquiry, now: dateti
         .limit(1)
     ).scalar()
     latest = _latest(session, inquiry)
-    known = {value for channel, value in _addresses(session, inquiry) if channel == "email"}
+    addresses = _addresses(session, inquiry)
+    known = {value for channel, value in addresses if channel == "email"}
     candidates: list[str] = []
     if latest is not None and latest.sender_address in known - {inquiry.sender_address}:
         candidates.append(latest.sender_address)
@@ -438,10 +454,18 @@ def _recipient(session: Session, head: Letterhead, inquiry: Inquiry, now: dateti
         candidates += [opening.reply_to, opening.sender_address]
     if inquiry.channel == CHAT:
         candidates.append(inquiry.sender_address)  # given in the middle of the talk
+    refusal = "There is no e-mail address to reply to. Call the person and write a note."
+    if inquiry.channel in _BY_NUMBER:
+        hindrance = texting.hindrance(session, head, inquiry.sender_address)
+        if not hindrance and (latest is None or latest.channel != "email"):
+            return Address(PHONE, inquiry.sender_address, inquiry.sender_name)
+        refusal = texting.REFUSALS.get(hindrance, refusal)
+        # A person has said that these are the same contact's.
+        candidates += [value for channel, value in addresses if channel == "email"]
     for value in candidates:
         if "@" in value and not head.is_own(value):
             return Address("email", value, inquiry.sender_name)
-    raise InvalidError("There is no e-mail address to reply to. Call the person and write a note.")
+    raise InvalidError(refusal)
 
 
 def _latest(session: Session, inquiry: Inquiry) -> Message | None:

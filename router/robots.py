@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from router.preparing import Prepared
 
 
+_ASKS_NOTHING = frozenset(
+    {MessageKind.AUTO_REPLY, MessageKind.BOUNCE, MessageKind.OPT_OUT, MessageKind.OPT_IN}
+)
+
+
 def sets_aside(item: Prepared) -> bool:
     """Whether a contact that belongs to no thread stays out of the queue.
 
@@ -40,7 +45,7 @@ def asks(incoming: Incoming) -> bool:
     Whoever found the thread by its token or as a participant is no spammer, whatever a filter says,
     and may well write by a mailing list.
     """
-    return incoming.kind not in (MessageKind.AUTO_REPLY, MessageKind.BOUNCE)
+    return incoming.kind not in _ASKS_NOTHING
 
 
 def own_ids(incoming: Incoming) -> Iterator[str]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from channels.email.addresses import OwnAddresses
 from channels.email.authentication import Trust
 from channels.numbers import e164
+from channels.sms.base import Plan
+from channels.sms.parse import fold
 from router.preparing import DIALLED, Workbench
 from rules.decide import Decision, decide
 from rules.facts import Facts
@@ -32,7 +34,7 @@ def load_ruleset(settings: Settings, today: date | None = None, *, proven: bool 
         departments={slug: d.name.nb for slug, d in settings.departments.items()},
         targets=settings.reply_targets,
         tables={
-            "department_addresses": settings.department_addresses,
+            "department_addresses": settings.department_names | settings.department_addresses,
             "department_numbers": settings.line_departments,
         },
         today=today,
@@ -72,7 +74,19 @@ def build_workbench(settings: Settings, *, proven: bool = False) -> Workbench:
         blobs=settings.blobs,
         hours=department_hours(settings),
         trust=relay_trust(settings),
+        texts=text_plan(settings),
     )
+
+
+def text_plan(settings: Settings) -> Plan:
+    """What our numbers for texts are, and which departments a second word can name: by their slug
+    or by the name of one of their addresses."""
+    words = {
+        fold(address.partition("@")[0]): slug for address, slug in settings.address_owners.items()
+    }
+    words |= {fold(slug): slug for slug in settings.departments}
+    sms = settings.channels.sms
+    return Plan(sms.numbers, sms.keyword, words)
 
 
 def relay_trust(settings: Settings) -> Trust:

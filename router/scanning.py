@@ -52,6 +52,12 @@ def scanner_of(settings: Settings) -> Scanner | None:
     return Scanner(scan.clamd, scan.rspamd) if scan.clamd or scan.rspamd else None
 
 
+def file_scanner_of(settings: Settings) -> Scanner | None:
+    """What looks at a single file: a scanner for viruses; spam is a matter of whole mails."""
+    clamd = settings.channels.email.scan.clamd
+    return Scanner(clamd) if clamd else None
+
+
 async def scanned(scanner: Scanner | None, work: Sequence[Work]) -> list[Work]:
     """The same work, each mail with the verdict in its envelope. Never raises for a scanner."""
     if scanner is None:

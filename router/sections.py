@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path  # noqa: TC003 - read by pydantic
 from typing import Annotated, Literal, Self
@@ -73,9 +74,16 @@ def _origin(value: str) -> str:
     return origin
 
 
+def _text_number(value: object) -> str:
+    """A number that texts are sent to: short ones (2012, 26112) are dialled as they stand."""
+    text = str(value).strip()
+    return text if re.fullmatch(r"[1-9]\d{3,5}", text) else _phone(text)
+
+
 Email = Annotated[str, AfterValidator(_email)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Phone = Annotated[str, BeforeValidator(_phone)]
+TextNumber = Annotated[str, BeforeValidator(_text_number)]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 
 
@@ -224,7 +232,7 @@ class SmsDoor(Section):
 
     enabled: bool = False
     provider: Literal["twilio", "console"] = "twilio"
-    numbers: tuple[Phone, ...] = ()
+    numbers: tuple[TextNumber, ...] = ()
     """Our own, that residents write to; the first is the sender where none was written to."""
     keyword: str = ""
     """First word of a text on a number that is shared with others, such as SORUM."""

@@ -121,6 +121,13 @@ class Settings(Section):
         return {a: slug for a, slug in self.address_owners.items() if slug != general}
 
     @property
+    def department_names(self) -> dict[str, str]:
+        """Slugs that decide by themselves when somebody names them, to themselves; see
+        `department_addresses`."""
+        general = self.municipality.default_department
+        return {slug: slug for slug in self.departments if slug != general}
+
+    @property
     def uses_twilio(self) -> bool:
         """Whether a door is open that Twilio serves."""
         sms, phone = self.channels.sms, self.channels.phone

@@ -4,7 +4,8 @@ A delivery report that proves which letter it returns belongs with that letter. 
 strongest first: the signed token of a reply address; a Message-ID we issued, from somebody who
 takes part in that inquiry; our reference in the subject, from somebody who takes part in it while
 it is open. A guessed number never joins a thread: it becomes a hint for the operator. A call joins
-the open inquiry of the same number with whom nobody has talked yet.
+the open inquiry of the same number with whom nobody has talked yet; a text, what its sender wrote
+of last, to the same number of ours.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlmodel import Session, col
 
-from channels.base import SenderCheck
+from channels.base import OutgoingKind, SenderCheck
 from channels.chat.web import conversation_of
 from channels.email.guards import DMARC_FAILED
 from channels.phone.base import CHANNEL as PHONE
-from router import calls, chat, robots
+from router import calls, chat, robots, texting
 from router.chat_models import CHANNEL as CHAT
-from router.models import ContactAddress, Inquiry, InquiryStatus, Message
+from router.models import ContactAddress, Inquiry, InquiryStatus, Message, OutboxItem
 
 if TYPE_CHECKING:
     from channels.base import Address, Incoming
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from router.preparing import Prepared
 
 _ADDRESS: Any = ContactAddress.__table__  # type: ignore[attr-defined]
+_INQUIRY: Any = Inquiry.__table__  # type: ignore[attr-defined]
+_OUTBOX: Any = OutboxItem.__table__  # type: ignore[attr-defined]
+_ON_A_LINE = text("inquiry.line <> ''")
+"""Written out, so that the planner uses the partial index."""
 _REFERENCE = re.compile(r"\[?\b(S-\d{4}-\d{6,9})\b\]?")
 
 
@@ -42,6 +47,8 @@ def find_thread(
     if incoming.channel == PHONE:
         caller = incoming.sender.value if incoming.sender is not None else ""
         return calls.open_callback(session, caller), None
+    if incoming.channel == texting.CHANNEL:
+        return _by_number(session, incoming)
     returned = robots.returned_letter(session, incoming, head)
     if returned is not None:
         return session.get_one(Inquiry, returned.inquiry_id), None
@@ -66,6 +73,35 @@ def find_thread(
             return inquiry, None
         hint = hint or inquiry.id
     return None, hint
+
+
+def _by_number(session: Session, incoming: Incoming) -> tuple[Inquiry | None, int | None]:
+    """A text belongs to the newest open inquiry of its sender that came by the same number of ours,
+    or in which we have texted them from it. One that was closed lately is a hint."""
+    if incoming.sender is None:
+        return None, None
+    sender, line = incoming.sender.value, incoming.recipients[0]
+    asked = select(_INQUIRY.c.id).where(
+        _ON_A_LINE, _INQUIRY.c.line == line, _INQUIRY.c.sender_address == sender
+    )
+    answered = select(_OUTBOX.c.inquiry_id).where(
+        _OUTBOX.c.mailbox == sender,
+        _OUTBOX.c.kind == OutgoingKind.REPLY.value,
+        _OUTBOX.c.channel == texting.CHANNEL,
+        _OUTBOX.c.payload["sender"]["value"].as_string() == line,
+    )
+    found = (
+        select(Inquiry)
+        .where(_INQUIRY.c.id.in_(asked.union(answered)))
+        .order_by(_INQUIRY.c.id.desc())
+        .limit(1)
+    )
+    wanted = found.where(_INQUIRY.c.status == InquiryStatus.OPEN)
+    inquiry = session.execute(wanted).scalar()
+    if inquiry is not None:
+        return inquiry, None
+    earlier = session.execute(found.where(_INQUIRY.c.status == InquiryStatus.CLOSED)).scalar()
+    return None, earlier.id if earlier is not None else None
 
 
 def _may_join(session: Session, incoming: Incoming, inquiry: Inquiry) -> bool:

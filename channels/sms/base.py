@@ -3,13 +3,14 @@ can do."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
-    from channels.base import DeliveryState, Outgoing, RawArrival, Receipt
+    from channels.base import DeliveryState, Outgoing, RawArrival, Receipt, RemoteMedia
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +25,18 @@ class TextIn:
 
 
 @dataclass(frozen=True, slots=True)
-class RemoteMedia:
-    """A picture or other file that came with a text and lies at the provider."""
+class Plan:
+    """What our numbers are, and what words on them mean."""
 
-    url: str
-    content_type: str
-    """What they call it; never to be trusted."""
+    numbers: tuple[str, ...] = ()
+    """E.164, or a short number as it is dialled."""
+    keyword: str = ""
+    """First word of texts on a number that is shared with others."""
+    words: Mapping[str, str] = field(default_factory=dict)
+    """Second word, as `parse.fold` writes it -> slug of the department it names."""
+
+
+NO_TEXTS = Plan()
 
 
 @dataclass(frozen=True, slots=True)

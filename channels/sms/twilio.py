@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
-from channels.base import DeliveryState, RawArrival, Receipt
-from channels.sms.base import RemoteMedia, SentText, SmsStatus, TextIn, Window
+from channels.base import DeliveryState, RawArrival, Receipt, RemoteMedia
+from channels.sms.base import SentText, SmsStatus, TextIn, Window
 from channels.twilio import OPTED_OUT, Webhook, in_words, json_fields
 
 if TYPE_CHECKING:

@@ -73,6 +73,7 @@ PUBLIC_ROUTES = frozenset(
         # Providers have no account with us: a webhook is believed by its signature, see `hooks`.
         hooks.SMS,
         *voice_hooks.PATHS,
+        hooks.SMS_STATUS,
     }
 )
 """Routes that ask nobody who they are; every other one depends on a guard of `auth`."""

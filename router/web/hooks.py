@@ -8,6 +8,7 @@ signature, so a webhook may come again: whatever it causes happens once.
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from urllib.parse import quote
 
 import structlog
@@ -18,7 +19,7 @@ from starlette.responses import Response
 from channels.base import TemporaryError
 from channels.sms import twilio as sms
 from channels.twilio import BODY_LIMIT, ForbiddenError, Webhook
-from router import metrics
+from router import deliveries, metrics
 from router.errors import StoreUnavailableError, TooManyError
 from router.web import limits
 from router.web.auth import hall_of
@@ -44,6 +45,24 @@ async def text_received(request: Request) -> Response:
         await hall.reception.receive(sms.arrival(webhook, hall.clock()))
     except TemporaryError as error:
         raise StoreUnavailableError from error
+    return twiml()
+
+
+@router.post(SMS_STATUS)
+async def text_status(request: Request) -> Response:
+    """Note how far a text of ours has come. Our own id comes back in the address."""
+    hall = hall_of(request)
+    webhook = await signed(request, "sms")
+    require_own(request, "sms", webhook.fields.get("From", ""), hall.settings.channels.sms.numbers)
+    status = sms.status_of(webhook.fields)
+    if status is not None:
+        report = partial(
+            deliveries.report,
+            status=status,
+            now=hall.clock(),
+            message_id=request.query_params.get("id", ""),
+        )
+        await hall.db.write(report)
     return twiml()
 
 
