@@ -326,7 +326,9 @@ def _queue(c: _Call, reason: str, say: Iterable[Said] = ()) -> None:
     c.call.department = switchboard
     c.call.state = CallState.WAITING
     said = [*say]
-    if said or c.way.tried:
+    if returned and not said:
+        said = [Said("back_in_queue")]
+    elif said or c.way.tried:
         said.append(Said("connecting_switchboard"))
     elif not c.way.greeted:
         said = c.plan.greeting(c.call.line)

@@ -31,6 +31,7 @@ PHRASES: dict[str, str] = {
     "queue_estimate": "Ventetiden er {minutes}.",
     "queue_callback": "Tast én hvis du heller vil at vi ringer deg opp. Du beholder plassen din.",
     "queue_thanks": "Takk for at du venter.",
+    "back_in_queue": "Beklager, vi fikk ikke svar. Du står foran de andre i køen.",
     "too_long": "Beklager at du har måttet vente. Alle er fortsatt opptatt.",
     "voicemail": (
         "Si gjerne navnet ditt og hva det gjelder etter tonen, så tar vi kontakt. Beskjeden blir"
