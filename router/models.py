@@ -164,7 +164,8 @@ class ContactAddress(Table, table=True):
 
 
 class ContactMerge(Table, table=True):
-    """Two contacts that a person said were one; what moved, so that it can be undone."""
+    """Addresses and inquiries that a person moved from one contact to another, all of them (a
+    merge) or those of one address (a split), so that it can be undone."""
 
     __tablename__ = "contact_merge"
     id: int | None = Field(default=None, primary_key=True)
@@ -173,7 +174,8 @@ class ContactMerge(Table, table=True):
     at: datetime
     staff_id: int | None = Field(default=None, foreign_key="staff.id")
     moved: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
-    """`addresses` and `inquiries`: the ids that belonged to the merged contact."""
+    """`addresses` and `inquiries`: the ids that came from `merged_id`; `split`: whether the rest
+    stayed there."""
     undone_at: datetime | None = None
 
 

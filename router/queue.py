@@ -164,15 +164,21 @@ def _shared(session: Session, actor: Actor, department: str) -> list[int]:
 def row(session: Session, actor: Actor, ref: str) -> QueueRow:
     """One inquiry as a line of the queue. Raises `NotFoundError` also when it is not the actor's
     to see."""
-    query = queue_sql.ROWS.where(_I.c.ref == ref).limit(1)
+    found = those(session, actor, _I.c.ref == ref, 1)
+    if not found:
+        raise NotFoundError
+    return found[0]
+
+
+def those(session: Session, actor: Actor, condition: Any, limit: int) -> list[QueueRow]:
+    """The inquiries that a condition on the table holds for and that are the actor's to see, the
+    latest first."""
+    query = queue_sql.ROWS.where(condition).order_by(_I.c.id.desc()).limit(limit)
     if actor.departments is not None:
         mine = sorted(actor.departments)
         also = select(_A.c.inquiry_id).where(_A.c.department.in_(mine))
         query = query.where(or_(_I.c.department.in_(mine), _I.c.id.in_(also)))
-    found = _rows(session, query)
-    if not found:
-        raise NotFoundError
-    return found[0]
+    return _rows(session, query)
 
 
 def get(session: Session, actor: Actor, ref: str) -> Inquiry:

@@ -130,12 +130,12 @@ def _narrowed(query: Any, wanted: Filter) -> Any:
     elif wanted.assignee:
         query = query.where(_S.c.username == wanted.assignee)
     for word in wanted.q.split()[:8]:
-        query = query.where(or_(*(_contains(column, word) for column in _SEARCHED)))
+        query = query.where(or_(*(contains(column, word) for column in _SEARCHED)))
     return query
 
 
-def _contains(column: Any, word: str) -> Any:
-    """Whether a column holds a word, in whatever case.
+def contains(column: Any, word: str) -> Any:
+    """A condition: whether a column holds a word, in whatever case.
 
     SQLite folds only ASCII, so a word with other letters is looked for as people write it.
     """

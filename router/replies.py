@@ -112,6 +112,7 @@ class Thread:
     """Everything about one inquiry."""
 
     inquiry: queue.QueueRow
+    contact_id: int | None
     contact_name: str
     contact_addresses: list[tuple[str, str]]
     messages: list[ThreadMessage]
@@ -134,6 +135,7 @@ def thread(session: Session, head: Letterhead, actor: Actor, ref: str, now: date
     reply_to = _reply_to(session, head, inquiry, now)
     return Thread(
         inquiry=row,
+        contact_id=inquiry.contact_id,
         contact_name=inquiry.sender_name,
         contact_addresses=addresses,
         messages=messages(session, row.id),

@@ -99,6 +99,7 @@ def read_inquiry(request: Request, actor: ApiActor, ref: Ref) -> Detail:
     return Detail(
         **_fields(thread.inquiry, hall.clock()),
         contact=ContactView(
+            id=thread.contact_id,
             name=thread.contact_name,
             addresses=[AddressView(channel=c, value=v) for c, v in thread.contact_addresses],
         ),

@@ -30,6 +30,7 @@ from router.errors import NotFoundError
 from router.files import MANY
 from router.models import Direction, InquiryStatus, ReplyState
 from router.presence import NOTE_LENGTH
+from router.web.rows import LARGEST
 from rules.presence import State
 
 _REF = re.compile(r"[A-Za-z0-9-]{1,40}")
@@ -67,6 +68,7 @@ Ref = Annotated[
 ]
 
 
+RowId = Annotated[int, Field(ge=1, le=LARGEST)]
 Username = Annotated[
     str, Path(description="Username of somebody who works here.", examples=["kari"])
 ]
@@ -209,6 +211,30 @@ class NewPresence(Input):
     )
 
 
+class ContactQuery(Input):
+    """Whom to look for."""
+
+    q: Line = Field(max_length=200, description="Number, address or name.", examples=["900 00 001"])
+
+
+class Merge(Input):
+    """Two contacts are one person."""
+
+    other: RowId = Field(description="The contact that becomes part of this one.")
+
+
+class Split(Input):
+    """An address is another person's."""
+
+    address: RowId = Field(description="Id of the address.")
+
+
+class Undo(Input):
+    """Take a merge or a split back."""
+
+    move: RowId = Field(description="Id of the merge or split.")
+
+
 class Item(BaseModel):
     """An inquiry as a line of the queue."""
 
@@ -249,8 +275,71 @@ class AddressView(BaseModel):
 class ContactView(BaseModel):
     """The person outside."""
 
+    id: int | None = Field(description="null: somebody who showed no address.")
     name: str
     addresses: list[AddressView]
+
+
+class ContactAddressView(AddressView):
+    """An address of a contact."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    name: str
+    opted_out_at: Instant | None = Field(
+        description="When they asked for no more texts; null: they may be sent."
+    )
+
+
+class ContactInquiry(BaseModel):
+    """An inquiry of a contact."""
+
+    ref: str = Field(examples=["S-2026-000123"])
+    channel: str = Field(examples=["sms"])
+    status: InquiryStatus
+    subject: str
+    department: str = Field(examples=["vei"])
+    received_at: Instant
+
+
+class MoveView(BaseModel):
+    """A merge or a split."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    at: Instant
+    staff: str = Field(validation_alias="staff_name", description="Name of who did it.")
+    split: bool
+    here: bool = Field(description="Whether the addresses came to this contact, not from it.")
+    addresses: list[str]
+    undone_at: Instant | None
+
+
+class ContactCard(BaseModel):
+    """A person outside with addresses and inquiries."""
+
+    id: int
+    name: str
+    addresses: list[ContactAddressView]
+    inquiries: list[ContactInquiry]
+    moves: list[MoveView] = Field(description="The latest first; empty for all but operators.")
+
+
+class FoundContact(BaseModel):
+    """A person who fits."""
+
+    id: int
+    name: str
+    addresses: list[AddressView]
+    inquiries: int = Field(description="How many.")
+
+
+class Contacts(BaseModel):
+    """Who fits, the latest first."""
+
+    items: list[FoundContact]
 
 
 class AttachmentView(BaseModel):

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import expect
+from sqlalchemy import update
 
 from channels.base import RawArrival
-from router import journal
+from router import journal, merging
+from router.access import Actor
+from router.models import ContactAddress, Role
 from tests.browser.people import (
     EMERGENCY,
     PASSWORD,
@@ -95,6 +98,8 @@ def house(service, desk, smarthost):
         "a reply with an unknown outcome",
     )
     places["parked"] = str(service.write(park))
+    places["contact"] = str(desk.read(places["answered"])["contact"]["id"])
+    places["merged"] = contact_of_two(service, desk)
     for name in ("doubtful", "virus", "aside"):
         places[name] = desk.open(formatted_mail(service))["ref"]
     everything = ("signed", "encrypted", "calendar", "unscanned")
@@ -102,6 +107,23 @@ def house(service, desk, smarthost):
     places["infected"] = str(mark(service, places["virus"], "verified", "quarantined"))
     set_aside(service, places["aside"])
     return House(siv, employ(service, "Vera Vei", "member", "vei"), places)
+
+
+def contact_of_two(service, desk) -> str:
+    """A contact with two addresses, one of which wants no texts; its number."""
+    one, other = (desk.open(write_in(service)) for _ in range(2))
+    numbers = [desk.read(each["ref"])["contact"]["id"] for each in (one, other)]
+
+    def job(session):
+        session.connection().execute(
+            update(ContactAddress)
+            .where(ContactAddress.contact_id == numbers[1])
+            .values(channel="phone", value="+4790000001", opted_out_at=datetime.now(UTC))
+        )
+        merging.merge(session, Actor(Role.ADMIN), *numbers, datetime.now(UTC))
+
+    service.write(job)
+    return str(numbers[0])
 
 
 def park(session):
@@ -201,9 +223,9 @@ def with_news(page: Page) -> None:
 
 RESIDENT, SIV, VERA = "", "siv", "vera"
 PAGES = {
-    "contact": (RESIDENT, "/", None),
-    "contact, nynorsk": (RESIDENT, "/?lang=nn", None),
-    "contact, English": (RESIDENT, "/?lang=en", None),
+    "contact form": (RESIDENT, "/", None),
+    "contact form, nynorsk": (RESIDENT, "/?lang=nn", None),
+    "contact form, English": (RESIDENT, "/?lang=en", None),
     "form with errors": (RESIDENT, "/", with_errors),
     "sent": (RESIDENT, "/", sent),
     "status": (RESIDENT, "/status/{status}", None),
@@ -239,6 +261,9 @@ PAGES = {
     "virus, not shown": (SIV, "/desk/inquiries/{virus}/messages/{infected}/formatted", None),
     "aside": (SIV, "/desk/aside", None),
     "account": (SIV, "/desk/account", None),
+    "contact": (SIV, "/desk/contacts/{contact}", None),
+    "contact of two": (SIV, "/desk/contacts/{merged}?q=kari", None),
+    "contact, nobody fits": (SIV, "/desk/contacts/{contact}?q=finnesikke", None),
     "own presence": (SIV, "/desk/queue", with_own_presence),
     "a person found": (SIV, "/desk/queue", with_people),
     "people": (SIV, "/desk/presence", None),
@@ -311,7 +336,7 @@ def test_axe_finds_nothing_and_nothing_sticks_out(open_page, name):
 
 
 def test_the_measures_see_what_is_wrong(open_page):
-    page = open_page("contact")
+    page = open_page("contact form")
     page.evaluate(AXE.read_text(encoding="utf-8"))
     page.evaluate("""() => {
       const main = document.querySelector("main");
@@ -327,7 +352,7 @@ def test_the_measures_see_what_is_wrong(open_page):
     assert page.evaluate(TOO_WIDE)
 
 
-@pytest.mark.parametrize("name", ["queue", "inquiry", "contact"])
+@pytest.mark.parametrize("name", ["queue", "inquiry", "contact form", "contact of two"])
 def test_in_forced_colours_buttons_and_the_focus_can_be_seen(open_page, name):
     page = open_page(name)
     page.emulate_media(forced_colors="active")

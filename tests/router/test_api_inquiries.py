@@ -69,6 +69,7 @@ async def test_a_form_becomes_an_inquiry_that_can_be_listed_and_read(home):
     detail = (await api.get(f"/api/inquiries/{receipt['ref']}")).json()
     assert item.items() <= detail.items()
     assert detail["contact"] == {
+        "id": detail["contact"]["id"],
         "name": "Kari Nordmann",
         "addresses": [{"channel": "email", "value": "kari@example.no"}],
     }

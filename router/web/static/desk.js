@@ -453,7 +453,8 @@ const inquiryKeys = { u: () => { location.href = byId("back").href; } };
 for (const name of ["c", "r", "m", "f", "b", "l"]) inquiryKeys[name] = () => useKey(name);
 const personKeys = { u: inquiryKeys.u };
 for (const name of ["o", "m", "g", "a", "t"]) personKeys[name] = () => useKey(name);
-const keysHere = live ? queueKeys : inquiry ? inquiryKeys : byId("person") ? personKeys : {};
+const contactKeys = { u: inquiryKeys.u, s: () => useKey("s"), z: () => useKey("z") };
+const keysHere = live ? queueKeys : inquiry ? inquiryKeys : byId("person") ? personKeys : byId("contact") ? contactKeys : {};
 
 document.addEventListener("keydown", (event) => {
   if ((event.ctrlKey || event.metaKey) && event.key === "Enter") {
