@@ -55,6 +55,8 @@ class _Result:
     detail: str = ""
     provider_id: str = ""
     gone: bool = False
+    problem: str = ""
+    """What is wrong with the door, not with this command."""
 
 
 class CallCommands:
@@ -78,7 +80,7 @@ class CallCommands:
         """Call -> what is being done with it."""
         self._stopping = False
         self.problem = ""
-        """Why the last command was not taken; empty when it was."""
+        """Why the provider takes no commands; empty when it does."""
 
     def start(self) -> None:
         """Begin to carry out."""
@@ -166,11 +168,13 @@ class CallCommands:
             return _Result("failed", str(error))
         except (ChannelError, OSError) as error:
             last = command.attempts + 1 > len(PAUSES)
-            return _Result("failed" if last else "queued", str(error) or type(error).__name__)
+            detail = str(error) or type(error).__name__
+            return _Result("failed" if last else "queued", detail, problem=detail)
         return _Result("sent", provider_id=receipt.provider_id)
 
     async def _write_down(self, command: CallCommand, result: _Result) -> None:
-        self.problem = "" if result.state in {"sent", "dropped"} or result.gone else result.detail
+        if result.state != "dropped":
+            self.problem = result.problem
         while True:
             try:
                 await self._db.write(

@@ -319,7 +319,8 @@ def _queue(c: _Call, reason: str, say: Iterable[Said] = ()) -> None:
         _offer(c, [*say], [])
         return
     returned, c.way.sent_back = c.way.sent_back, ""
-    c.way.priority = c.way.priority or bool(c.way.tried) or reason == "emergency_service"
+    if c.way.tried or returned or reason == "emergency_service":
+        c.way.priority = True
     c.way.talking, c.way.arrived, c.way.held, c.way.warm = "", False, False, False
     c.call.waiting_since = c.call.waiting_since or c.now
     c.call.through_switchboard = True

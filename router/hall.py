@@ -73,4 +73,7 @@ class Hall:
 
     def doors_health(self) -> dict[str, str]:
         """Door -> what is wrong with it, empty when well."""
-        return {name: channel.health() for name, channel in self.channels.items()}
+        health = {name: channel.health() for name, channel in self.channels.items()}
+        if self.commands is not None:
+            health["phone"] = self.commands.problem
+        return health

@@ -334,6 +334,7 @@ def _hall(
         directory=directory_of(settings, workbench.calendar, workbench.hours),
         reception=Reception(db, workbench, workshop, workshop, head, outbox, clock, plan=plan),
         counter=workshop,
+        viewer=workshop,
         outbox=outbox,
         reply_context=head,
         twilio=account,
