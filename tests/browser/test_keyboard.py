@@ -120,7 +120,7 @@ def test_signing_in_and_out_with_a_password(visitors, service):
     expect(page.get_by_role("heading", level=1)).to_have_text("Logg inn")
     keys = page.keyboard
 
-    tab_to(page, page.get_by_label("Brukernavn"))
+    expect(page.get_by_label("Brukernavn")).to_be_focused()
     keys.type(person.username)
     keys.press("Tab")
     keys.type("feil passord")

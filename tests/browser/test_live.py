@@ -81,7 +81,7 @@ def test_a_frozen_list_stands_still_until_it_is_thawed(visitors, service, desk):
 
 def test_a_filtered_list_stays_filtered_while_it_moves(visitors, service, desk):
     page = visitors.staff()
-    page.get_by_label("Avdeling").select_option("barnehage")
+    page.get_by_label("Avdeling", exact=True).select_option("barnehage")
     page.get_by_role("button", name="Vis", exact=True).click()
     expect(page.get_by_text("Lista fylles av seg selv")).to_be_visible()
     pothole = write_in(service)

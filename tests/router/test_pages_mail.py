@@ -542,7 +542,7 @@ async def test_a_waiting_reply_says_when_it_is_tried_next(home):
     assert re.search(
         r"Venter på å bli sendt</b>.*3 forsøk, neste <time[^>]*>i dag kl\. 09:30", page.text
     )
-    assert "Prøv nå" in page.text
+    assert "Send på nytt" in page.text
 
 
 async def test_the_outbox_page_shows_no_more_of_an_address_than_it_must(home):
@@ -556,6 +556,16 @@ async def test_the_outbox_page_shows_no_more_of_an_address_than_it_must(home):
     await home.client.post(f"/desk/outbox/{number}/retry", data={"csrf": token})
     thread = (await home.client.get(f"/desk/inquiries/{ref}")).text
     assert "Venter på å bli sendt" in thread
+
+
+async def test_what_has_not_been_tried_yet_says_only_when_it_will_be(home):
+    ref = await home.inquiry()
+    await replied(home, ref, next_at=MONDAY + timedelta(minutes=30), detail="Ingen svarte.")
+    await at_desk(home)
+    page = (await home.client.get("/desk/outbox")).text
+    assert "0 forsøk" not in page
+    assert re.search(r"Venter på å bli sendt.*neste <time[^>]*>i dag kl\. 09:30", page)
+    assert "Send på nytt" in page
 
 
 async def set_aside(home, subject, kind="bulk", **fields):
