@@ -156,6 +156,15 @@ class Account:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, media.fetch, url, self.access, most)
 
+    def address(self, path: str) -> str:
+        """Where something of our account lies, such as `Recordings/RE….wav`."""
+        settings = self.settings
+        # As the library makes the name of the host (twilio.com/docs/global-infrastructure).
+        region = settings.region or ("us1" if settings.edge else "")
+        host = ".".join(part for part in ("api", settings.edge, region, "twilio.com") if part)
+        base = settings.api_url.rstrip("/") or f"https://{host}"
+        return f"{base}/2010-04-01/Accounts/{settings.account_sid}/{path}"
+
     @property
     def access(self) -> Access:
         """What opens the REST API, and the files that lie there."""

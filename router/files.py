@@ -31,6 +31,9 @@ UNKNOWN = sniff.BINARY
 IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 """Pictures that every browser draws and none runs."""
 
+SOUNDS = frozenset({"audio/wav", "audio/mpeg"})
+"""Sounds that every browser plays."""
+
 TOO_LARGE = "The files are larger than 20 MB together."
 TOO_MANY = "A message takes at most 20 files."
 

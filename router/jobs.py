@@ -12,7 +12,8 @@ import structlog
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, JobExecutionEvent
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from router import deadlines, presence, remote_files, scanning, staff
+from channels.phone.vault import TwilioVault
+from router import deadlines, presence, recordings, remote_files, scanning, staff
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -80,12 +81,20 @@ async def fetch_files(hall: Hall) -> None:
         )
 
 
+async def collect_recordings(hall: Hall) -> None:
+    """Bring what callers left at the provider into our store, and delete it there."""
+    if hall.twilio is not None and hall.settings.channels.phone.enabled:
+        vault = TwilioVault(hall.twilio)
+        await recordings.collect(hall.db, vault, hall.settings.blobs, hall.clock)
+
+
 JOBS = (
     Job("sweep_deadlines", 5, sweep_deadlines),
     Job("watch_arrivals", 15, watch_arrivals),
     Job("scan_again", 15, scan_again),
     Job("fetch_files", 5, fetch_files),
     Job("forget_credentials", 3600, forget_credentials),
+    Job("collect_recordings", 5, collect_recordings),
     Job("tell_presence", 15, tell_presence),
     Job("forget_presence", 3600, forget_presence),
 )

@@ -221,9 +221,11 @@ class Double:
         """Status, content type and body; None when the connection breaks."""
         url = urlsplit(str(request.url))
         with self._lock:
-            if url.path in self.files:
-                kind, content = self.files[url.path]
-                return (200, kind, content) if self._knows(request) else _problem(401, 20003)
+            if not url.path.endswith(".json"):
+                if not self._knows(request):
+                    return _problem(401, 20003)
+                found = self.files.get(url.path)
+                return (200, *found) if found else _problem(404, 20404)
             resource = url.path.partition(f"/{ACCOUNT_SID}/")[2].removesuffix(".json")
             failure = self._next_failure(resource)
             before = len(self.asked)

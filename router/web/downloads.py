@@ -26,7 +26,7 @@ from channels.base import Mark
 from router import events, journal, queue
 from router.blobs import blob_path
 from router.errors import NotFoundError, StoreUnavailableError
-from router.files import IMAGES, UNKNOWN, kind_of
+from router.files import IMAGES, SOUNDS, UNKNOWN, kind_of
 from router.models import Arrival, Message, Role, StoredAttachment
 from router.viewing import make_formatted
 from router.web.auth import DeskActor, DeskReader, hall_of
@@ -53,7 +53,7 @@ IMAGES_MANY = 200
 PATIENCE = 3.0
 """Seconds to make a formatted version. Others may wait for theirs meanwhile."""
 
-_SERVED_AS = IMAGES | {"application/pdf", "text/plain"}
+_SERVED_AS = IMAGES | SOUNDS | {"application/pdf", "text/plain"}
 _QUIET = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "sandbox; default-src 'none'",

@@ -50,6 +50,7 @@ LABELS: dict[str, dict[str, str]] = {
         "bounce": N_("Returned mail"),
         "bulk": N_("Mass mailing"),
         "spam": N_("Marked as spam"),
+        "voicemail": N_("Message left on the phone"),
     },
     "mark": {
         "signed": N_("Digitally signed; the signature is not checked here"),
@@ -147,6 +148,9 @@ LABELS: dict[str, dict[str, str]] = {
         "contact_merged": N_("Contact merged with another"),
         "contact_split": N_("Address split off as a contact of its own"),
         "contact_restored": N_("Merging or splitting of contacts undone"),
+        "voicemail": N_("Message left on the phone"),
+        "voicemail_empty": N_("Nothing was said on the recording"),
+        "voicemail_lost": N_("The recording could not be fetched"),
     },
     "barred": {
         "no sender address": N_("there is no sender to answer"),

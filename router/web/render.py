@@ -20,6 +20,7 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from router.errors import ConflictError, RouterError
+from router.files import SOUNDS
 from router.letters import phone_in_words
 from router.privacy import mask_text
 from router.web import phrases
@@ -108,6 +109,7 @@ def environment(language: str) -> Environment:
         vendor=read_manifest(),
         label=partial(label, language),
         LABELS=LABELS,
+        SOUNDS=SOUNDS,
     )
 
     @cache
