@@ -111,8 +111,9 @@ async def open_hall(
         viewer.start(now=False)
         stack.callback(viewer.stop)
         scanner = scanner_of(settings)
-        phone = settings.channels.phone.enabled
-        plan = number_plan(settings, workbench.calendar, workbench.hours) if phone else None
+        phone = settings.channels.phone
+        rings = phone.enabled or phone.cti.enabled
+        plan = number_plan(settings, workbench.calendar, workbench.hours) if rings else None
         reception = Reception(db, workbench, workshop, counter, head, outbox, clock, scanner, plan)
         outbox.give_way = lambda: reception.backlog > BATCH
         served = settings.uses_twilio or settings.channels.sms.enabled
@@ -143,7 +144,7 @@ async def open_hall(
             plan=plan,
             file_scanner=file_scanner_of(settings),
         )
-        if plan is not None and account is not None:
+        if plan is not None and account is not None and phone.enabled:
             hall.commands = CallCommands(db, TwilioPhone(account, plan.site), plan, clock)
             hall.commands.start()
             stack.push_async_callback(hall.commands.stop)

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from channels.phone.base import At, CallKind, Ring, Said, Step, Verb, is_number
-from router import calls, queue, staff
+from router import calls, queue, recordings, staff
 from router.call_models import Call, CallState
 from router.calls import Way, answered, end, order, send, tell
 from router.models import DecisionRecord, InquiryStatus, Staff
@@ -41,6 +41,10 @@ REASONS = {
     "canceled": "no_answer",
 }
 """How a phone that rang did not answer -> our word for it."""
+
+
+ELSEWHERE = {"forwarded": "forwarded", "blocked": "rejected"}
+"""Causes of an exchange's hangup for which nobody here need call back -> outcome of the call."""
 
 
 @dataclass(slots=True)
@@ -153,7 +157,10 @@ def apply(session: Session, call: Call, event: CallEvent, plan: NumberPlan, now:
     recorded. It may come twice, late, or without what goes before."""
     calls.note_status(call, event.status)
     if event.kind is CallKind.RECORDING:
-        _note_message(_Call(session, call, Way.of(call), plan, now))
+        if event.recording is not None:
+            recordings.announce(session, call, event.recording, now)
+            if event.recording.status not in recordings.WITHOUT_SOUND:
+                _note_message(_Call(session, call, Way.of(call), plan, now))
     elif call.state is CallState.ENDED:
         if event.kind is CallKind.ENDED:
             calls.refine(session, call, plan, now)
@@ -162,6 +169,10 @@ def apply(session: Session, call: Call, event: CallEvent, plan: NumberPlan, now:
     elif event.kind is CallKind.ENDED:
         if event.cause == "voicemail":
             _note_message(_Call(session, call, Way.of(call), plan, now))
+        elif event.cause in ELSEWHERE:
+            way = Way.of(call)
+            way.elsewhere = ELSEWHERE[event.cause]
+            way.keep(call)
         end(session, call, plan, now)
 
 

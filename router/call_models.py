@@ -35,6 +35,10 @@ class CallOutcome(StrEnum):
     """The caller asked to be called back."""
     CLOSED = "closed"
     """Outside opening hours; the caller heard so and left nothing."""
+    FORWARDED = "forwarded"
+    """The exchange passed it on to somebody outside the house."""
+    REJECTED = "rejected"
+    """The exchange turned the caller away."""
     UNKNOWN = "unknown"
     """No end was ever told; it was closed as too old."""
 

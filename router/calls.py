@@ -46,6 +46,8 @@ _OUTCOME_RANK = {
     CallOutcome.UNKNOWN: 0,
     CallOutcome.CLOSED: 1,
     CallOutcome.MISSED: 1,
+    CallOutcome.FORWARDED: 1,
+    CallOutcome.REJECTED: 1,
     CallOutcome.VOICEMAIL: 2,
     CallOutcome.CALLBACK: 3,
     CallOutcome.ANSWERED: 4,
@@ -57,6 +59,8 @@ _IN_WORDS = {
     CallOutcome.VOICEMAIL: "La igjen en beskjed",
     CallOutcome.CALLBACK: "Vil bli ringt opp",
     CallOutcome.CLOSED: "Ringte utenfor åpningstiden",
+    CallOutcome.FORWARDED: "Satt over til et nummer utenfor huset",
+    CallOutcome.REJECTED: "Avvist av sentralen",
     CallOutcome.UNKNOWN: "Det er ukjent hvordan samtalen sluttet",
 }
 """What the thread says of a call; decisions are told in bokmål as well."""
@@ -93,6 +97,8 @@ class Way:
     """Whether the caller was told that we are closed."""
     message: bool = False
     """Whether the caller left one."""
+    elsewhere: str = ""
+    """Where the exchange let the call go instead: `forwarded`, `rejected`."""
     priority: bool = False
     reason: str = ""
     """Why the call is where it is."""
@@ -370,7 +376,9 @@ def end(
     if call.state is CallState.ENDED:
         return
     way = Way.of(call)
-    outcome = CallOutcome.UNKNOWN if unknown else _outcome(call, way)
+    outcome = _outcome(call, way)
+    if unknown and outcome is CallOutcome.MISSED:
+        outcome = CallOutcome.UNKNOWN
     call.state = CallState.ENDED
     call.ended_at = now
     call.outcome = outcome
@@ -407,6 +415,8 @@ def _outcome(call: Call, way: Way) -> CallOutcome:
         return CallOutcome.CALLBACK
     if way.message:
         return CallOutcome.VOICEMAIL
+    if way.elsewhere:
+        return CallOutcome(way.elsewhere)
     return CallOutcome.CLOSED if way.closed else CallOutcome.MISSED
 
 
@@ -420,11 +430,14 @@ def _settle(session: Session, call: Call, way: Way, now: datetime) -> None:
     by_operator = any(
         leg.label == "operator" and leg.user == way.talking for leg in way.legs.values()
     )
+    elsewhere = call.outcome in {CallOutcome.FORWARDED, CallOutcome.REJECTED}
+    # A call-back that is owed for an earlier call stays owed.
+    done = answered_now or (elsewhere and inquiry.calls == 1)
     keeps_place = call.outcome is CallOutcome.CALLBACK and call.waiting_since is not None
     was_open = inquiry.status is InquiryStatus.OPEN
     with counted(session, inquiry):
         inquiry.version += 1
-        if not answered_now:
+        if not done:
             inquiry.kind = KIND
             inquiry.reply_state = ReplyState.UNANSWERED
             inquiry.answered_at = None

@@ -59,13 +59,13 @@ class Hall:
     file_scanner: Scanner | None = None
 
     plan: NumberPlan | None = None
-    """The number plan, where the phone door is open."""
+    """The number plan, where calls are told of: by the phone door, or by the exchange."""
     commands: CallCommands | None = None
     """What the phone provider is told to do; None where it takes no commands."""
 
     def has_door(self, name: str) -> bool:
         """Whether webhooks of a door are taken."""
-        return name in self.channels or (name == "phone" and self.plan is not None)
+        return name in self.channels or (name == "phone" and self.settings.channels.phone.enabled)
 
     def status_url(self, inquiry_id: int) -> str:
         """The resident's own page of an inquiry."""

@@ -13,7 +13,15 @@ from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, JobExecution
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from channels.phone.vault import TwilioVault
-from router import deadlines, presence, recordings, remote_files, scanning, staff
+from router import (
+    deadlines,
+    presence,
+    reconcile,
+    recordings,
+    remote_files,
+    scanning,
+    staff,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -81,6 +89,13 @@ async def fetch_files(hall: Hall) -> None:
         )
 
 
+async def end_stale_calls(hall: Hall) -> None:
+    """End calls whose end nobody has told."""
+    plan, now = hall.plan, hall.clock()
+    if plan is not None:
+        await hall.db.write(lambda session: reconcile.end_stale(session, plan, now))
+
+
 async def collect_recordings(hall: Hall) -> None:
     """Bring what callers left at the provider into our store, and delete it there."""
     if hall.twilio is not None and hall.settings.channels.phone.enabled:
@@ -94,6 +109,7 @@ JOBS = (
     Job("scan_again", 15, scan_again),
     Job("fetch_files", 5, fetch_files),
     Job("forget_credentials", 3600, forget_credentials),
+    Job("end_stale_calls", 60, end_stale_calls),
     Job("collect_recordings", 5, collect_recordings),
     Job("tell_presence", 15, tell_presence),
     Job("forget_presence", 3600, forget_presence),

@@ -18,7 +18,7 @@ import structlog
 
 from channels import web
 from channels.base import Disposition, RawArrival, TemporaryError
-from channels.phone import record
+from channels.phone import cti, record
 from channels.phone.base import CHANNEL, CallDirection
 from router import calls, intake, journal, metrics
 from router.blobs import blob_path
@@ -413,7 +413,8 @@ class Reception:
         """The service ended before it could answer a call."""
         provider, _, call_id = item.incoming.external_id.partition(":")
         call = calls.find(session, provider, call_id)
-        if call is not None and not call.step:
+        # An exchange asks for no answer, and tells how the call goes on.
+        if call is not None and not call.step and provider != cti.PROVIDER:
             calls.lose(session, call)
 
     @staticmethod

@@ -38,6 +38,7 @@ HOOKS = {
     "wait": CallKind.QUEUED,
     "left": CallKind.LEFT_QUEUE,
     "recorded": CallKind.RECORDED,
+    "recording": CallKind.RECORDING,
     "talked": CallKind.TALKED,
     "whisper": CallKind.ACCEPTED,
     "whispered": CallKind.ACCEPTED,

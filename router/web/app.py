@@ -35,6 +35,7 @@ from router.web import (
     calls_api,
     contact_api,
     contact_pages,
+    cti_hooks,
     desk,
     downloads,
     health,
@@ -76,6 +77,8 @@ PUBLIC_ROUTES = frozenset(
         hooks.SMS,
         *voice_hooks.PATHS,
         hooks.SMS_STATUS,
+        # The exchange shows its token in the address.
+        cti_hooks.PATH,
     }
 )
 """Routes that ask nobody who they are; every other one depends on a guard of `auth`."""
@@ -154,6 +157,7 @@ def create_app(hall: Hall) -> FastAPI:
         health,
         hooks,
         voice_hooks,
+        cti_hooks,
         calls_api,
     ):
         app.include_router(module.router)

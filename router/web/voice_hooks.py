@@ -90,7 +90,11 @@ async def next_step(request: Request) -> Response:
 
 TURNS = ("step", "dialled", "chosen", "wait", "left", "recorded", "talked")
 PATHS = frozenset(
-    f"{PATH}/{hook}" for hook in ("voice", *TURNS, "whisper", "whispered", "leg", "status", "hold")
+    f"{PATH}/{hook}"
+    for hook in (
+        *("voice", *TURNS, "whisper", "whispered", "leg"),
+        *("status", "recording", "hold"),
+    )
 )
 """Where Twilio asks; each believes a signature alone."""
 
@@ -139,6 +143,21 @@ async def status(request: Request) -> Response:
         event, lambda session, call: call_flow.apply(session, call, event, plan, now)
     )
     return _answered(hall, twiml.nothing())
+
+
+@router.post(f"{PATH}/recording")
+async def recording(request: Request) -> Response:
+    """A recording lies ready at the provider. One of a call that we do not know is found when the
+    provider's lists are looked through."""
+    hall, plan, event = await _told_of_leg(request, "recording")
+
+    def job(session: Session) -> None:
+        call = calls.find(session, event.provider, event.call_id)
+        if call is not None:
+            call_flow.apply(session, call, event, plan, hall.clock())
+
+    await hall.db.write(job)
+    return answer(twiml.nothing())
 
 
 @router.post(f"{PATH}/hold")

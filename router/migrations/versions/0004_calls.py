@@ -70,7 +70,7 @@ def upgrade() -> None:
         sa.Column('person', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column('department', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column('state', sa.Enum('ringing', 'dialling', 'waiting', 'talking', 'voicemail', 'ended', name='callstate', native_enum=False, length=32), nullable=False),
-        sa.Column('outcome', sa.Enum('answered', 'missed', 'voicemail', 'callback', 'closed', 'unknown', name='calloutcome', native_enum=False, length=32), nullable=True),
+        sa.Column('outcome', sa.Enum('answered', 'missed', 'voicemail', 'callback', 'closed', 'forwarded', 'rejected', 'unknown', name='calloutcome', native_enum=False, length=32), nullable=True),
         sa.Column('step', sa.JSON(), nullable=False),
         sa.Column('staff_id', sa.Integer(), nullable=True),
         sa.Column('answered_by', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
