@@ -11,10 +11,14 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from sqlalchemy import func, select
+from sqlmodel import Session, col
+
 from channels.email import sniff
 from channels.email.mime import safe_filename
 from router.blobs import adopt_blob
 from router.errors import InvalidError
+from router.models import Message, RemoteFile
 from router.preparing import KeptFile
 
 if TYPE_CHECKING:
@@ -117,3 +121,18 @@ def keep_files(folder: Path, sources: Sequence[Source]) -> list[KeptFile]:
         kept.append(keep_file(folder, source, number, left))
         left -= kept[-1].size
     return kept
+
+
+def missing_files(session: Session, inquiry_id: int) -> dict[tuple[int | None, str], int]:
+    """How many files of an inquiry are still with a provider, by message and state: `announced`
+    waits, `failed` could not be fetched."""
+    query = (
+        select(col(RemoteFile.message_id), col(RemoteFile.state), func.count())
+        .join(Message, col(Message.id) == col(RemoteFile.message_id))
+        .where(
+            col(Message.inquiry_id) == inquiry_id,
+            col(RemoteFile.state).in_(["announced", "failed"]),
+        )
+        .group_by(col(RemoteFile.message_id), col(RemoteFile.state))
+    )
+    return {(number, state): count for number, state, count in session.connection().execute(query)}

@@ -11,10 +11,10 @@ import re
 from datetime import timedelta
 from functools import partial
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy import func, select, text
+from sqlalchemy import select, text
 from sqlmodel import Session, col
 
 from channels.base import ChannelError, Mark, PermanentError
@@ -47,7 +47,6 @@ GIVE_UP = timedelta(days=3)
 BATCH = 20
 
 _MEDIA = re.compile(r".*/Messages/((?:SM|MM)[0-9a-fA-F]{32})/Media/(ME[0-9a-fA-F]{32})")
-_TABLE: Any = RemoteFile.__table__  # type: ignore[attr-defined]
 
 # Written out, so that the planner uses the partial index.
 _OPEN = text("remote_file.state IN ('announced', 'fetched')")
@@ -74,19 +73,6 @@ async def collect(
                 await db.write(partial(_note_failure, number=number, error=error, now=clock()))
         tried += len(due)
     return tried
-
-
-def waiting(session: Session, message_ids: list[int]) -> dict[int, dict[str, int]]:
-    """Message -> state -> how many of its files are not here: `announced` or `failed`."""
-    query = (
-        select(_TABLE.c.message_id, _TABLE.c.state, func.count())
-        .where(_TABLE.c.message_id.in_(message_ids), _TABLE.c.state.in_(["announced", "failed"]))
-        .group_by(_TABLE.c.message_id, _TABLE.c.state)
-    )
-    found: dict[int, dict[str, int]] = {}
-    for message_id, state, count in session.connection().execute(query):
-        found.setdefault(message_id, {})[state] = count
-    return found
 
 
 def _read_due(db: Database, now: datetime) -> list[RemoteFile]:

@@ -12,10 +12,12 @@ from sqlmodel import Session, col
 
 from channels.base import Address, MessageKind, Outgoing, OutgoingKind
 from channels.chat.web import TEXT_LIMIT
-from router import chat, correspondence, events, letters, outbox, queue, texting
+from channels.sms.segments import count
+from router import chat, consent, correspondence, events, letters, outbox, queue, texting
 from router.chat_models import CHANNEL as CHAT
 from router.counters import counted
 from router.errors import InvalidError, NotFoundError
+from router.files import missing_files
 from router.models import (
     ContactAddress,
     DecisionRecord,
@@ -80,6 +82,12 @@ class ThreadMessage:
     """When an unsent message is tried again."""
     may_resend: bool = False
     """Whether a person can have it sent once more."""
+    files_waiting: int = 0
+    """Files that are still to be fetched from the provider."""
+    files_lost: int = 0
+    """Files that could not be fetched."""
+    parts: int = 0
+    """Of a text of ours: in how many it is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +131,12 @@ class Thread:
     """How an answer would go; empty when in no way."""
     reply_address: str
     """Where to; of a chat, its key."""
+    reply_refusal: str
+    """Why in no way, in plain words."""
+    reply_end: str
+    """What is added under a reply by text, and counts as much."""
+    no_texts: frozenset[str]
+    """Numbers of the contact that have asked for no more texts."""
     emergency_seen: bool
 
 
@@ -132,7 +146,10 @@ def thread(session: Session, head: Letterhead, actor: Actor, ref: str, now: date
     inquiry = session.get_one(Inquiry, row.id)
     addresses = _addresses(session, inquiry)
     hint = session.get(Inquiry, inquiry.hint_id) if inquiry.hint_id else None
-    reply_to = _reply_to(session, head, inquiry, now)
+    reply_to, refusal = _reply_to(session, head, inquiry, now)
+    by_text = reply_to is not None and reply_to.channel == PHONE
+    channel = reply_to.channel if reply_to is not None else ""
+    numbers = [value for channel, value in addresses if channel == PHONE]
     return Thread(
         inquiry=row,
         contact_id=inquiry.contact_id,
@@ -142,20 +159,23 @@ def thread(session: Session, head: Letterhead, actor: Actor, ref: str, now: date
         decisions=_decisions(session, row.id),
         events=_events(session, row.id),
         hint_ref=hint.ref if hint is not None and actor.sees(hint.department) else None,
-        reply_channel=reply_to.channel if reply_to is not None else "",
+        reply_channel=texting.CHANNEL if by_text else channel,
         reply_address=reply_to.value if reply_to is not None else "",
+        reply_refusal=refusal,
+        reply_end=texting.reply_end(head, inquiry) if by_text else "",
+        no_texts=frozenset(n for n in numbers if consent.withdrawn_at(session, n) is not None),
         emergency_seen=inquiry.emergency_seen_at is not None,
     )
 
 
 def _reply_to(
     session: Session, head: Letterhead, inquiry: Inquiry, now: datetime
-) -> Address | None:
-    """Where an answer would go, so that whoever writes it sees that; None when nowhere."""
+) -> tuple[Address | None, str]:
+    """Where an answer would go, so that whoever writes it sees that; else why it goes nowhere."""
     try:
-        return _recipient(session, head, inquiry, now)
-    except InvalidError:
-        return None
+        return _recipient(session, head, inquiry, now), ""
+    except InvalidError as error:
+        return None, error.detail
 
 
 def messages(session: Session, inquiry_id: int) -> list[ThreadMessage]:
@@ -183,6 +203,7 @@ def messages(session: Session, inquiry_id: int) -> list[ThreadMessage]:
         ).scalars()
     )
     item_of = {item.thread_message_id: item for item in letters_out}
+    missing = missing_files(session, inquiry_id)
     found = [
         ThreadMessage(
             id=message.id or 0,
@@ -204,6 +225,8 @@ def messages(session: Session, inquiry_id: int) -> list[ThreadMessage]:
             sender_check=message.sender_check,
             marks=message.marks,
             arrival_id=message.arrival_id,
+            files_waiting=missing.get((message.id, "announced"), 0),
+            files_lost=missing.get((message.id, "failed"), 0),
             **_on_its_way(item_of.get(message.id)),
         )
         for message, staff_name in rows
@@ -583,4 +606,5 @@ def _on_its_way(item: OutboxItem | None) -> dict[str, Any]:
         "attempts": item.attempts,
         "next_at": item.next_at,
         "may_resend": item.state in {"failed", "uncertain"} or tried_in_vain,
+        "parts": count(item.payload["text"]).parts if item.channel == texting.CHANNEL else 0,
     }

@@ -119,6 +119,9 @@ def read_inquiry(request: Request, actor: ApiActor, ref: Ref) -> Detail:
         may_belong_to=thread.hint_ref,
         reply_channel=thread.reply_channel,
         reply_address=thread.reply_address,
+        reply_refusal=thread.reply_refusal,
+        reply_end=thread.reply_end,
+        no_texts=sorted(thread.no_texts),
     )
 
 
@@ -356,4 +359,7 @@ def _message(message: replies.ThreadMessage) -> MessageView:
         sender_check=message.sender_check,
         marks=message.marks,
         attachments=[AttachmentView.model_validate(file) for file in message.attachments],
+        files_waiting=message.files_waiting,
+        files_lost=message.files_lost,
+        parts=message.parts,
     )

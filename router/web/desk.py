@@ -479,7 +479,11 @@ def _told(thread: Thread) -> dict[str, list[str]]:
 
 def _came(thread: Thread) -> dict[str, str]:
     """Kind of automatic letter -> how far the latest of them has come."""
-    return {message.kind: message.delivery for message in thread.messages}
+    # Where a provider says more than that it was sent, that it arrived is more than enough.
+    return {
+        message.kind: "sent" if message.delivery == "delivered" else message.delivery
+        for message in thread.messages
+    }
 
 
 def _change(

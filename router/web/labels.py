@@ -51,6 +51,8 @@ LABELS: dict[str, dict[str, str]] = {
         "bulk": N_("Mass mailing"),
         "spam": N_("Marked as spam"),
         "voicemail": N_("Message left on the phone"),
+        "opt_out": N_("Asks for no more texts"),
+        "opt_in": N_("Asks for texts again"),
     },
     "mark": {
         "signed": N_("Digitally signed; the signature is not checked here"),
@@ -79,6 +81,8 @@ LABELS: dict[str, dict[str, str]] = {
         "bulk": N_("A mass mailing"),
         "spam": N_("Marked as spam by the mail system"),
         "contact": N_("Set aside by a rule"),
+        "opt_out": N_("Wants no more texts"),
+        "opt_in": N_("Wants texts again"),
     },
     "undelivered": {
         "no mailbox": N_("The address does not exist at the recipient."),
@@ -104,7 +108,9 @@ LABELS: dict[str, dict[str, str]] = {
     },
     "delivery": {
         "queued": N_("Waiting to be sent"),
+        "sending": N_("Being sent"),
         "sent": N_("Sent"),
+        "delivered": N_("Delivered"),
         "uncertain": N_("Uncertain whether it was sent"),
         "failed": N_("Not delivered"),
     },
@@ -122,6 +128,7 @@ LABELS: dict[str, dict[str, str]] = {
         "returned": N_("Returned to the switchboard"),
         "noted": N_("Note written"),
         "replied": N_("Answered"),
+        "sent": N_("Reply sent"),
         "delivered": N_("Reply delivered"),
         "not_delivered": N_("Reply not delivered"),
         "uncertain": N_("Uncertain whether the reply was sent"),
@@ -139,6 +146,10 @@ LABELS: dict[str, dict[str, str]] = {
         "forwarded": N_("Forwarded to another body"),
         "receipt_withheld": N_("Automatic receipt held back"),
         "stuck": N_("Sending has stopped"),
+        "opted_out": N_("Wants no more texts"),
+        "opted_in": N_("May be sent texts again"),
+        "file_in": N_("A file was fetched from the provider"),
+        "file_lost": N_("A file could not be fetched from the provider"),
         "address_given": N_("The resident gave an address"),
         "chat_back": N_("The resident is back in the chat"),
         "chat_left": N_("The resident has left the chat"),
@@ -172,6 +183,12 @@ LABELS: dict[str, dict[str, str]] = {
         "DMARC failed": N_("the sender address may be forged"),
         "not addressed to us": N_("none of our addresses is among the recipients"),
         "unparsed": N_("the message could not be read in full"),
+        "text sender": N_("the sender is a name, not a number"),
+        "short number": N_("the sender is a short number"),
+        "not a mobile number": N_("the number is no mobile number"),
+        "opted_out": N_("the person wants no texts"),
+        "closed": N_("texts are not in use here"),
+        "not_mobile": N_("the number is no mobile number"),
     },
     "withheld": {
         "per_sender_per_day": N_(
@@ -256,6 +273,16 @@ MESSAGES = frozenset(
         N_("The files are larger than 20 MB together."),
         N_("A message takes at most 20 files."),
         N_("There is no e-mail address to reply to. Call the person and write a note."),
+        N_("Texts are not in use here. Call the person and write a note."),
+        N_("The sender has no number that can be texted. Write a note."),
+        N_(
+            "This number cannot take texts. Call the person, ask for an e-mail address, and write a"
+            " note."
+        ),
+        N_("This is one of our own numbers."),
+        N_("The person has asked for no more texts. Call, or write by e-mail, and write a note."),
+        N_("Files cannot be sent by text. Send them by e-mail."),
+        N_("A text takes at most 1600 characters, with the greeting. Shorten it."),
         N_("The page was too old. Load it again and repeat what you did."),
         N_("The form was sent from another site."),
         N_("The current password is wrong."),

@@ -158,6 +158,10 @@ def why_no_receipt(events: Sequence[EventView], language: str) -> str:
         limit = event.data.get("limit")
         if event.kind == "receipt_withheld" and limit:
             return label(language, "withheld", limit) % {"most": event.data.get("most", "")}
+        if event.kind == "receipt_withheld" and event.data.get("reason"):
+            return t.gettext("No receipt: %(reason)s.") % {
+                "reason": label(language, "barred", event.data["reason"])
+            }
         if event.kind == "receipt_withheld":  # of a time when the limit was not written down
             return t.gettext(
                 "The automatic receipt was held back: many messages from the same sender or domain"

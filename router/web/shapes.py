@@ -367,7 +367,9 @@ class MessageView(BaseModel):
     subject: str
     text: str
     at: Instant
-    delivery: str = Field(description="Of what we sent: queued, sent, uncertain, failed.")
+    delivery: str = Field(
+        description="Of what we sent: queued, sending, sent, delivered, uncertain, failed."
+    )
     delivery_detail: str
     has_html: bool = Field(description="Whether the original has a formatted version.")
     sender_check: str = Field(
@@ -377,6 +379,9 @@ class MessageView(BaseModel):
         description="Among signed, encrypted, calendar, quarantined, unscanned."
     )
     attachments: list[AttachmentView]
+    files_waiting: int = Field(description="Files that are still to be fetched from a provider.")
+    files_lost: int = Field(description="Files that could not be fetched.")
+    parts: int = Field(description="Of a text of ours: in how many parts it is sent.")
 
 
 class DecisionView(BaseModel):
@@ -414,6 +419,9 @@ class Detail(Item):
     may_belong_to: str | None = Field(description="Reference of an inquiry it may belong to.")
     reply_channel: str = Field(description="How a reply would go; empty when in no way.")
     reply_address: str = Field(description="Where a reply would go; empty when nowhere.")
+    reply_refusal: str = Field(description="Why nowhere.")
+    no_texts: list[str] = Field(description="Numbers that have asked for no more texts.")
+    reply_end: str = Field(description="What is added under a reply by text.")
 
 
 class PresenceView(BaseModel):
