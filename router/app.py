@@ -40,7 +40,7 @@ from router.outbox import Outbox
 from router.preparing import Workshop
 from router.presence import directory_of
 from router.provider import account_of
-from router.reception import BATCH, Reception
+from router.reception import Reception
 from router.routing import build_workbench
 from router.scanning import file_scanner_of, scanner_of
 from router.store import (
@@ -115,7 +115,6 @@ async def open_hall(
         rings = phone.enabled or phone.cti.enabled
         plan = number_plan(settings, workbench.calendar, workbench.hours) if rings else None
         reception = Reception(db, workbench, workshop, counter, head, outbox, clock, scanner, plan)
-        outbox.give_way = lambda: reception.backlog > BATCH
         served = settings.uses_twilio or settings.channels.sms.enabled
         account = account_of(settings) if served else None
         if account is not None:

@@ -2,25 +2,24 @@
 delivered afterwards.
 
 A row holds the whole `Outgoing` with its Message-ID and date fixed, and composing it is a pure
-function, so a
-second attempt sends identical bytes. Leases keep two senders apart; an attempt whose outcome is
-unknown becomes
-`uncertain` and is never repeated blindly. Where a second attempt would be a second message
-(`Channel.once_only`), a row is `sending` before the attempt begins.
+function, so a second attempt sends identical bytes. Leases keep two senders apart: a message is
+taken just before it is sent, and held until it is noted how that went. An attempt whose outcome is
+unknown becomes `uncertain` and is never repeated blindly. Where a second attempt would be a second
+message (`Channel.once_only`), what is taken is `sending` and no more `queued`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from sqlalchemy import bindparam, func, select, text, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlmodel import Session, col
 
 from channels.base import (
@@ -45,7 +44,7 @@ from router.models import Inquiry, InquiryStatus, Message, OutboxItem, ReplyStat
 from router.statements import Prepared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from sqlalchemy import Connection
@@ -55,19 +54,20 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LEASE = timedelta(minutes=5)
+"""How long a message is left to whoever took it, if they are not heard of again."""
+RENEW_SECONDS = LEASE.total_seconds() / 3
+"""A lease is renewed so often while its message is being sent."""
 RETRY_MINUTES = (1, 5, 15, 30, 60)
 RETRY_LATER = timedelta(hours=4)
 GIVE_UP = timedelta(days=3)
 NOTICE_AFTER = timedelta(hours=4)
 """An operator is told when a message has waited this long."""
-BATCH = 50
+LANES = 2
+"""Messages that go through one door at a time; as many connections as are kept to the smarthost."""
 STOP_GRACE = 10.0
 """Seconds that a message being sent gets to end when the service stops."""
 STORE_PAUSE = 1.0
 """Seconds until the store is asked again to note what became of a message."""
-PATIENCE = 30.0
-STEP = 0.2
-"""Seconds that letters wait at the most, and at a time, while many contacts are coming in."""
 CIRCUIT_PAUSE = timedelta(minutes=1)
 """Pause after the smarthost refused *us* (log-in, sender): no message is to blame, none loses an
 attempt."""
@@ -191,12 +191,12 @@ def by_state(session: Session) -> dict[str, int]:
 
 
 def retry(session: Session, item_id: int, now: datetime) -> None:
-    """Try a failed, waiting or uncertain message again, because a person said so. Raises
-    `NotFoundError`."""
+    """Try a failed, waiting or uncertain message again, and for as long as a new one, because a
+    person said so. Whoever is sending it just now keeps it. Raises `NotFoundError`."""
     changed = session.connection().execute(
         update(_TABLE)
         .where(_TABLE.c.id == item_id, _TABLE.c.state.not_in(["sent", "sending", "delivered"]))
-        .values(state="queued", next_at=now, lease_until=None)
+        .values(state="queued", next_at=now, trying_since=now)
     )
     if not changed.rowcount:
         raise NotFoundError
@@ -237,7 +237,8 @@ def answer_arrived(session: Session, item: OutboxItem, inquiry: Inquiry, now: da
 
 
 class Outbox:
-    """Delivers what is due, a few at a time, and writes down how it went."""
+    """Delivers what is due and writes down how it went. Each door has lanes of its own, so that a
+    slow recipient holds up no more than one of them."""
 
     def __init__(
         self,
@@ -250,7 +251,7 @@ class Outbox:
         self._channels = channels
         self._blobs = blobs
         self._clock = clock
-        self._wake = asyncio.Event()
+        self._lanes: list[_Lane] = []
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._paused_until: dict[str, datetime] = {}
@@ -260,17 +261,17 @@ class Outbox:
         """Doors of which the log says that nothing goes out."""
         self._stopping = False
         self.problem = ""
-        self.give_way: Callable[[], bool] = lambda: False
 
     def start(self) -> None:
-        """Begin to deliver."""
+        """Begin to deliver, by the doors that there are now."""
         self._loop = asyncio.get_running_loop()
+        self._lanes = self._lanes_of_all()
         self._task = asyncio.create_task(self._run(), name="outbox")
 
     async def stop(self) -> None:
         """Stop after the messages that are being sent right now; the others wait in the store."""
         self._stopping = True
-        self._wake.set()
+        self._wake_lanes()
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=STOP_GRACE)
             self._task.cancel()
@@ -279,62 +280,73 @@ class Outbox:
     def wake(self) -> None:
         """Something new may be due; callable from any thread."""
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._wake.set)
+            self._loop.call_soon_threadsafe(self._wake_lanes)
+
+    def _wake_lanes(self) -> None:
+        for lane in self._lanes:
+            lane.wake.set()
 
     async def _run(self) -> None:
         inherited = not self._db.shared
+        while inherited and not self._stopping:
+            try:
+                await self._db.write(partial(_end_leases, now=self._clock()))
+                inherited = False
+            except (StoreUnavailableError, SQLAlchemyError):
+                log.exception("outbox.round_failed")
+                await asyncio.sleep(STORE_PAUSE)
+        await asyncio.gather(*map(self._keep_going, self._lanes))
+
+    async def _keep_going(self, lane: _Lane) -> None:
         while not self._stopping:
             try:
-                if inherited:
-                    await self._db.write(partial(_end_leases, now=self._clock()))
-                    inherited = False
-                await self._find_lost()
-                sent = await self.deliver_due()
+                tried = await self._deliver_next(lane)
+                if not tried:
+                    await self._find_lost()
             except Exception:
                 log.exception("outbox.round_failed")
-                sent = 0
-            if sent < BATCH and not self._stopping:
+                tried = False
+            if not tried and not self._stopping:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), timeout=5)
-                self._wake.clear()
-
-    async def _give_way(self) -> None:
-        """Taking in goes before sending: in a flood, letters wait, but never long."""
-        waited = 0.0
-        while self.give_way() and waited < PATIENCE:
-            await asyncio.sleep(STEP)
-            waited += STEP
+                    await asyncio.wait_for(lane.wake.wait(), timeout=5)
+                lane.wake.clear()
 
     async def deliver_due(self) -> int:
         """Send what is due now; returns how many were tried."""
+
+        async def drain(lane: _Lane) -> int:
+            tried = 0
+            while await self._deliver_next(lane):
+                tried += 1
+            return tried
+
+        return sum(await asyncio.gather(*map(drain, self._lanes_of_all())))
+
+    def _lanes_of_all(self) -> list[_Lane]:
+        shares = _shares(self._channels)
+        return [_Lane(door, mine) for door, mine in shares for _ in range(LANES)]
+
+    async def _deliver_next(self, lane: _Lane) -> bool:
+        """Send the message that has waited longest; whether there was one."""
         now = self._clock()
+        if self._paused_until.get(lane.door, now) > now:
+            return False
         with self._db.read() as session:
-            if not _any_due(session, now):
-                return 0
-        paused = [name for name, until in self._paused_until.items() if until > now]
-        once_only = [name for name, channel in self._channels.items() if channel.once_only]
-        items = await self._db.write(lambda session: _lease(session, now, paused, once_only))
-        by_channel: dict[str, list[OutboxItem]] = {}
-        for item in items:
-            by_channel.setdefault(item.channel, []).append(item)
-        await asyncio.gather(*(self._deliver(name, mine) for name, mine in by_channel.items()))
-        return len(items)
-
-    async def _deliver(self, name: str, items: Sequence[OutboxItem]) -> None:
-        lanes = 2  # connections kept to one provider
-        await asyncio.gather(*(self._deliver_lane(name, items[i::lanes]) for i in range(lanes)))
-
-    async def _deliver_lane(self, name: str, items: Sequence[OutboxItem]) -> None:
-        for position, item in enumerate(items):
-            if self._stopping:
-                await self._db.write(partial(_give_back, items=items[position:]))
-                return
-            if self._once_only(name) and not await self._begin(item):
-                continue
-            result = await self._send(name, item)
+            if not _any_due(session, now, lane.mine):
+                return False
+        once_only = self._once_only(lane.door)
+        take = partial(_take, now=now, mine=lane.mine, once_only=once_only)
+        item = await self._db.write(take)
+        if item is None:
+            return False
+        if self._stopping:
+            await self._db.write(partial(_give_back, item=item))
+            return False
+        async with self._held(item):
+            result = await self._send(item)
             now = self._clock()
             self.problem = "" if result.state == "sent" else result.detail
-            metrics.DELIVERIES.labels(name, item.kind, result.state).inc()
+            metrics.DELIVERIES.labels(item.channel, item.kind, result.state).inc()
             log.info(
                 "outbox.attempted",
                 outbox=item.id,
@@ -343,17 +355,16 @@ class Outbox:
                 kind=item.kind,
                 state=result.state,
             )
-            await self._write_down(_Attempt(item, result, now, self._once_only(name)))
+            await self._write_down(_Attempt(item, result, now, once_only))
+        if result.pause is not None:
+            until = self._paused_until[lane.door]
+            why = result.detail
+            await self._db.write(partial(_hold, mine=lane.mine, now=now, until=until, why=why))
+        return True
 
     def _once_only(self, name: str) -> bool:
         channel = self._channels.get(name)
         return channel is not None and channel.once_only
-
-    async def _begin(self, item: OutboxItem) -> bool:
-        """Write down that an attempt begins. False when there is nothing to send any more: the
-        provider has told meanwhile that it has the message."""
-        now = self._clock()
-        return await self._db.write(lambda session: _begin(session, item, now))
 
     async def _find_lost(self) -> None:
         """Attempts whose sender vanished in the middle: nobody knows whether they came through."""
@@ -362,6 +373,25 @@ class Outbox:
             if not _lost(session, now):
                 return
         await self._db.write(lambda session: _give_up_lost(session, now))
+
+    @contextlib.asynccontextmanager
+    async def _held(self, item: OutboxItem) -> AsyncIterator[None]:
+        """Keep the lease of a message for as long as this process works on it: the answer to its
+        content may take ten minutes (RFC 5321 §4.5.3.2.6), and no other may send it meanwhile."""
+
+        async def renew() -> None:
+            lease = item.lease_until
+            while lease is not None:
+                await asyncio.sleep(RENEW_SECONDS)
+                with contextlib.suppress(StoreUnavailableError, OperationalError):
+                    now = self._clock()
+                    lease = await self._db.write(partial(_renew, item=item, lease=lease, now=now))
+
+        renewing = asyncio.create_task(renew())
+        try:
+            yield
+        finally:
+            renewing.cancel()
 
     async def _write_down(self, attempt: _Attempt) -> None:
         """Note how it went. While the store refuses, nothing more is sent by this lane: that could
@@ -380,14 +410,11 @@ class Outbox:
             else:
                 return
 
-    async def _send(self, name: str, item: OutboxItem) -> _Result:
+    async def _send(self, item: OutboxItem) -> _Result:
+        name = item.channel
         channel = self._channels.get(name)
         if channel is None:
             return _Result("failed", f"No door is called «{name}».")
-        now = self._clock()
-        until = self._paused_until.get(name, now)
-        if until > now:
-            return _Result("queued", self.problem, pause=until - now)
         try:
             outgoing = await asyncio.to_thread(outgoing_of, item, self._blobs)
             receipt = await channel.send(outgoing)
@@ -423,6 +450,16 @@ class Outbox:
         return pause
 
 
+@dataclass(eq=False, slots=True)
+class _Lane:
+    """One message at a time through one door."""
+
+    door: str
+    mine: Any
+    """Which rows, as a condition."""
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 @dataclass(frozen=True, slots=True)
 class _Result:
     state: str
@@ -441,8 +478,18 @@ class _Attempt:
     once_only: bool
 
 
-def _any_due(session: Session, now: datetime) -> bool:
-    query = select(_TABLE.c.id).where(_due(now)).limit(1)
+def _shares(doors: Iterable[str]) -> list[tuple[str, Any]]:
+    """Each door and which rows its lanes see to; what is for no door falls to the first, which has
+    it noted."""
+    names = sorted(doors)
+    shares = [(name, _TABLE.c.channel == name) for name in names]
+    if names:
+        shares[0] = (names[0], _TABLE.c.channel.not_in(names[1:]))
+    return shares
+
+
+def _any_due(session: Session, now: datetime, mine: Any) -> bool:
+    query = select(_TABLE.c.id).where(_due(now), mine).limit(1)
     return session.connection().execute(query).scalar() is not None
 
 
@@ -454,33 +501,50 @@ def _due(now: datetime) -> Any:
     )
 
 
-def _lease(
-    session: Session, now: datetime, paused: Sequence[str], once_only: Collection[str] = ()
-) -> list[OutboxItem]:
-    wanted = select(OutboxItem).where(_due(now))
-    if paused:
-        wanted = wanted.where(col(OutboxItem.channel).not_in(paused))
-    items = list(
-        session.execute(wanted.order_by(_TABLE.c.next_at, _TABLE.c.id).limit(BATCH)).scalars()
-    )
-    for item in items:
-        if item.lease_until is not None and item.channel not in once_only:
-            # The last sender vanished in mid-attempt. SMTP can do no better than the same bytes
-            # once more.
-            item.detail = (
-                "Tjenesten ble avbrutt under sending; meldingen kan ha kommet fram to ganger."
-            )
-        item.lease_until = now + LEASE
-    return items
+def _take(
+    session: Session, now: datetime, mine: Any, *, once_only: bool = False
+) -> OutboxItem | None:
+    """Lease the message that has waited longest, just before it is sent; None when others have
+    them all."""
+    item: OutboxItem | None = session.execute(
+        select(OutboxItem)
+        .where(_due(now), mine)
+        .order_by(_TABLE.c.next_at, _TABLE.c.id)
+        .limit(1)
+        # Nothing on SQLite, which has one writer; elsewhere two services take different rows.
+        .with_for_update(skip_locked=True)
+    ).scalar()
+    if item is None:
+        return None
+    if once_only:
+        item.state = "sending"
+    elif item.lease_until is not None:
+        # The last sender vanished in mid-attempt. SMTP can do no better than the same bytes once
+        # more.
+        item.detail = "Tjenesten ble avbrutt under sending; meldingen kan ha kommet fram to ganger."
+    item.lease_until = now + LEASE
+    return item
 
 
-def _begin(session: Session, item: OutboxItem, now: datetime) -> bool:
-    changed = session.connection().execute(
+def _renew(session: Session, item: OutboxItem, lease: datetime, now: datetime) -> datetime | None:
+    """Hold a message that is being sent for longer; None when it is not ours any more."""
+    renewed = session.connection().execute(
         update(_TABLE)
-        .where(_TABLE.c.id == item.id, _TABLE.c.state == "queued")
-        .values(state="sending", lease_until=now + LEASE)
+        .where(
+            _TABLE.c.id == item.id,
+            _TABLE.c.state.in_(["queued", "sending"]),
+            _TABLE.c.lease_until == lease,
+        )
+        .values(lease_until=now + LEASE)
     )
-    return bool(changed.rowcount)
+    return now + LEASE if renewed.rowcount else None
+
+
+def _hold(session: Session, mine: Any, now: datetime, until: datetime, why: str) -> None:
+    """What waits for a door that is closed waits on, and says why."""
+    session.connection().execute(
+        update(_TABLE).where(_due(now), mine).values(next_at=until, detail=why)
+    )
 
 
 def _lost(session: Session, now: datetime) -> list[OutboxItem]:
@@ -503,10 +567,12 @@ def _end_leases(session: Session, now: datetime) -> None:
     )
 
 
-def _give_back(session: Session, items: Sequence[OutboxItem]) -> None:
-    """Nothing was attempted with these."""
+def _give_back(session: Session, item: OutboxItem) -> None:
+    """Nothing was attempted with it."""
     session.connection().execute(
-        update(_TABLE).where(_TABLE.c.id.in_([item.id for item in items])).values(lease_until=None)
+        update(_TABLE)
+        .where(_TABLE.c.id == item.id, _TABLE.c.state.in_(["queued", "sending"]))
+        .values(state="queued", lease_until=None)
     )
 
 
@@ -535,18 +601,10 @@ def _record_letters(connection: Connection, attempts: Sequence[_Attempt]) -> lis
     rows = []
     for attempt in attempts:
         item = attempt.item
-        ref, department = inquiries[item.inquiry_id]
         rows.append(
-            {
-                "kind": "delivered",
-                "at": attempt.at,
-                "inquiry_id": item.inquiry_id,
-                "department": department,
-                "staff_id": None,
-                "once": None,
-                "data": {"ref": ref, "kind": item.kind, "attempts": item.attempts + 1},
-            }
+            events.row("delivered", item.inquiry_id, *inquiries[item.inquiry_id], attempt.at)
         )
+        rows[-1]["data"] |= {"kind": item.kind, "attempts": item.attempts + 1}
     events.insert_rows(connection, rows)
     return [None] * len(attempts)
 
@@ -565,7 +623,7 @@ def _record(session: Session, attempt: _Attempt) -> None:
         item.attempts += 1
     if result.state == "queued":
         item.next_at = now + (result.pause or _backoff(item.attempts))
-        if now - item.created_at > GIVE_UP:
+        if now - item.trying_since > GIVE_UP:
             item.state = "failed"
     elif result.state == "sent":
         item.sent_at = now

@@ -8,6 +8,7 @@ from functools import partial
 from itertools import pairwise
 
 import pytest
+from sqlalchemy import true
 from sqlmodel import select
 from structlog.testing import capture_logs
 
@@ -315,7 +316,10 @@ async def test_what_was_sent_is_noted_as_soon_as_the_store_takes_it(home, door, 
             return receipt
 
     saboteur = Saboteur("email")
-    await open_outbox(home, saboteur).deliver_due()
+    sender = open_outbox(home, saboteur)
+    sender.start()
+    await soon(lambda: sender.wake() or states(home) == [("receipt", "sent", 1)] * 4)
+    await sender.stop()
     assert home.db.stats.failed_commits >= 1
     assert states(home) == [("receipt", "sent", 1)] * 4
     assert saboteur.attempts == 4
@@ -332,8 +336,144 @@ async def test_two_senders_never_take_the_same_message(home, door):
     assert door.attempts == 30
 
 
+class Slow(FakeChannel):
+    """A door whose other side answers some recipients, or all, only when it is let go."""
+
+    def __init__(self, *slow: str) -> None:
+        super().__init__("email")
+        self.slow = slow
+        self.entered: list[str] = []
+        self.go = asyncio.Event()
+
+    async def send(self, outgoing):
+        self.entered.append(outgoing.to.value)
+        if not self.slow or outgoing.to.value in self.slow:
+            await self.go.wait()
+        return await super().send(outgoing)
+
+
+async def test_a_slow_recipient_holds_up_no_other(home):
+    home.ask(sender="treg@eksempel.no")
+    for number in range(6):
+        home.ask(sender=f"{number}@eksempel.no")
+    slow = Slow("treg@eksempel.no")
+    sender = open_outbox(home, slow)
+    sender.start()
+    await soon(lambda: len(slow.sent) == 6)
+    home.ask(sender="ny@eksempel.no")
+    sender.wake()
+    await soon(lambda: len(slow.sent) == 7)
+    assert "treg@eksempel.no" not in [letter.to.value for letter in slow.sent]
+    slow.go.set()
+    await soon(lambda: len(slow.sent) == 8)
+    await sender.stop()
+    assert slow.attempts == 8
+
+
+async def test_of_two_services_each_takes_only_what_it_sends(home, door):
+    """What waits behind a slow answer is nobody's: another service sends it, and it goes out
+    once."""
+    for number in range(9):
+        home.ask(sender=f"{number}@eksempel.no")
+    slow = Slow()
+    first = open_outbox(home, slow)
+    first.start()
+    await soon(lambda: len(slow.entered) == 2)
+    second = open_outbox(home, door)
+    assert await second.deliver_due() == 7
+    home.clock.now += LEASE + timedelta(seconds=1)
+    slow.go.set()
+    await soon(lambda: len(slow.sent) == 2)
+    await first.stop()
+    assert await second.deliver_due() == 0
+    assert len(slow.entered) + door.attempts == 9
+    assert states(home) == [("receipt", "sent", 1)] * 9
+
+
+async def test_a_message_stays_with_its_sender_for_as_long_as_that_takes(
+    home, door, replied, monkeypatch
+):
+    """A mail server may take ten minutes to answer."""
+    monkeypatch.setattr(outbox, "RENEW_SECONDS", 0.01)
+    slow = Slow()
+    first = open_outbox(home, slow)
+    first.start()
+    await soon(lambda: slow.entered)
+    lease = "SELECT count(*) FROM outbox WHERE lease_until > :now"
+    for _ in range(3):
+        now = home.clock.move(minutes=4)
+        ahead = (now + LEASE - timedelta(seconds=1)).strftime("%Y-%m-%d %H:%M:%S.%f")
+        await soon(lambda ahead=ahead: home.count(lease, now=ahead) == 1)
+        assert await open_outbox(home, door).deliver_due() == 0
+    slow.go.set()
+    await soon(lambda: states(home)[1] == ("reply", "sent", 1))
+    await first.stop()
+    assert (door.attempts, slow.attempts) == (0, 1)
+
+
+async def test_asking_for_what_is_just_being_sent_sends_it_once(home, door, replied):
+    slow = Slow()
+    first = open_outbox(home, slow)
+    first.start()
+    await soon(lambda: slow.entered)
+    [(number,)] = home.rows("SELECT id FROM outbox WHERE kind = 'reply'")
+    home.write(lambda session: outbox.retry(session, number, home.clock()))
+    assert await open_outbox(home, door).deliver_due() == 0
+    slow.go.set()
+    await soon(lambda: slow.sent)
+    await first.stop()
+    assert states(home)[1] == ("reply", "sent", 1)
+
+
+async def test_another_try_of_an_old_message_has_three_days_of_its_own(home, door, replied):
+    sender = open_outbox(home, door)
+    door.fail_next(PermanentError("Ukjent mottaker."))
+    await sender.deliver_due()
+    home.clock.move(days=10)
+    [(number,)] = home.rows("SELECT id FROM outbox WHERE kind = 'reply'")
+    home.write(lambda session: outbox.retry(session, number, home.clock()))
+    again = home.clock()
+    door.fail_always(TemporaryError("Prøv igjen."))
+    while states(home)[1][1] == "queued":
+        assert await sender.deliver_due() == 1
+        last = home.clock.now
+        if states(home)[1][1] == "queued":
+            home.clock.now = next_attempt(home)
+    assert last - again > GIVE_UP
+    assert home.inquiry(replied).reply_state == "not_delivered"
+
+
+async def test_what_waits_for_a_closed_door_says_why(home, door):
+    for number in range(5):
+        home.ask(sender=f"{number}@eksempel.no")
+    door.fail_always(UnreachableError("Ingen svarer."))
+    sender = open_outbox(home, door)
+    await sender.deliver_due()
+    assert home.rows("SELECT DISTINCT detail, attempts FROM outbox") == [("Ingen svarer.", 0)]
+    assert door.attempts <= 2
+    door.fail_always(None)
+    home.clock.move(minutes=2)
+    assert await sender.deliver_due() == 5
+    assert states(home) == [("receipt", "sent", 1)] * 5
+
+
+async def test_what_no_door_takes_is_noted_beside_what_is_sent(home, door):
+    home.ask()
+    home.ask(sender="ola@eksempel.no")
+    home.write(
+        lambda session: session.connection().exec_driver_sql(
+            "UPDATE outbox SET channel = 'brevdue' WHERE recipient = 'ola@eksempel.no'"
+        )
+    )
+    other = FakeChannel("sms")
+    sender = Outbox(home.db, {"email": door, "sms": other}, home.workbench.blobs, home.clock)
+    await sender.deliver_due()
+    assert sorted(states(home)) == [("receipt", "failed", 1), ("receipt", "sent", 1)]
+    assert other.attempts == 0
+
+
 async def test_a_message_whose_sender_vanished_goes_out_when_its_lease_ends(home, door, replied):
-    home.write(partial(outbox._lease, now=home.clock(), paused=()))
+    home.write(partial(outbox._take, now=home.clock(), mine=true()))
     sender = open_outbox(home, door)
     home.clock.now += LEASE - timedelta(seconds=1)
     assert await sender.deliver_due() == 0
@@ -345,7 +485,7 @@ async def test_a_message_whose_sender_vanished_goes_out_when_its_lease_ends(home
 async def test_after_a_crash_the_next_service_waits_for_no_lease_of_the_dead_one(
     home, door, replied
 ):
-    home.write(partial(outbox._lease, now=home.clock(), paused=()))
+    home.write(partial(outbox._take, now=home.clock(), mine=true()))
     sender = open_outbox(home, door)
     sender.start()
     await soon(lambda: len(door.sent) == 1)
@@ -356,21 +496,13 @@ async def test_after_a_crash_the_next_service_waits_for_no_lease_of_the_dead_one
 async def test_stopping_finishes_what_is_being_sent_and_leaves_the_rest_as_it_was(home):
     for _ in range(7):
         home.ask()
-    entered, go = asyncio.Event(), asyncio.Event()
-
-    class Slow(FakeChannel):
-        async def send(self, outgoing):
-            entered.set()
-            await go.wait()
-            return await super().send(outgoing)
-
-    door = Slow("email")
+    door = Slow()
     sender = open_outbox(home, door)
     sender.start()
-    await entered.wait()
+    await soon(lambda: len(door.entered) == 2)
     stopping = asyncio.create_task(sender.stop())
     await asyncio.sleep(0)
-    go.set()
+    door.go.set()
     await stopping
     assert len(door.sent) == 2
     assert [state for _, state, _ in states(home)].count("sent") == 2
