@@ -257,17 +257,9 @@ def receipt_row(
         name = "receipt_external" if forwarded else "referred_external"
     if decision.emergency:
         name = "emergency"
-    text = letters.write(
-        language,
-        name,
-        ref=ref,
-        department=department.name.get(language),
-        due=item.due_in_words,
-        status_url=head.status_url(inquiry_id),
-        municipality=head.municipality,
-        phone=head.phone,
-        website=department.website,
-    )
+    first, *others = letters.letter_languages(incoming.language)
+    due = {code: letters.moment_in_words(item.due.due_at, head.zone, code) for code in others}
+    text = _text(head, name, inquiry_id, ref, department, {first: item.due_in_words} | due)
     kind = OutgoingKind.RECEIPT
     subject = f"{letters.TEXTS[language]['receipt_subject']} [{ref}]"
     if decision.emergency:
@@ -284,6 +276,31 @@ def receipt_row(
         language=language,
         chain=(*incoming.references, incoming.message_id) if incoming.message_id else (),
         arrival_id=item.arrival_id,
+    )
+
+
+def _text(
+    head: Letterhead,
+    name: str,
+    inquiry_id: int,
+    ref: str,
+    department: Department,
+    due: Mapping[str, str],
+) -> str:
+    """A letter to a resident in each language of `due`, which says when they have an answer."""
+    return letters.BETWEEN.join(
+        letters.write(
+            language,
+            name,
+            ref=ref,
+            department=department.name.get(language),
+            due=words,
+            status_url=head.status_url(inquiry_id),
+            municipality=head.municipality,
+            phone=head.phone,
+            website=department.website,
+        )
+        for language, words in due.items()
     )
 
 
@@ -447,15 +464,13 @@ def _notice_row(
         OutgoingKind.RECEIPT,
         inquiry.resident,
         letters.tagged_subject(inquiry.subject, inquiry.ref, language),
-        letters.write(
-            language,
+        _text(
+            head,
             "receipt_external",
-            ref=inquiry.ref,
-            department=department.name.get(language),
-            website=department.website,
-            status_url=head.status_url(inquiry.inquiry_id),
-            municipality=head.municipality,
-            phone=head.phone,
+            inquiry.inquiry_id,
+            inquiry.ref,
+            department,
+            dict.fromkeys(letters.letter_languages(inquiry.language), ""),
         ),
         now,
         language=language,

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 Language = Literal["nb", "nn", "en"]
 _LOCALES = {"nb": "nb_NO", "nn": "nn_NO", "en": "en_GB"}
 
+_READ_BOKMAL = frozenset({"", "unknown", "no", "da", "sv", "se"})
+"""Languages without letters of ours whose readers know bokmål; of the empty one nothing is known."""
+
+BETWEEN = "\n* * *\n\n"
+"""Stands between the languages of one letter. Not dashes: mail programs hide what is below them."""
+
 TEXTS: dict[str, dict[str, str]] = {
     "nb": {
         "receipt_subject": "Vi har fått henvendelsen din",
@@ -347,8 +353,18 @@ TEXTS: dict[str, dict[str, str]] = {
 
 
 def letter_language(language: str) -> str:
-    """The language we write in: the resident's where we have it, else bokmål."""
-    return language if language in TEXTS else "nb"
+    """The language we write in: the resident's where we have it; bokmål where it is understood
+    and where we know nothing; else English."""
+    if language in TEXTS:
+        return language
+    return "nb" if language in _READ_BOKMAL else "en"
+
+
+def letter_languages(language: str) -> tuple[str, ...]:
+    """The languages of a letter that has room for two: who writes in one that we have no letters
+    in gets English, and bokmål below it for whoever helps them here."""
+    first = letter_language(language)
+    return (first,) if first == "nb" or language in TEXTS else (first, "nb")
 
 
 def write(language: str, name: str, **values: object) -> str:

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from rules.calendar import WorkingCalendar
 
 
+TOLD_APART = ("nb", "nn", "en", "pl", "uk")
+"""The languages that a text is looked through for: those of our letters, and the most common ones
+whose readers may not know bokmål."""
+
+
 def load_ruleset(settings: Settings, today: date | None = None, *, proven: bool = False) -> Ruleset:
     """The configured ruleset. Raises `DocumentError` with everything that is wrong.
 
@@ -38,6 +43,7 @@ def load_ruleset(settings: Settings, today: date | None = None, *, proven: bool 
             "department_numbers": settings.line_departments,
         },
         today=today,
+        languages=TOLD_APART,
         proven=proven,
     )
 

@@ -24,6 +24,7 @@ from router.errors import (
     StoreUnavailableError,
     TooManyError,
 )
+from router.letters import letter_language
 from router.models import ContactAddress, Inquiry, ReplyState
 from router.web import limits, phrases
 from router.web.auth import hall_of
@@ -139,7 +140,7 @@ def status_page(request: Request, token: str, sent: str = "") -> Response:
     return render(
         request,
         "status.html",
-        language=chosen if chosen in LANGUAGES else language_of(request),
+        language=chosen if chosen in LANGUAGES else _understood(request, chosen),
         row=inquiry,
         department=department,
         elsewhere=_elsewhere(inquiry, department, thread),
@@ -250,6 +251,12 @@ def _elsewhere(
     if any(message.kind == "forward" for message in thread):
         return "forwarded"
     return "" if inquiry.sensitivity or inquiry.emergency else "referred"
+
+
+def _understood(request: Request, language: str) -> str:
+    """What a browser asks for, else what whoever wrote in this language gets letters in."""
+    header = request.headers.get("accept-language", "")
+    return accepted_language(header, default=letter_language(language))
 
 
 def _own_messages(

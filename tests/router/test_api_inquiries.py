@@ -9,8 +9,10 @@ import re
 from datetime import datetime
 
 import pytest
+from sqlalchemy import update
+from sqlmodel import col
 
-from router.models import Role
+from router.models import Inquiry, InquiryStatus, Role
 from tests.router.web_house import house
 
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
@@ -256,6 +258,29 @@ async def test_filters(home):
     assert await refs(status="closed") == []
     assert len(await refs(channel="web", limit=100_000)) == 2
     assert await refs(channel="email") == []
+
+
+async def test_what_lies_aside_is_listed_when_asked_for_the_latest_first(home):
+    api = await home.api()
+    refs = []
+    for number in range(3):
+        home.clock.move(minutes=1)
+        refs.append(await home.inquiry(f"Nyhetsbrev {number}"))
+    kept = await home.inquiry()
+
+    def set_aside(session):
+        statement = update(Inquiry).where(col(Inquiry.ref).in_(refs))
+        session.connection().execute(statement.values(status=InquiryStatus.ASIDE))
+
+    await home.hall.db.write(set_aside)
+    first = (await api.get("/api/inquiries?status=aside&limit=2")).json()
+    rest = (await api.get(f"/api/inquiries?status=aside&after={first['next']}")).json()
+    assert [item["ref"] for item in first["items"] + rest["items"]] == refs[::-1]
+    assert {item["status"] for item in first["items"]} == {"aside"}
+    assert rest["next"] is None
+    assert [item["ref"] for item in (await api.get("/api/inquiries")).json()["items"]] == [kept]
+    one = await api.post(f"/api/inquiries/{refs[0]}/reopen")
+    assert one.json()["status"] == "open"
 
 
 @pytest.mark.parametrize(
