@@ -250,6 +250,7 @@ def _email_channel(
         lmtp=Listener(email.lmtp.host, email.lmtp.port) if email.lmtp.enabled else None,
         tls=TlsFiles(tls.certificate, tls.key) if tls.certificate and tls.key else None,
         spool=settings.data / "spool",
+        sole=True,  # see `_only_one`
         max_size=email.listen.max_size,
         trusted_peers=email.listen.trusted_peers,
     )

@@ -6,10 +6,15 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+_YOUNG = 3600.0
+"""Seconds after which whoever wrote a blob has long made its name durable."""
 
 
 def blob_path(folder: Path, sha256: str) -> Path:
@@ -22,7 +27,7 @@ def put_blob(folder: Path, content: bytes) -> str:
     one file."""
     sha256 = hashlib.sha256(content).hexdigest()
     target = blob_path(folder, sha256)
-    if target.exists():
+    if _is_there(target):
         return sha256
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     scratch = target.parent / f".{secrets.token_hex(8)}"
@@ -36,21 +41,19 @@ def put_blob(folder: Path, content: bytes) -> str:
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
-    for directory in (target.parent, folder):
-        _sync_directory(directory)
+    _sync_name(target)
     return sha256
 
 
 def adopt_blob(folder: Path, file: Path, sha256: str) -> None:
     """Take over a whole, fsynced file of the same file system as the blob with this hash."""
     target = blob_path(folder, sha256)
-    if target.exists():
+    if _is_there(target):
         file.unlink(missing_ok=True)
         return
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     file.rename(target)
-    for directory in (target.parent, folder):
-        _sync_directory(directory)
+    _sync_name(target)
 
 
 def read_blob(folder: Path, sha256: str) -> bytes:
@@ -58,9 +61,22 @@ def read_blob(folder: Path, sha256: str) -> bytes:
     return blob_path(folder, sha256).read_bytes()
 
 
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+def _is_there(target: Path) -> bool:
+    """Whether the blob is there, to stay: whoever writes it may not have made its name durable
+    yet."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        written = target.stat().st_mtime
+    except FileNotFoundError:
+        return False
+    if time.time() - written < _YOUNG:
+        _sync_name(target)
+    return True
+
+
+def _sync_name(target: Path) -> None:
+    for directory in (target.parent, target.parent.parent):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -50,7 +50,7 @@ async def sweep_deadlines(hall: Hall) -> None:
 
 async def watch_arrivals(hall: Hall) -> None:
     """Find arrivals nobody has in hand, and raise an alarm for old ones."""
-    hall.reception.find_waiting()
+    await hall.reception.find_waiting()
     now = hall.clock()
     await hall.db.write(lambda session: deadlines.alarm_unprocessed(session, now, PATIENCE))
 

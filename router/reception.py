@@ -28,7 +28,7 @@ from router.preparing import Prepared, Unreadable, Work, Workbench, Workshop, pr
 from router.scanning import remember, scanned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from sqlmodel import Session
@@ -146,7 +146,8 @@ class Reception:
 
     def start(self) -> None:
         """Begin to take in, with what an earlier process left first."""
-        self.find_waiting()
+        for numbers in self._in_store():
+            self._enqueue_unattended(numbers)
         self._loop_task = asyncio.create_task(self._run(), name="reception")
 
     async def stop(self) -> None:
@@ -272,17 +273,23 @@ class Reception:
         self._note(taken, [prepared], now)
         return answer
 
-    def find_waiting(self) -> None:
-        """Look in the journal for arrivals nobody has in hand: after a start, a retry, or a
-        failure."""
+    async def find_waiting(self) -> None:
+        """Look in the journal for arrivals nobody has in hand: after a retry, or a failure."""
+        for numbers in await asyncio.to_thread(list, self._in_store()):
+            self._enqueue_unattended(numbers)
+
+    def _in_store(self) -> Iterator[list[int]]:
         last = 0
         with self._db.read() as session:
             while found := journal.waiting(session, last):
-                for number in found:
-                    # Forms and calls are in hand already: somebody waits for the answer.
-                    if number not in self._forms and number not in self._calls:
-                        self._enqueue(number)
+                yield found
                 last = found[-1]
+
+    def _enqueue_unattended(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            # Forms and calls are in hand already: somebody waits for the answer.
+            if number not in self._forms and number not in self._calls:
+                self._enqueue(number)
 
     def _enqueue(self, number: int) -> None:
         if number not in self._known:

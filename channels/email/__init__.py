@@ -44,7 +44,14 @@ class EmailChannel:
 
     async def send(self, outgoing: Outgoing) -> Receipt:
         """Hand one mail to the smarthost; raises a `ChannelError` when it was not taken."""
-        raw = compose(outgoing, self.hostname)
+        import asyncio  # here, so that workers start without it
+
+        # Megabytes of files take a while to be written as text.
+        raw = (
+            await asyncio.to_thread(compose, outgoing, self.hostname)
+            if outgoing.attachments
+            else compose(outgoing, self.hostname)
+        )
         return await self.smarthost.send(outgoing.return_path, outgoing.to.value, raw)
 
     def health(self) -> str:

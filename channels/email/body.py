@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from channels.base import Attachment
 from channels.email.charsets import clean, clean_line, codec_of, decode, strip_controls
+from channels.email.headers import decode_words
 from channels.email.markup import HTML_LIMIT, declared_charset, strip_tags, to_text, unflow
-from channels.email.mime import Part, read_structure, safe_filename
+from channels.email.mime import HEADERS_LIMIT, Part, read_structure, safe_filename
 from channels.email.sniff import sniff
+from channels.email.tnef import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +33,6 @@ READABLE = HTML | {
 }
 _SUBJECT_LOOKED_AT = 64 * 1024
 _MAX_FORWARDED = 20
-_MAX_UNPACKED = 200
 
 
 @dataclass(slots=True)
@@ -59,6 +60,9 @@ class Room:
     text: int = TEXT_LIMIT
     parsed: int = HTML_LIMIT
     shown: int = HTML_LIMIT
+    headers: int = HEADERS_LIMIT
+    unpacked: Budget = field(default_factory=Budget)
+    """Files that are found inside something else."""
     kept: set[int] = field(default_factory=set)
     """Identities of the parts that are attached whole."""
 
@@ -188,10 +192,10 @@ def _without_uuencoded(content: bytes, room: Room) -> bytes:
     kept: list[bytes] = []
     at = 0
     for begin in _UU_BEGIN.finditer(content):
-        if begin.start() < at or len(room.attachments) >= _MAX_UNPACKED:
+        if begin.start() < at or room.unpacked.files <= 0:
             continue
         decoded, end = _uudecode(content, begin.end())
-        if end < 0:
+        if end < 0 or not room.unpacked.file():
             continue
         name = decode(begin[1])
         room.add(name, decoded, "application/octet-stream")
@@ -251,16 +255,18 @@ def forwarded_text(files: Iterable[Part], room: Room, *, has_text: bool) -> str:
     for part in files:
         if part.content_type not in MESSAGES or (has_text and part.disposition == "attachment"):
             continue
-        if len(texts) >= _MAX_FORWARDED or room.text <= 0:
+        if len(texts) >= _MAX_FORWARDED or min(room.text, room.headers) <= 0:
             break
-        inner = read_structure(part.body()).root
+        structure = read_structure(part.body(), room.headers)
+        room.headers = structure.header_room
+        inner = structure.root
         body = sort_parts(inner)
         told = [
             f"{label}: {value}"
             for label, name in (("Fra", b"from"), ("Dato", b"date"), ("Emne", b"subject"))
             if (value := inner.headers.text(name)[:500])
         ]
-        aside = Room(text=room.text, parsed=room.parsed)
+        aside = Room(text=room.text, parsed=room.parsed, unpacked=room.unpacked)
         text = text_of(body, aside)
         room.text, room.parsed = aside.text, aside.parsed
         lines = ["---------- Videresendt melding ----------", *told, "", text]
@@ -275,8 +281,7 @@ def attachment(part: Part, number: int) -> Attachment:
     name = part.filename
     if content_type in MESSAGES:
         if not name:
-            inner = read_structure(content[:_SUBJECT_LOOKED_AT]).root.headers
-            subject = inner.text(b"subject")[:100].replace("/", "-")
+            subject = _subject(content)[:100].replace("/", "-")
             name = f"{subject}.eml" if subject else ""
     elif part.main != "message" and not (part.main == "text" and _is_wide(part.charset)):
         content_type = sniff(content, content_type)
@@ -290,6 +295,20 @@ def attachment(part: Part, number: int) -> Attachment:
         and bool(content_id)
         and content_type.startswith("image/"),
     )
+
+
+_SUBJECT = re.compile(
+    rb"\r?\n\r?\n|^subject[ \t]*:[ \t]*([^\r\n]{0,2000}(?:\r?\n[ \t][^\r\n]{0,2000}){0,20})",
+    re.IGNORECASE | re.MULTILINE,
+)
+_FOLD = re.compile(rb"\r?\n(?=[ \t])")
+
+
+def _subject(message: bytes) -> str:
+    """What a message inside says it is about, by a look at its first 64 kB: there may be hundreds,
+    and reading all headers of each takes long."""
+    found = _SUBJECT.search(message, 0, _SUBJECT_LOOKED_AT)
+    return decode_words(_FOLD.sub(b"", found[1])).strip() if found and found[1] else ""
 
 
 def _is_wide(label: str) -> bool:

@@ -13,13 +13,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from channels.email.charsets import clean_line
-from channels.email.headers import Headers, base64_bytes, parameters, read_headers
+from channels.email.headers import BLOCK_LIMIT, Headers, base64_bytes, parameters, read_headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_PARTS = 1000
 MAX_DEPTH = 50
+HEADERS_LIMIT = 512 * 1024
+"""Bytes of headers that are read of one mail, those of its parts together."""
 _BOUNDARY_LIMIT = 1000
 _TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,80}/[a-z0-9!#$&^_.+-]{1,120}")
 _GUESSED_BOUNDARIES = (
@@ -110,17 +112,19 @@ class Structure:
     root: Part
     defects: list[str]
     count: int = 0
+    header_room: int = HEADERS_LIMIT
+    """Bytes of headers that are still read."""
     original: Original | None = None
 
 
-def read_structure(raw: bytes) -> Structure:
-    """Take a mail apart. Never raises on any bytes."""
+def read_structure(raw: bytes, header_room: int = HEADERS_LIMIT) -> Structure:
+    """Take a mail apart. Never raises on any bytes. Parts beyond `header_room` are one file."""
     if raw.endswith(b"\r\r", 0, max(raw.find(b"\n"), 0)):  # CRLF written to a file of text mode
         raw = raw.replace(b"\r\r\n", b"\r\n")
     data = raw.replace(b"\r\n", b"\n")
     if b"\r" in data:
         data = data.replace(b"\r", b"\n")
-    structure = Structure(Part(b"", Headers(), 0, 0), [], original=Original(raw, data))
+    structure = Structure(Part(b"", Headers(), 0, 0), [], 0, header_room, Original(raw, data))
     start = _first_header(data, structure.defects)
     structure.root = _read_part(data, start, len(data), 0, "text/plain", structure)
     return structure
@@ -144,6 +148,7 @@ def _read_part(
 ) -> Part:
     structure.count += 1
     headers, body = read_headers(data, start, end)
+    structure.header_room -= min(body - start, BLOCK_LIMIT)
     structure.defects.extend(headers.defects)
     part = Part(data, headers, min(body, end), end, original=structure.original)
     _read_type(part, default, structure.defects)
@@ -200,8 +205,9 @@ def _read_children(part: Part, depth: int, structure: Structure) -> None:
         return
     default = "message/rfc822" if part.content_type == "multipart/digest" else "text/plain"
     for start, end in slices:
-        if structure.count >= MAX_PARTS:
-            structure.defects.append("too many parts")
+        if structure.count >= MAX_PARTS or structure.header_room <= 0:
+            many = structure.count >= MAX_PARTS
+            structure.defects.append("too many parts" if many else "headers too large")
             rest = Part(data, Headers(), start, slices[-1][1], "application/octet-stream")
             rest.original = structure.original
             part.children.append(rest)

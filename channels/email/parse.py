@@ -81,7 +81,7 @@ def _parse(raw: bytes, envelope: Envelope, own: OwnAddresses, trust: Trust) -> I
     body = sort_parts(root)
 
     attachments: list[Attachment] = []
-    room = Room(attachments, defects)
+    room = Room(attachments, defects, headers=structure.header_room)
     text = text_of(body, room)
     attachments.extend(
         attachment(part, n) for n, part in enumerate(body.files, len(attachments) + 1)
@@ -209,12 +209,14 @@ def _mark_inline_pgp(text: str, marks: list[Mark]) -> None:
 def _unpacked(part: Part, room: Room, *, has_text: bool) -> str:
     """Attach the files inside `winmail.dat`; its text, when the mail has no other."""
     try:
-        tnef = read_tnef(part.body())
+        tnef = read_tnef(part.body(), room.unpacked)
     except TnefError:
         room.defects.append("winmail.dat could not be unpacked")
         return ""
+    if room.unpacked.spent:
+        room.defects.append("not every file was unpacked, the whole of it is attached")
     for file in tnef.files:
-        if file.content or file.name:
+        if file.content or (file.name and not room.unpacked.spent):
             room.add(
                 file.name,
                 file.content,

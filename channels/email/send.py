@@ -25,6 +25,8 @@ from channels.base import (
 from channels.email.addresses import normalise
 
 _CONNECTIONS = 2
+_LARGE = 256 * 1024
+"""Bytes of a mail that is got ready beside the event loop."""
 _ENHANCED = re.compile(r"\b[245]\.\d{1,3}\.\d{1,3}\b")  # RFC 3463
 _QUEUE_ID = re.compile(
     r"\bqueued as ([\w.-]{1,80})|\bid=([\w.-]{1,80})|<([^<>\s]{1,120})>", re.IGNORECASE
@@ -81,7 +83,7 @@ class Smarthost:
         """
         sender = _wire_address(mail_from) if mail_from else b""
         receiver = _wire_address(recipient)
-        content = _stuffed(raw)
+        content = await asyncio.to_thread(_stuffed, raw) if len(raw) > _LARGE else _stuffed(raw)
         async with self._slots:
             try:
                 return await self._send(sender, receiver, content)

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
@@ -80,6 +81,9 @@ class ListenSettings:
     spool: Path | None = None
     """Directory for large contents on their way in, made at the start; without one they lie in a
     temporary directory, which a crash of the machine may empty."""
+    sole: bool = False
+    """Whether nobody else uses that directory: then all that lies there at the start is a left-over
+    of a crash, else what is an hour old."""
     max_size: int = 36 * 1024 * 1024
     """25 MB of files in base64."""
     max_recipients: int = 100
@@ -195,7 +199,8 @@ class EmailServer:
             return
         self.spool = self.settings.spool
         try:
-            abandoned = self.clock().timestamp() - _ABANDONED
+            sole = self.settings.sole
+            abandoned = inf if sole else self.clock().timestamp() - _ABANDONED
             removed = await self.in_thread(sweep, self.spool, abandoned)
         except OSError as error:
             raise MisconfiguredError(f"{self.spool}: {error.strerror}") from error

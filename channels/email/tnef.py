@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from channels.email.charsets import decode
 
 _SIGNATURE = b"\x78\x9f\x3e\x22"
-_MAX_FILES = 1000
 _MAX_PROPERTIES = 5000
 _MAX_VALUES = 100
 _MAX_DEPTH = 5
@@ -50,6 +49,31 @@ class TnefFile:
 
 
 @dataclass(slots=True)
+class Budget:
+    """How much is still unpacked of one mail, whatever lies in it, and how often."""
+
+    files: int = 200
+    size: int = 64 * 1024 * 1024
+    """Bytes of all files."""
+    spent: bool = False
+    """Whether something did not fit."""
+
+    def file(self) -> bool:
+        """Whether there is room for one more."""
+        self.spent = self.spent or self.files <= 0
+        self.files -= 1
+        return self.files >= 0
+
+    def content(self, content: bytes) -> bytes:
+        """The content of a file; empty when it does not fit."""
+        if len(content) > self.size:
+            self.spent = True
+            return b""
+        self.size -= len(content)
+        return content
+
+
+@dataclass(slots=True)
 class Tnef:
     """What was inside."""
 
@@ -59,10 +83,12 @@ class Tnef:
     codepage: int = 1252
 
 
-def read_tnef(data: bytes, depth: int = 0) -> Tnef:
-    """Files and body of `data`; what is cut off is left out. Raises `TnefError` when it is none."""
+def read_tnef(data: bytes, budget: Budget | None = None, depth: int = 0) -> Tnef:
+    """Files and body of `data`; what is cut off, or beyond the budget, is left out. Raises
+    `TnefError` when it is none."""
     if not data.startswith(_SIGNATURE):
         raise TnefError
+    budget = budget or Budget()
     tnef = Tnef()
     text: bytes = b""
     at = 6
@@ -72,13 +98,13 @@ def read_tnef(data: bytes, depth: int = 0) -> Tnef:
         value = data[at + 9 : at + 9 + length]
         at += 11 + length
         if name == _RENDERING:
-            if len(tnef.files) >= _MAX_FILES:
+            if not budget.file():
                 break
             current = TnefFile()
             tnef.files.append(current)
         elif level == _ATTACHMENT_LEVEL:
             if current is not None:
-                _read_attachment(current, name, value, tnef, depth)
+                _read_attachment(current, name, value, tnef, budget, depth)
         elif name == _CODEPAGE and len(value) >= 4:
             tnef.codepage = struct.unpack_from("<I", value)[0]
         elif name == _BODY:
@@ -100,11 +126,13 @@ def _read_message(tnef: Tnef, value: bytes) -> None:
         tnef.html = html if kind == _BINARY else _string(html, page, kind).encode("utf-8")
 
 
-def _read_attachment(file: TnefFile, name: int, value: bytes, tnef: Tnef, depth: int) -> None:
+def _read_attachment(
+    file: TnefFile, name: int, value: bytes, tnef: Tnef, budget: Budget, depth: int
+) -> None:
     if name == _TITLE:
         file.name = file.name or _string(value, tnef.codepage)
     elif name == _DATA:
-        file.content = value
+        file.content = file.content or budget.content(value)
     elif name == _ATTACHMENT_PROPERTIES:
         properties = _properties(value)
 
@@ -121,16 +149,11 @@ def _read_attachment(file: TnefFile, name: int, value: bytes, tnef: Tnef, depth:
             if kind == _OBJECT and len(content) > _INTERFACE_ID:
                 content = content[_INTERFACE_ID:]
                 if content.startswith(_SIGNATURE) and depth < _MAX_DEPTH:
-                    _unpack_message(file, content, tnef, depth)
-            file.content = content
-
-
-def _unpack_message(file: TnefFile, content: bytes, tnef: Tnef, depth: int) -> None:
-    """A message inside: its files are files too, beside the message itself."""
-    inner = read_tnef(content, depth + 1)
-    file.content_type = "application/ms-tnef"
-    room = _MAX_FILES - len(tnef.files)
-    tnef.files[-1:-1] = inner.files[: max(room, 0)]
+                    inner = read_tnef(content, budget, depth + 1)
+                    # Its files are files too, beside the message itself.
+                    tnef.files[-1:-1] = inner.files
+                    file.content_type = "application/ms-tnef"
+            file.content = budget.content(content)
 
 
 def _properties(data: bytes) -> dict[int, tuple[int, bytes]]:

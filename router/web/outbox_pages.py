@@ -67,7 +67,7 @@ async def parked_retry(request: Request, _actor: SwitchboardActor, number: RowNu
     """Run a parked arrival again."""
     hall = hall_of(request)
     await hall.db.write(lambda session: journal.retry(session, number))
-    hall.reception.find_waiting()
+    await hall.reception.find_waiting()
     return RedirectResponse("/desk/parked?done=retried", 303)
 
 

@@ -7,6 +7,7 @@ import logging
 import shutil
 import ssl
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,6 +18,7 @@ import pytest
 
 from channels.base import (
     Address,
+    Attachment,
     Channel,
     ChannelError,
     Disposition,
@@ -332,3 +334,32 @@ async def test_a_door_that_only_sends() -> None:
         await door.start()
         assert door.health() == ""
         await door.stop()
+
+
+async def test_a_mail_with_large_files_is_written_beside_the_loop(unused_tcp_port: int) -> None:
+    """Its 27 MB take half a second, in which nobody else would be answered."""
+    waits: list[float] = []
+
+    async def tick() -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            await asyncio.sleep(0.005)
+            waits.append(loop.time() - began)
+
+    file = Attachment("kart.bin", "application/octet-stream", bytes(20_000_000))
+    letter = Outgoing(
+        "email", OutgoingKind.REPLY, "<a.b.c@sorum.example>", datetime(2026, 1, 1, tzinfo=UTC),
+        Address("email", TO), Address("email", "post@sorum.example"), "Svar", "Hei",
+        attachments=(file,),
+    )  # fmt: skip
+    began = time.perf_counter()
+    await asyncio.to_thread(compose, letter, "mx.sorum.example")
+    alone = time.perf_counter() - began
+    ticking = asyncio.create_task(tick())
+    nobody = Smarthost(SmarthostSettings(port=unused_tcp_port))
+    with pytest.raises(ChannelError):
+        await EmailChannel("mx.sorum.example", nobody).send(letter)
+    ticking.cancel()
+    assert len(waits) > 5
+    assert max(waits) < alone / 2

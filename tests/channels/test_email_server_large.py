@@ -242,6 +242,16 @@ async def test_left_overs_of_a_crash_are_removed_at_the_start(tmp_path: Path) ->
         assert sorted(os.listdir(tmp_path)) == [new.name, other.name]  # noqa: PTH208
 
 
+async def test_whoever_uses_the_spool_alone_removes_all_left_overs_at_the_start(
+    tmp_path: Path,
+) -> None:
+    """Also those of a crash just now: nothing names them, and nobody else would."""
+    for name in ("a.eml", "b.eml", "c"):
+        (tmp_path / name).write_bytes(b"x")
+    async with open_door(spool=tmp_path, sole=True):
+        assert os.listdir(tmp_path) == ["c"]  # noqa: PTH208
+
+
 async def test_a_spool_directory_that_cannot_be_had_is_told_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(MisconfiguredError, match="spool"):

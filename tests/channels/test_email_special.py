@@ -9,7 +9,7 @@ import pytest
 
 from channels.base import Incoming, Mark
 from channels.email.parse import OwnAddresses, parse
-from channels.email.tnef import TnefError, read_tnef
+from channels.email.tnef import Budget, TnefError, read_tnef
 from tests.channels import tnef
 
 OWN = OwnAddresses(frozenset({"post@sorum.example"}), frozenset({"sorum.example"}))
@@ -72,6 +72,30 @@ def test_files_of_a_message_inside_winmail_come_out() -> None:
     data = tnef.winmail(tnef.message_inside("Videresendt", inner))
     incoming = mixed(TEXT, in_base64("application/ms-tnef", data))
     assert "inni.txt" in [a.filename for a in incoming.attachments]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_what_lies_in_many_winmails_is_unpacked_up_to_one_limit_for_all(nested: bool) -> None:
+    inner = tnef.winmail(*[tnef.file("a.txt", b"hei")] * 1_000)
+    data = tnef.winmail(tnef.message_inside("x", inner)) if nested else inner
+    incoming = mixed(TEXT, *[in_base64("application/ms-tnef; name=winmail.dat", data)] * 30)
+    names = [file.filename for file in incoming.attachments]
+    assert names.count("winmail.dat") == 30, "all of it is there"
+    assert 100 < len(names) < 300
+    assert any("unpacked" in defect for defect in incoming.defects)
+
+
+def test_files_of_winmails_are_unpacked_up_to_so_many_bytes_for_all() -> None:
+    budget = Budget(size=1_200)
+    large = tnef.winmail(tnef.file("a.bin", bytes(500)))
+    nested = tnef.winmail(tnef.message_inside("x", large))
+    sizes = [
+        [len(file.content) for file in read_tnef(data, budget).files]
+        for data in (large, nested, large)
+    ]
+    # Of the second, the file inside fits, and the message that it is in does not.
+    assert sizes == [[500], [500, 0], [0]]
+    assert budget.spent
 
 
 def test_a_broken_winmail_is_kept_and_told() -> None:

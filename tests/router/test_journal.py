@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from channels.base import Disposition, RawArrival, TemporaryError
 from router import journal
-from router.blobs import blob_path, put_blob, read_blob
+from router.blobs import adopt_blob, blob_path, put_blob, read_blob
 from router.errors import NotFoundError
 from router.journal import DUPLICATE_WINDOW, INLINE_LIMIT
 from tests.router.store_house import MONDAY, house
@@ -137,3 +139,33 @@ def test_a_blob_that_could_not_be_written_leaves_nothing_behind(tmp_path):
     with pytest.raises(OSError, match="x"):
         put_blob(tmp_path / "x", b"innhold")
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_blob_that_another_has_just_put_there_is_durable_before_it_counts(tmp_path, monkeypatch):
+    """Whoever puts it there may not have come as far as to make its name survive a power cut."""
+    synced: list[Path] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    target = blob_path(tmp_path, put_blob(tmp_path, b"innhold"))
+    names = [target.parent, tmp_path]
+    assert synced[-2:] == names
+    spooled = tmp_path / "spooled"
+    for again in (
+        lambda: put_blob(tmp_path, b"innhold"),
+        lambda: adopt_blob(tmp_path, spooled, target.name),
+    ):
+        spooled.write_bytes(b"innhold")
+        synced.clear()
+        again()
+        assert synced == names
+        os.utime(target, (1, 1))
+        synced.clear()
+        again()
+        assert synced == [], "long durable: the same logo comes with every second mail"
+        os.utime(target)
+    assert not spooled.exists()

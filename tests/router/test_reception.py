@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import os
+import threading
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -119,8 +120,7 @@ async def test_an_unknown_door_is_set_aside_with_the_reason(home, reception):
 async def test_what_another_process_journaled_is_found(home, reception):
     subject = unique()
     home.journal(mail(subject))
-    reception.find_waiting()
-    reception.find_waiting()
+    await asyncio.gather(reception.find_waiting(), reception.find_waiting())
     await soon(lambda: not reception.backlog, "taking in")
     assert home.rows("SELECT count(*) FROM inquiry WHERE subject = :s", s=subject) == [(1,)]
 
@@ -152,6 +152,20 @@ async def test_one_arrival_that_fails_over_and_over_holds_up_none_of_the_others(
     blocked.unlink()
     await soon(lambda: not reception.backlog, "taking it in after all")
     assert home.rows("SELECT filename FROM attachment") == [("a.png",)]
+
+
+async def test_a_look_at_the_journal_holds_up_nobody(reception, monkeypatch):
+    threads = []
+
+    def waiting(session, last):
+        threads.append(threading.current_thread())
+        return look(session, last)
+
+    look = journal.waiting
+    monkeypatch.setattr(journal, "waiting", waiting)
+    await reception.find_waiting()
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 @pytest.fixture

@@ -106,6 +106,25 @@ def test_a_mail_of_odd_html_is_read_at_once(piece):
         assert seconds(parse, raw, {}, OwnAddresses(frozenset(), frozenset({"b.no"}))) < 1.2
 
 
+@pytest.mark.parametrize("kind", [b"", b"Content-Type: message/rfc822\r\n\r\n"])
+def test_a_mail_of_megabytes_of_headers_is_read_at_once_and_kept_whole(kind):
+    """Each part has as much as a mail may have in all."""
+    parts = [
+        b"--x\r\n" + kind + b"X-A: b\r\n" * 30_000 + b"\r\ndel %d\r\n" % number
+        for number in range(60)
+    ]
+    head = b"From: a@b.no\r\nSubject: Hei\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n"
+    raw = head + b"".join(parts) + b"--x--\r\n"
+    own = OwnAddresses(frozenset(), frozenset({"b.no"}))
+    began = process_time()
+    incoming = parse(raw, {}, own)
+    assert process_time() - began < 3
+    assert incoming.subject == "Hei"
+    assert bool(kind) or "headers too large" in incoming.defects
+    kept = b"".join(file.content for file in incoming.attachments) + incoming.text.encode()
+    assert all(b"del %d" % number in kept for number in range(60))
+
+
 def test_a_mail_of_many_html_parts_is_read_at_once():
     part = b"--x\r\nContent-Type: text/html\r\n\r\n" + b"<p>x" * 9_000 + b"\r\n"
     raw = b"Content-Type: multipart/mixed; boundary=x\r\n\r\n" + part * 500 + b"--x--\r\n"
