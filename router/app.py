@@ -28,6 +28,8 @@ from channels.sms.console import ConsoleSms
 from channels.sms.twilio import TwilioSms
 from router import viewing
 from router.call_commands import CallCommands
+from router.chat_live import ChatHub
+from router.chat_queue import terms_of
 from router.clock import utc_now
 from router.correspondence import letterhead
 from router.db import Database
@@ -98,6 +100,10 @@ async def open_hall(
         hub = EventHub(db)
         await hub.start()
         stack.push_async_callback(hub.stop)
+        directory = directory_of(settings, workbench.calendar, workbench.hours)
+        chats = ChatHub(db, hub, terms_of(settings, workbench.calendar, directory), clock)
+        chats.start()
+        stack.push_async_callback(chats.stop)
         head = letterhead(settings, signer, ZoneInfo(workbench.calendar.timezone))
         channels: dict[str, Channel] = {}
         outbox = Outbox(db, channels, settings.blobs, clock)
@@ -131,13 +137,14 @@ async def open_hall(
             ruleset=workbench.ruleset,
             calendar=workbench.calendar,
             hours=workbench.hours,
-            directory=directory_of(settings, workbench.calendar, workbench.hours),
+            directory=directory,
             reception=reception,
             counter=counter,
             viewer=viewer,
             outbox=outbox,
             reply_context=head,
             scanner=scanner,
+            chats=chats,
             channels=channels,
             twilio=account,
             plan=plan,
@@ -201,6 +208,7 @@ async def serve(settings: Settings, announce: Callable[[Hall, str], None]) -> No
                 stopped.cancel()
                 await checked
             log.info("service.stopping")
+            await hall.chats.stop()
             await hall.hub.stop()
             server.should_exit = True
             await task

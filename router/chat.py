@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import insert, select, update
 from sqlmodel import Session, col
 
-from channels.base import Address, MessageKind, OutgoingKind
+from channels.base import Address, Mark, MessageKind, OutgoingKind
 from channels.chat.web import message_key
 from router import events, letters
 from router.chat_models import CHANNEL, Conversation, ConversationState
@@ -36,7 +36,7 @@ from router.tokens import hash_secret, new_secret
 from rules.order import Lane, queue_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from router.correspondence import Letterhead
     from router.preparing import KeptFile
@@ -70,9 +70,10 @@ class Said:
     text: str
     at: datetime
     emergency: bool
-    due: DueDate
-    """By when it is owed an answer, if the ones before it have had theirs."""
+    due_of: Callable[[str], DueDate]
+    """By when it is owed an answer under a reply target, if the ones before it have had theirs."""
     files: tuple[KeptFile, ...] = ()
+    marks: tuple[Mark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +231,7 @@ def say(session: Session, head: Letterhead, said: Said) -> Spoken:
         if known.text != said.text:
             raise InvalidError("This key was used for another message.")
         return Spoken(known.id or 0, known.inquiry_id, known.at, duplicate=True)
-    if said.files and _count_files(session, conversation) + len(said.files) > FILES_IN_ALL:
+    if said.files and count_files(session, conversation) + len(said.files) > FILES_IN_ALL:
         raise InvalidError("Too many files in one conversation. Send the rest by e-mail.")
     inquiry = session.get_one(Inquiry, conversation.inquiry_id)
     [answer] = INSERT_MESSAGE.each(
@@ -256,7 +257,7 @@ def say(session: Session, head: Letterhead, said: Said) -> Spoken:
                 "delivery_detail": "",
                 "defects": [],
                 "sender_check": "",
-                "marks": [],
+                "marks": [mark.value for mark in said.marks],
             }
         ],
     )
@@ -329,11 +330,13 @@ def listen(session: Session, ids: Iterable[int], now: datetime) -> None:
             events.tell(session, "chat_back", inquiry, now)
 
 
-def stop_listening(session: Session, conversation: Conversation, now: datetime) -> None:
-    """The page was closed; a while later the talk is no longer live, unless it is opened again."""
-    grace = now + LISTENING / 2
-    until = conversation.listening_until
-    conversation.listening_until = grace if until is None else min(until, grace)
+def stop_listening(session: Session, ids: Iterable[int], now: datetime) -> None:
+    """The pages of these conversations were closed, and not opened anew."""
+    session.connection().execute(
+        update(_C)
+        .where(_C.c.id.in_(sorted(ids)), _C.c.listening_until > now)
+        .values(listening_until=now)
+    )
 
 
 def gone(session: Session, now: datetime) -> int:
@@ -470,6 +473,20 @@ def keep_files(session: Session, message_id: int, files: Sequence[KeptFile]) -> 
         )
 
 
+def count_files(session: Session, conversation: Conversation) -> int:
+    """How many files the resident has sent in a conversation."""
+    query = (
+        select(col(StoredAttachment.id))
+        .join(Message, col(Message.id) == col(StoredAttachment.message_id))
+        .where(
+            col(Message.inquiry_id) == conversation.inquiry_id,
+            col(Message.channel) == CHANNEL,
+            col(Message.direction) == Direction.IN,
+        )
+    )
+    return len(session.execute(query).all())
+
+
 def _by_key(session: Session, key: str) -> Conversation | None:
     query = select(Conversation).where(col(Conversation.key) == key)
     found: Conversation | None = session.execute(query).scalar()
@@ -489,17 +506,18 @@ def _count_in(session: Session, inquiry: Inquiry, said: Said) -> dict[str, Any]:
         inquiry.sort_at = said.at
     if inquiry.status is not InquiryStatus.OPEN or inquiry.answered_at is not None:
         reopened = inquiry.status is not InquiryStatus.OPEN
+        due = said.due_of(inquiry.target)
         with counted(session, inquiry):
             inquiry.status = InquiryStatus.OPEN
             inquiry.closed_at = None
             inquiry.answered_at = None
-            inquiry.due_at = said.due.due_at
-            inquiry.warn_at = said.due.warn_at or said.due.due_at
-            inquiry.calendar = said.due.calendar_identity
+            inquiry.due_at = due.due_at
+            inquiry.warn_at = due.warn_at or due.due_at
+            inquiry.calendar = due.calendar_identity
             inquiry.warned_at = None
             inquiry.overdue_at = None
         # Told with the message: in a talk, each answer ends one clock and each question starts one.
-        data["due_at"] = said.due.due_at.isoformat()
+        data["due_at"] = due.due_at.isoformat()
         if reopened:
             events.tell(session, "reopened", inquiry, said.at, data={"by": "contact"})
     return data
@@ -586,16 +604,3 @@ def _last_in(session: Session, inquiry_id: int) -> int:
         .limit(1)
     )
     return session.connection().execute(query).scalar() or 0
-
-
-def _count_files(session: Session, conversation: Conversation) -> int:
-    query = (
-        select(col(StoredAttachment.id))
-        .join(Message, col(Message.id) == col(StoredAttachment.message_id))
-        .where(
-            col(Message.inquiry_id) == conversation.inquiry_id,
-            col(Message.channel) == CHANNEL,
-            col(Message.direction) == Direction.IN,
-        )
-    )
-    return len(session.execute(query).all())

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select, text, update
 from sqlmodel import Session, col
 
-from router import chat, presence
+from router import chat, chat_letters, presence
 from router.chat_models import Conversation, ConversationState
 from router.models import Event, Inquiry, InquiryStatus, Role, Staff
 from rules.order import Lane
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from router.correspondence import Letterhead
     from router.presence import Directory
     from router.sections import ChatDoor
+    from router.settings import Settings
     from rules.calendar import WorkingCalendar
 
 DESK_LEASE = timedelta(seconds=60)
@@ -39,6 +40,25 @@ _I: Any = Inquiry.__table__  # type: ignore[attr-defined]
 
 # Written out, so that the planner uses the partial index.
 _UNDER_WAY = text("conversation.state IN ('waiting', 'talking')")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the configuration says of the chat: its terms, when it is open, who works here."""
+
+    door: ChatDoor
+    hours: WorkingCalendar
+    directory: Directory
+
+
+def terms_of(settings: Settings, calendar: WorkingCalendar, directory: Directory) -> Terms:
+    """The chat as configured."""
+    door = settings.channels.chat
+    return Terms(
+        door=door,
+        hours=settings.calendar.build(door.hours) if door.hours else calendar,
+        directory=directory,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +88,9 @@ class Turn:
     """The expected wait; 0 when somebody is free."""
 
 
-def attendance(
-    session: Session,
-    door: ChatDoor,
-    hours: WorkingCalendar,
-    directory: Directory,
-    now: datetime,
-) -> Attendance:
+def attendance(session: Session, terms: Terms, now: datetime) -> Attendance:
     """Who is there now."""
-    if not hours.is_open(now):
+    if not terms.hours.is_open(now):
         return Attendance(open=False)
     query = select(col(Staff.id), col(Staff.username)).where(
         col(Staff.desk_until) > now,
@@ -87,24 +101,18 @@ def attendance(
         number
         for number, username in session.execute(query)
         # That nothing else is known of somebody at the desk does not send them away.
-        if presence.status_of(session, username, now, directory).reach_chat is not False
+        if presence.status_of(session, username, now, terms.directory).reach_chat is not False
     ]
     if not there:
         return Attendance(open=True)
     loads = chats_of(session, there, now)
-    room = sum(max(0, door.capacity - loads.get(number, 0)) for number in there)
+    room = sum(max(0, terms.door.capacity - loads.get(number, 0)) for number in there)
     return Attendance(open=True, operators=len(there), room=room)
 
 
-def is_somebody_there(
-    session: Session,
-    door: ChatDoor,
-    hours: WorkingCalendar,
-    directory: Directory,
-    now: datetime,
-) -> bool:
+def is_somebody_there(session: Session, terms: Terms, now: datetime) -> bool:
     """Whether a chat begun now would be answered by a person."""
-    return attendance(session, door, hours, directory, now).there
+    return attendance(session, terms, now).there
 
 
 def chats_of(session: Session, staff_ids: Iterable[int], now: datetime) -> dict[int, int]:
@@ -146,13 +154,14 @@ def line(session: Session, now: datetime) -> list[int]:
     return list(session.connection().execute(query).scalars())
 
 
-def turns(session: Session, door: ChatDoor, there: Attendance, now: datetime) -> dict[int, Turn]:
+def turns(session: Session, terms: Terms, now: datetime) -> dict[int, Turn]:
     """Conversation -> its place and expected wait, for all who stand in line."""
     waiting = line(session, now)
     if not waiting:
         return {}
-    minutes = talk_minutes(session, door)
-    places = max(1, there.operators * door.capacity)
+    there = attendance(session, terms, now)
+    minutes = talk_minutes(session, terms.door)
+    places = max(1, there.operators * terms.door.capacity)
     return {
         number: Turn(
             place,
@@ -206,20 +215,41 @@ def unattended(
     return found
 
 
-def sweep(
-    session: Session, head: Letterhead, door: ChatDoor, there: Attendance, now: datetime
-) -> int:
+def sweep(session: Session, head: Letterhead, terms: Terms, now: datetime) -> int:
     """Turn what nobody answers into ordinary inquiries, and take those who have gone out of the
     live lane; returns how many."""
-    late = unattended(session, door, there, now)
+    there = attendance(session, terms, now)
+    late = unattended(session, terms.door, there, now)
     for conversation, reason in late:
         chat.defer(session, head, conversation, reason, now)
+        chat_letters.receipt(session, head, conversation, now)
     return len(late) + chat.gone(session, now)
 
 
-def is_sweep_due(session: Session, there: Attendance, door: ChatDoor, now: datetime) -> bool:
+def note_address(
+    session: Session,
+    head: Letterhead,
+    conversation_id: int,
+    now: datetime,
+    *,
+    name: str,
+    email: str,
+    phone: str,
+) -> None:
+    """The resident gave an address; an inquiry that has a reply date already gets its receipt."""
+    conversation = session.get_one(Conversation, conversation_id)
+    first = bool(email) and not conversation.email
+    chat.give_address(session, conversation, now, name=name, email=email, phone=phone)
+    session.flush()
+    if first and conversation.state is ConversationState.DEFERRED:
+        chat_letters.receipt(session, head, conversation, now)
+
+
+def is_sweep_due(session: Session, terms: Terms, now: datetime) -> bool:
     """Whether `sweep` would find something, asked by those who can only read."""
-    if unattended(session, door, there, now):
+    if not _any_under_way(session):
+        return False
+    if unattended(session, terms.door, attendance(session, terms, now), now):
         return True
     query = (
         select(_C.c.id)
@@ -227,6 +257,12 @@ def is_sweep_due(session: Session, there: Attendance, door: ChatDoor, now: datet
         .where(_UNDER_WAY, _C.c.listening_until <= now, _I.c.lane == int(Lane.LIVE))
     )
     return session.connection().execute(query.limit(1)).scalar() is not None
+
+
+def _any_under_way(session: Session) -> bool:
+    return (
+        session.connection().execute(select(_C.c.id).where(_UNDER_WAY).limit(1)).first() is not None
+    )
 
 
 def at_desk(session: Session, staff_ids: Sequence[int], now: datetime) -> None:

@@ -22,7 +22,7 @@ from router.models import Message, RemoteFile
 from router.preparing import KeptFile
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
     from pathlib import Path
 
 FILES_LIMIT = 20 * 1000 * 1000
@@ -40,6 +40,7 @@ SOUNDS = frozenset({"audio/wav", "audio/mpeg"})
 
 TOO_LARGE = "The files are larger than 20 MB together."
 TOO_MANY = "A message takes at most 20 files."
+NOT_ALLOWED = "Files of this kind are not taken here."
 
 _CHUNK = 256 * 1024
 _HEAD = 4096
@@ -76,11 +77,17 @@ def kind_of(path: Path, declared: str = "") -> str:
     return sniff.sniff(content, declared)
 
 
-def keep_file(folder: Path, source: Source, number: int, limit: int) -> KeptFile:
+def keep_file(
+    folder: Path,
+    source: Source,
+    number: int,
+    limit: int,
+    allowed: Container[str] | None = None,
+) -> KeptFile:
     """Write one file to the blob folder, durably and without holding it in memory.
 
     `number` names a file without a usable name. Raises `InvalidError` when it has more than
-    `limit` bytes.
+    `limit` bytes, or is of no kind in `allowed`, by its content.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     scratch = folder / f".{secrets.token_hex(8)}"
@@ -97,6 +104,8 @@ def keep_file(folder: Path, source: Source, number: int, limit: int) -> KeptFile
             target.flush()
             os.fsync(target.fileno())
         content_type = kind_of(scratch, source.declared)
+        if allowed is not None and content_type not in allowed:
+            raise InvalidError(NOT_ALLOWED)
         adopt_blob(folder, scratch, digest.hexdigest())
     finally:
         scratch.unlink(missing_ok=True)

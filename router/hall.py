@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from channels.email.scan import Scanner
     from channels.twilio import Account
     from router.call_commands import CallCommands
+    from router.chat_live import ChatHub
     from router.correspondence import Letterhead
     from router.db import Database
     from router.events import EventHub
@@ -51,6 +52,8 @@ class Hall:
     """Where formatted versions are made: hostile ones keep nobody waiting but other viewers."""
     outbox: Outbox
     reply_context: Letterhead
+    chats: ChatHub
+    """Who has a chat open, and what is told to them."""
     scanner: Scanner | None = None
     channels: dict[str, Channel] = field(default_factory=dict)
     beat: Beat | None = None

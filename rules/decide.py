@@ -131,6 +131,13 @@ def decide(ruleset: Ruleset, facts: Facts) -> Decision:
     )
 
 
+def sounds_like_emergency(ruleset: Ruleset, text: str) -> bool:
+    """The guard of `decide` alone, for a further message of a talk. Pure."""
+    words = tokenize(_shorten(text, TEXT_LIMIT))
+    hits = _hits(ruleset, NOTHING, words)
+    return _emergency(ruleset, hits, NOTHING, words) is not None
+
+
 def _texts(facts: Facts) -> tuple[Text, Text, Text, bool]:
     """Subject, letter and signature, and whether they were too long to be read whole."""
     subject, body = facts.subject, facts.body

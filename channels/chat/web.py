@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from channels.base import Address, Envelope, Incoming, RawArrival, RejectedError
+from channels.base import Address, Envelope, Incoming, Mark, RawArrival, RejectedError
 from channels.numbers import e164
 from channels.text import typed
 
@@ -98,14 +98,16 @@ def arrival(
     message: ChatMessage,
     now: datetime,
     files: Sequence[dict[str, Any]] = (),
+    marks: Sequence[Mark] = (),
 ) -> RawArrival:
-    """A message as it is journaled; `files` lie in the store already. Raises `RejectedError` when
-    `check` finds problems."""
+    """A message as it is journaled; `files` lie in the store already, `marks` are about them.
+    Raises `RejectedError` when `check` finds problems."""
     if check(message, [file["content_type"] for file in files]):
         raise RejectedError
     raw = orjson.dumps(asdict(message), option=orjson.OPT_SORT_KEYS)
     key = message_key(conversation, client_id(message.client_id))
-    return RawArrival(CHANNEL, key, now, {"files": list(files)}, raw)
+    envelope = {"files": list(files), "marks": [mark.value for mark in marks]}
+    return RawArrival(CHANNEL, key, now, envelope, raw)
 
 
 def parse(raw: bytes, envelope: Envelope, external_id: str) -> Incoming:
@@ -114,6 +116,7 @@ def parse(raw: bytes, envelope: Envelope, external_id: str) -> Incoming:
     text = typed(message["text"]).strip()
     name = " ".join(typed(message["name"]).split())[:200]
     phone = e164(message["phone"])
+    marks = envelope.get("marks")
     sender = None
     if message["email"]:
         sender = Address("email", message["email"], name)
@@ -128,6 +131,7 @@ def parse(raw: bytes, envelope: Envelope, external_id: str) -> Incoming:
         text=text,
         language=message["language"],
         phone=Address("phone", phone, name) if phone else None,
+        marks=tuple(map(Mark, marks)) if isinstance(marks, list) else (),
     )
 
 

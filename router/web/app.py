@@ -36,6 +36,9 @@ from router.web import (
     contact_api,
     contact_pages,
     cti_hooks,
+    chat_api,
+    chat_door,
+    chat_pages,
     desk,
     downloads,
     health,
@@ -49,7 +52,7 @@ from router.web import (
     voice_hooks,
 )
 from router.web.limits import Limits
-from router.web.render import error_page
+from router.web.render import content_policy, error_page
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -66,6 +69,21 @@ PUBLIC_ROUTES = frozenset(
         "/status/{token}",
         "/tilgjengelighet",
         "/personvern",
+        # Whoever asks is known by the cookie of the chat; see `chat_door.find`.
+        "/chat",
+        "/chat/address",
+        "/chat/end",
+        "/chat/transcript",
+        "/chat/presence",
+        "/chat/conversations",
+        "/chat/conversations/{key}/contact",
+        "/chat/conversations/{key}/events",
+        "/chat/conversations/{key}/files/{number}",
+        "/chat/conversations/{key}/leave",
+        "/chat/conversations/{key}/messages",
+        "/chat/conversations/{key}/read",
+        "/chat/conversations/{key}/transcript",
+        "/chat/conversations/{key}/typing",
         auth.LOGIN,
         "/static",
         "/healthz",
@@ -90,17 +108,17 @@ FILES_BODY_LIMIT = 32 * 1024 * 1024
 """Bytes of a reply with files, from somebody we know: `files.FILES_LIMIT` in base64, and more than
 a form needs, so that it is the form that says what is too large, and keeps the text."""
 
+CHAT_BODY_LIMIT = 31 * 1000 * 1000
+"""Bytes of a message in a chat, with three files, from somebody who has a conversation with us."""
+
+_CHAT_MESSAGE = re.compile(r"/chat(/conversations/[^/]+/messages)?")
 _WITH_FILES = re.compile(r"/(desk|api)/inquiries/[^/]+/reply")
 _WITHOUT_GZIP = re.compile(
-    r"/api/|/desk/stream|/desk/arrivals/[^/]+/raw|/desk/inquiries/[^/]+/attachments/"
+    r"/api/|/chat/conversations/|/desk/stream|/desk/arrivals/[^/]+/raw|/desk/inquiries/[^/]+/attachments/"
 )
 
 _HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-        "media-src 'self'; font-src 'self'; connect-src 'self'; form-action 'self'; "
-        "frame-ancestors 'none'; base-uri 'none'"
-    ),
+    "Content-Security-Policy": content_policy(),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -108,6 +126,9 @@ _HEADERS = {
     # Pages hold personal data or keys that are good for one form only.
     "Cache-Control": "no-store",
 }
+WIDGET = "/static/chat.js"
+"""The one file that pages of others load from us."""
+
 _FOR_EVER = "public, max-age=31536000, immutable"
 _STRICT_TRANSPORT = "max-age=31536000"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -150,6 +171,8 @@ def create_app(hall: Hall) -> FastAPI:
         contact_pages,
         presence_pages,
         residents,
+        chat_pages,
+        chat_api,
         api,
         contact_api,
         presence_api,
@@ -201,7 +224,7 @@ def _openapi(request: Request) -> JSONResponse:
 def _for_machines(request: Request) -> bool:
     path = request.url.path
     return path == "/api" or path.startswith(
-        ("/api/", "/hooks/", "/healthz", "/readyz", "/metrics")
+        ("/api/", "/hooks/", "/healthz", "/readyz", "/metrics", "/chat/conversations")
     )
 
 
@@ -259,7 +282,7 @@ class _Frame:
         request_id = secrets.token_hex(8)
         method, path = scope["method"], scope["path"]
         scope = dict(scope, state={**scope.get("state", {}), "request_id": request_id})
-        if method == "HEAD" and not path.startswith(_NO_HEAD):
+        if method == "HEAD" and not path.startswith(_NO_HEAD) and not path.endswith("/events"):
             scope["method"] = "GET"  # RFC 9110 §9.3.2: the same answer, without its content
         status = 0
 
@@ -298,6 +321,8 @@ class _Frame:
         if scope["path"].startswith("/static/") and status in {200, 304}:
             fingerprinted = "v" in parse_qs(scope["query_string"].decode("latin-1"))
             headers.setdefault("Cache-Control", _FOR_EVER if fingerprinted else "no-cache")
+        if scope["path"] == WIDGET:
+            headers.setdefault("Cross-Origin-Resource-Policy", "cross-origin")
         for name, value in _HEADERS.items():
             headers.setdefault(name, value)
         if self._secure:
@@ -353,7 +378,10 @@ class _BodyLimit:
 
 
 async def _limit_of(scope: Scope) -> int:
-    """A reply may bring files, but nobody reads megabytes of a stranger's."""
+    """A reply and a chat may bring files, but nobody reads megabytes of a stranger's."""
+    if _CHAT_MESSAGE.fullmatch(scope["path"]):
+        talk = await run_in_threadpool(chat_door.known, Request(scope))
+        return CHAT_BODY_LIMIT if talk is not None else BODY_LIMIT
     if not _WITH_FILES.fullmatch(scope["path"]):
         return BODY_LIMIT
     known = await run_in_threadpool(auth.is_known, Request(scope))

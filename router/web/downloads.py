@@ -53,7 +53,7 @@ IMAGES_MANY = 200
 PATIENCE = 3.0
 """Seconds to make a formatted version. Others may wait for theirs meanwhile."""
 
-_SERVED_AS = IMAGES | SOUNDS | {"application/pdf", "text/plain"}
+SERVED_AS = IMAGES | SOUNDS | {"application/pdf", "text/plain"}
 _QUIET = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "sandbox; default-src 'none'",
@@ -125,8 +125,8 @@ def attachment(request: Request, actor: DeskActor, ref: str, number: RowNumber) 
         hall.db.write_sync(
             lambda session: note_look(session, actor, queue.get(session, actor, ref), "file", now)
         )
-    return _download(
-        path, file.filename or f"{ref}-{number}", kind if kind in _SERVED_AS else UNKNOWN
+    return send_file(
+        path, file.filename or f"{ref}-{number}", kind if kind in SERVED_AS else UNKNOWN
     )
 
 
@@ -159,7 +159,7 @@ def raw_arrival(request: Request, actor: DeskActor, number: RowNumber) -> Respon
         return _quarantined(request, actor, kept_from)
     name = f"original-{number}.{'eml' if arrival.channel == 'email' else 'txt'}"
     if arrival.blob:
-        return _download(blob_path(hall.settings.blobs, arrival.blob), name, "text/plain")
+        return send_file(blob_path(hall.settings.blobs, arrival.blob), name, "text/plain")
     return Response(arrival.raw or b"", media_type="text/plain", headers=_as_file(name))
 
 
@@ -306,7 +306,7 @@ def _as_file(filename: str) -> dict[str, str]:
     return _QUIET | {"Content-Disposition": f"attachment; filename*=UTF-8''{name}"}
 
 
-def _download(path: Path, filename: str, content_type: str) -> Response:
+def send_file(path: Path, filename: str, content_type: str) -> Response:
     """A stored file, sent piece by piece. Raises `NotFoundError` when it is missing."""
     try:
         stat = path.stat()

@@ -23,12 +23,12 @@ from router.errors import ConflictError, RouterError
 from router.files import SOUNDS
 from router.letters import phone_in_words
 from router.privacy import mask_text
-from router.web import phrases
+from router.web import links, phrases
 from router.web.assets import STATIC, integrity, read_manifest
 from router.web.labels import LABELS, MESSAGES, STATUS_TEXTS, STATUS_TITLES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from jinja2.runtime import Context
     from starlette.requests import Request
@@ -40,6 +40,15 @@ HERE = Path(__file__).parent
 LOCALE = HERE / "locale"
 LANGUAGES = ("nb", "nn", "en")
 DOMAIN = "sentralbord"
+
+
+def content_policy(framed_by: Sequence[str] = ("'none'",)) -> str:
+    """The Content-Security-Policy of a page; `framed_by` are the origins that may show it."""
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "media-src 'self'; font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+        f"frame-ancestors {' '.join(framed_by)}"
+    )
 
 
 @lru_cache(maxsize=len(LANGUAGES))
@@ -146,6 +155,8 @@ def environment(language: str) -> Environment:
         address=phrases.address,
         half=phrases.half_address,
         masked=mask_text,
+        linked=links.linked,
+        dialled=links.dialled,
     )
     return made
 

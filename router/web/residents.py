@@ -26,7 +26,7 @@ from router.errors import (
 )
 from router.letters import letter_language
 from router.models import ContactAddress, Inquiry, ReplyState
-from router.web import limits, phrases
+from router.web import chat_words, limits, phrases
 from router.web.auth import hall_of
 from router.web.messages import ShownMessage, as_read
 from router.web.render import (
@@ -213,6 +213,9 @@ def _contact(
         failure=sentence(error, language) if error else "",
         trap=trap,
         hours=opening_words(hall.calendar, hall.clock(), language, catalogue(language)),
+        chat=chat_words.greeting(hall.chats.attendance(), hall, language)
+        if hall.settings.channels.chat.enabled
+        else "",
     )
 
 

@@ -20,6 +20,8 @@ import uvicorn
 from argon2 import PasswordHasher
 
 from router import schema, staff
+from router.chat_live import ChatHub
+from router.chat_queue import terms_of
 from router.correspondence import letterhead
 from router.db import Database
 from router.events import EventHub
@@ -189,15 +191,20 @@ async def house(folder: Path, public_url: str = ADDRESS) -> AsyncIterator[House]
     db = Database(settings.database_url)
     db.start()
     hub = EventHub(db)
+    chats = None
     try:
         await hub.start()
         clock = Clock()
         hall = _hall(settings, replace(workbench, blobs=settings.blobs), db, hub, clock)
+        chats = hall.chats
+        chats.start()
         app = _app(hall, public_url)
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url=ADDRESS) as client:
             yield House(hall, app, clock, client)
     finally:
+        if chats is not None:
+            await chats.stop()
         await hub.stop()
         db.stop()
 
@@ -232,6 +239,7 @@ def _hall(
     outbox = Outbox(db, {}, settings.blobs, clock)
     workshop = _workshop()
     workshop.start()  # for this loop
+    directory = directory_of(settings, workbench.calendar, workbench.hours)
     return Hall(
         settings=settings,
         db=db,
@@ -241,12 +249,13 @@ def _hall(
         ruleset=workbench.ruleset,
         calendar=workbench.calendar,
         hours=workbench.hours,
-        directory=directory_of(settings, workbench.calendar, workbench.hours),
+        directory=directory,
         reception=Reception(db, workbench, workshop, workshop, head, outbox, clock),
         counter=workshop,
         viewer=workshop,
         outbox=outbox,
         reply_context=head,
+        chats=ChatHub(db, hub, terms_of(settings, workbench.calendar, directory), clock),
     )
 
 

@@ -1,0 +1,204 @@
+"""A talk as its two sides see it: what was said, and how things stand."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, or_, select
+from sqlmodel import Session, col
+
+from router.chat_models import CHANNEL, Conversation, ConversationState
+from router.models import Direction, Inquiry, InquiryStatus, Message, Staff, StoredAttachment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from router.chat_queue import Turn
+
+PAGE = 500
+"""Messages read at a time."""
+MAILED = "mailed"
+"""Kind of a line that only says that we answered by letter."""
+
+_M: Any = Message.__table__  # type: ignore[attr-defined]
+_F: Any = StoredAttachment.__table__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class LineFile:
+    """A file of a line."""
+
+    id: int
+    filename: str
+    size: int
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One thing that was said. Ids grow in the order of saying."""
+
+    id: int
+    inquiry_id: int
+    direction: Direction
+    kind: str
+    """`contact`, `reply`, `receipt`, `emergency`, or `mailed`."""
+    name: str
+    text: str
+    at: datetime
+    client_id: str
+    """The UUID of the browser that sent it; empty for ours."""
+    files: tuple[LineFile, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How things stand in a conversation."""
+
+    state: ConversationState
+    inquiry_id: int | None
+    ref: str = ""
+    due_at: datetime | None = None
+    closed: bool = False
+    answered: bool = False
+    """Whether we owe no answer."""
+    staff: str = ""
+    """Who has taken it."""
+    department: str = ""
+    place: int = 0
+    """In the line of those who wait for a first answer; 0 for who does not."""
+    minutes: int = 0
+    """The expected wait."""
+    read: int = 0
+    """Id of the last message of the resident that somebody at the desk has seen."""
+    resident_read: int = 0
+    email: str = ""
+    phone: str = ""
+    listening: bool = False
+    """Whether the resident's page is open."""
+
+
+def lines_since(
+    session: Session, inquiry_id: int | None, after: int = 0, limit: int = PAGE
+) -> list[Line]:
+    """What was said after the message with this id, oldest first."""
+    if inquiry_id is None:
+        return []
+    return lines_of(session, {inquiry_id: after}, limit)
+
+
+def lines_of(session: Session, after: Mapping[int, int], limit: int = PAGE) -> list[Line]:
+    """What was said in several talks, each after its message: inquiry id -> message id.
+
+    What others wrote into the inquiry by letter is none of the resident's business.
+    """
+    wanted = or_(
+        *(and_(_M.c.inquiry_id == number, _M.c.id > last) for number, last in after.items())
+    )
+    said = or_(
+        and_(_M.c.channel == CHANNEL, _M.c.direction != Direction.NOTE),
+        and_(_M.c.direction == Direction.OUT, _M.c.kind == "reply"),
+    )
+    rows = list(
+        session.connection().execute(
+            select(
+                _M.c.id,
+                _M.c.inquiry_id,
+                _M.c.channel,
+                _M.c.direction,
+                _M.c.kind,
+                _M.c.sender_name,
+                _M.c.text,
+                _M.c.at,
+                _M.c.external_id,
+            )
+            .where(wanted, said)
+            .order_by(_M.c.id)
+            .limit(limit)
+        )
+    )
+    files = _files(session, [row.id for row in rows])
+    return [_line(row, files.get(row.id, ())) for row in rows]
+
+
+def standings(
+    session: Session, ids: Sequence[int], turns: Mapping[int, Turn], now: datetime
+) -> dict[int, Standing]:
+    """Conversation id -> how things stand."""
+    rows = session.execute(
+        select(Conversation, Inquiry, col(Staff.name))
+        .outerjoin(Inquiry, col(Inquiry.id) == col(Conversation.inquiry_id))
+        .outerjoin(Staff, col(Staff.id) == col(Inquiry.assignee_id))
+        .where(col(Conversation.id).in_(ids))
+    )
+    return {
+        conversation.id or 0: _standing(
+            conversation, inquiry, name or "", turns.get(conversation.id or 0), now
+        )
+        for conversation, inquiry, name in rows
+    }
+
+
+def _line(row: Any, files: Sequence[LineFile]) -> Line:
+    elsewhere = row.channel != CHANNEL
+    mine = row.direction is Direction.IN
+    return Line(
+        id=row.id,
+        inquiry_id=row.inquiry_id,
+        direction=row.direction,
+        kind=MAILED if elsewhere else row.kind,
+        name=row.sender_name,
+        text="" if elsewhere else row.text,
+        at=row.at,
+        client_id=row.external_id.rpartition(":")[2] if mine else "",
+        files=() if elsewhere else tuple(files),
+    )
+
+
+def _files(session: Session, message_ids: Sequence[int]) -> dict[int, list[LineFile]]:
+    files: dict[int, list[LineFile]] = defaultdict(list)
+    if not message_ids:
+        return files
+    rows = session.connection().execute(
+        select(_F.c.message_id, _F.c.id, _F.c.filename, _F.c.size, _F.c.content_type)
+        .where(_F.c.message_id.in_(message_ids))
+        .order_by(_F.c.id)
+    )
+    for message_id, *file in rows:
+        files[message_id].append(LineFile(*file))
+    return files
+
+
+def _standing(
+    conversation: Conversation,
+    inquiry: Inquiry | None,
+    staff: str,
+    turn: Turn | None,
+    now: datetime,
+) -> Standing:
+    until = conversation.listening_until
+    shared: dict[str, Any] = {
+        "state": conversation.state,
+        "inquiry_id": conversation.inquiry_id,
+        "read": conversation.staff_read,
+        "resident_read": conversation.resident_read,
+        "email": conversation.email,
+        "phone": conversation.phone,
+        "listening": until is not None and until > now,
+    }
+    if inquiry is None:
+        return Standing(**shared)
+    return Standing(
+        **shared,
+        ref=inquiry.ref,
+        due_at=inquiry.due_at,
+        closed=inquiry.status is InquiryStatus.CLOSED,
+        answered=conversation.waiting_since is None,
+        staff=staff,
+        department=inquiry.department,
+        place=turn.place if turn is not None else 0,
+        minutes=turn.minutes if turn is not None else 0,
+    )

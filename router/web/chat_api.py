@@ -1,0 +1,310 @@
+"""The chat as the script of its page speaks it: JSON in, Server-Sent Events out.
+
+Whoever is asking is known by a cookie that no script can read. What is not theirs does not exist:
+a wrong cookie, a wrong conversation and one that is over get the same answer. Messages are taken
+once, however often they are sent; a stream goes on after the last message that the page has seen.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy import select
+from sqlmodel import col
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from channels.base import Mark
+from channels.web import email_address
+from router import chat, chat_letters, chat_views
+from router.blobs import blob_path
+from router.chat_live import Side, Typing
+from router.chat_models import CHANNEL, Conversation
+from router.errors import InvalidError, NotFoundError
+from router.files import UNKNOWN, Source, kind_of
+from router.models import Direction, Message, StoredAttachment
+from router.web import chat_door, chat_words, limits
+from router.web.auth import hall_of, require_own_pages
+from router.web.downloads import SERVED_AS, send_file
+from router.web.render import LANGUAGES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from router.hall import Hall
+    from router.web.chat_door import Talk
+
+router = APIRouter(
+    prefix="/chat", include_in_schema=False, dependencies=[Depends(chat_door.require_enabled)]
+)
+
+LOOKS = limits.Rate("chat look", 120, 60)
+"""Looks at whether somebody is there, from one address."""
+SIGNS = limits.Rate("chat sign", 120, 60)
+"""Signs of typing and reading in one conversation."""
+_LARGEST = 2**63 - 1
+
+
+class _Input(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class NewConversation(_Input):
+    """A chat about to begin. `website` is for robots."""
+
+    language: str = Field("", max_length=10)
+    website: str = Field("", max_length=1000)
+
+
+class NewMessage(_Input):
+    """Something said; `client_msg_id` is a UUID of the browser's own."""
+
+    client_msg_id: str = Field(max_length=100)
+    text: str = Field("", max_length=100_000)
+    confirmed: bool = False
+
+
+class Seen(_Input):
+    """The last message that was seen."""
+
+    message_id: int = Field(ge=0, le=_LARGEST)
+
+
+class NewAddress(_Input):
+    """How to be reached."""
+
+    name: str = Field("", max_length=200)
+    email: str = Field("", max_length=1000)
+    phone: str = Field("", max_length=100)
+
+
+class Recipient(_Input):
+    """Where to send the conversation."""
+
+    email: str = Field("", max_length=1000)
+
+
+@router.get("/presence")
+def presence(request: Request, language: str = "") -> JSONResponse:
+    """Say whether somebody is there."""
+    limits.take(request, LOOKS)
+    hall = hall_of(request)
+    there = hall.chats.attendance()
+    words = chat_words.greeting(there, hall, language if language in LANGUAGES else "nb")
+    return JSONResponse({"open": there.open, "there": there.there, "greeting": words})
+
+
+@router.post("/conversations", status_code=201)
+async def open_conversation(request: Request, body: NewConversation) -> Response:
+    """Open a conversation; the cookie that comes with the answer opens it from now on."""
+    if body.website:
+        raise InvalidError("Leave this field empty; it is there to stop robots.")
+    talk, secret = await chat_door.begin(request, body.language)
+    response = JSONResponse({"id": talk.key}, 201)
+    chat_door.give_cookie(response, hall_of(request), secret)
+    return response
+
+
+@router.post("/conversations/{key}/messages")
+async def say(request: Request, key: str) -> Response:
+    """Take in what the resident says; a second time with the same id changes nothing."""
+    talk = await run_in_threadpool(chat_door.find, request, key)
+    try:
+        message = await _message(request)
+        spoken = await chat_door.say(request, talk, message)
+    except chat_door.RefusedError as refused:
+        return JSONResponse({"problems": refused.problems}, 422)
+    content = {"id": spoken.message_id, "at": spoken.at.isoformat(), "duplicate": spoken.duplicate}
+    return JSONResponse(content, 200 if spoken.duplicate else 201)
+
+
+@router.get("/conversations/{key}/messages")
+def messages(
+    request: Request, key: str, after: Annotated[int, Query(ge=0, le=_LARGEST)] = 0
+) -> Response:
+    """What is new, for pages that can keep no stream open."""
+    talk = chat_door.find(request, key)
+    request.app.state.limits.take(SIGNS, talk.key)
+    hall = hall_of(request)
+    hall.chats.heard(talk.id)
+    with hall.db.read() as session:
+        lines = chat_views.lines_since(session, talk.inquiry_id, after)
+    standing = hall.chats.standing(talk.id)
+    return JSONResponse(
+        {
+            "messages": [_line(line, talk, hall) for line in lines],
+            "standing": chat_words.standing_view(standing, hall, talk.language),
+        }
+    )
+
+
+@router.get("/conversations/{key}/events")
+async def events(
+    request: Request,
+    key: str,
+    last_event_id: Annotated[str, Header()] = "",
+    after: Annotated[str, Query()] = "",
+) -> Response:
+    """Follow the conversation: `message` (its id is the event's), `standing`, `typing`."""
+    require_own_pages(request)
+    talk = await run_in_threadpool(chat_door.find, request, key)
+    hall = hall_of(request)
+    hall.chats.require_room(talk.id, Side.RESIDENT)
+    last = last_event_id or after or "0"
+    if not (last.isascii() and last.isdecimal() and len(last) < 20 and int(last) <= _LARGEST):
+        raise InvalidError("The last event id is a number that we gave you.")
+    return StreamingResponse(
+        _frames(hall, talk, int(last)),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+@router.post("/conversations/{key}/typing", status_code=204)
+async def typing(request: Request, key: str) -> Response:
+    """Tell the other side that something is being written. Nothing is kept."""
+    talk = await _sign(request, key)
+    hall_of(request).chats.typing(talk.id, Side.RESIDENT)
+    return Response(status_code=204)
+
+
+@router.post("/conversations/{key}/read", status_code=204)
+async def read(request: Request, key: str, body: Seen) -> Response:
+    """Note how far our messages have been seen."""
+    talk = await _sign(request, key)
+    hall = hall_of(request)
+    await hall.db.write(
+        lambda session: chat.read_by_resident(
+            session, session.get_one(Conversation, talk.id), body.message_id
+        )
+    )
+    hall.chats.changed(talk.id)
+    return Response(status_code=204)
+
+
+@router.post("/conversations/{key}/contact")
+async def contact(request: Request, key: str, body: NewAddress) -> Response:
+    """Note how the resident can be reached when they have left."""
+    talk = await _sign(request, key)
+    problems = await chat_door.give_address(request, talk, body.name, body.email, body.phone)
+    return JSONResponse({"problems": problems}, 422) if problems else Response(status_code=204)
+
+
+@router.post("/conversations/{key}/transcript")
+async def transcript(request: Request, key: str, body: Recipient) -> Response:
+    """Send the conversation by e-mail."""
+    talk = await _sign(request, key)
+    hall = hall_of(request)
+    email = email_address(body.email)
+    if not email:
+        return JSONResponse({"problems": {"email": "invalid"}}, 422)
+    now, head = hall.clock(), hall.reply_context
+    await hall.db.write(
+        lambda session: chat_letters.send_transcript(
+            session, head, session.get_one(Conversation, talk.id), email, now
+        )
+    )
+    hall.outbox.wake()
+    return Response(status_code=204)
+
+
+@router.post("/conversations/{key}/leave", status_code=204)
+async def leave(request: Request, key: str) -> Response:
+    """End the conversation; what is unanswered stays an inquiry."""
+    talk = await _sign(request, key)
+    hall = hall_of(request)
+    now = hall.clock()
+    await hall.db.write(
+        lambda session: chat.leave(session, session.get_one(Conversation, talk.id), now)
+    )
+    hall.chats.changed(talk.id)
+    response = Response(status_code=204)
+    chat_door.take_cookie(response, hall)
+    return response
+
+
+@router.get("/conversations/{key}/files/{number}")
+def file(request: Request, key: str, number: Annotated[int, Path(ge=0, le=_LARGEST)]) -> Response:
+    """A file of the conversation, always as a download. Raises `NotFoundError`."""
+    talk = chat_door.find(request, key)
+    hall = hall_of(request)
+    query = (
+        select(StoredAttachment, col(Message.marks))
+        .join(Message, col(Message.id) == col(StoredAttachment.message_id))
+        .where(
+            col(StoredAttachment.id) == number,
+            col(Message.inquiry_id) == talk.inquiry_id,
+            col(Message.channel) == CHANNEL,
+            col(Message.direction) != Direction.NOTE,
+        )
+    )
+    with hall.db.read() as session:
+        found = session.execute(query).first()
+    if found is None or talk.inquiry_id is None or Mark.QUARANTINED in found[1]:
+        raise NotFoundError
+    stored = found[0]
+    path = blob_path(hall.settings.blobs, stored.sha256)
+    try:
+        kind = kind_of(path)
+    except FileNotFoundError:
+        raise NotFoundError from None
+    return send_file(path, stored.filename, kind if kind in SERVED_AS else UNKNOWN)
+
+
+async def _message(request: Request) -> chat_door.Typed:
+    """What was said, as JSON or, with files, as a form. Raises `RefusedError`."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        form = await request.form(max_files=10, max_fields=10)
+        files = [one for one in form.getlist("files") if isinstance(one, UploadFile)]
+        fields: dict[str, Any] = {
+            name: value for name, value in form.items() if isinstance(value, str)
+        }
+        sources = [
+            Source(one.filename, one.content_type or "", one.file) for one in files if one.filename
+        ]
+    else:
+        try:
+            fields = orjson.loads(await request.body())
+        except orjson.JSONDecodeError:
+            raise InvalidError("The body must be JSON in UTF-8.") from None
+        sources = []
+    try:
+        message = NewMessage.model_validate(fields)
+    except ValidationError:
+        raise chat_door.RefusedError({"text": "invalid"}) from None
+    return chat_door.Typed(message.client_msg_id, message.text, sources, message.confirmed)
+
+
+async def _sign(request: Request, key: str) -> Talk:
+    """The conversation of a small request, of which there may not be too many."""
+    require_own_pages(request)
+    talk = await run_in_threadpool(chat_door.find, request, key)
+    request.app.state.limits.take(SIGNS, talk.key)
+    return talk
+
+
+async def _frames(hall: Hall, talk: Talk, after: int) -> AsyncIterator[bytes]:
+    yield b"retry: 2000\n: welcome\n\n"
+    async with aclosing(hall.chats.follow(talk.id, Side.RESIDENT, after)) as updates:
+        async for update in updates:
+            if update is None:
+                yield b": ping\n\n"
+            elif isinstance(update, Typing):
+                yield b"event: typing\ndata: {}\n\n"
+            elif isinstance(update, chat_views.Line):
+                data = orjson.dumps(_line(update, talk, hall))
+                yield b"id: %d\nevent: message\ndata: %s\n\n" % (update.id, data)
+            else:
+                data = orjson.dumps(chat_words.standing_view(update, hall, talk.language))
+                yield b"event: standing\ndata: %s\n\n" % data
+
+
+def _line(line: chat_views.Line, talk: Talk, hall: Hall) -> dict[str, Any]:
+    municipality = hall.settings.municipality.name
+    return chat_words.line_view(line, talk.key, talk.language, municipality)
