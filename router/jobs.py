@@ -14,6 +14,9 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from channels.phone.vault import TwilioVault
 from router import (
+    chat,
+    chat_letters,
+    chat_queue,
     deadlines,
     presence,
     reconcile,
@@ -103,6 +106,32 @@ async def collect_recordings(hall: Hall) -> None:
         await recordings.collect(hall.db, vault, hall.settings.blobs, hall.clock)
 
 
+async def sweep_chats(hall: Hall) -> None:
+    """Turn chats that nobody answers into ordinary inquiries, and see who has gone."""
+    now, terms, head = hall.clock(), hall.chats.terms, hall.reply_context
+    with hall.db.read() as session:
+        due = chat_queue.is_sweep_due(session, terms, now)
+    if due:
+        await hall.db.write(lambda session: chat_queue.sweep(session, head, terms, now))
+        hall.outbox.wake()
+
+
+async def mail_unread_chats(hall: Hall) -> None:
+    """Send answers that nobody has read in the chat by e-mail."""
+    now, door, head = hall.clock(), hall.settings.channels.chat, hall.reply_context
+    with hall.db.read() as session:
+        waiting = chat_letters.unread(session, door, now)
+    if waiting:
+        await hall.db.write(lambda session: chat_letters.send_unread(session, head, door, now))
+        hall.outbox.wake()
+
+
+async def end_chats(hall: Hall) -> None:
+    """End conversations that have run out."""
+    now = hall.clock()
+    await hall.db.write(lambda session: chat.expire(session, now))
+
+
 JOBS = (
     Job("sweep_deadlines", 5, sweep_deadlines),
     Job("watch_arrivals", 15, watch_arrivals),
@@ -113,6 +142,9 @@ JOBS = (
     Job("collect_recordings", 5, collect_recordings),
     Job("tell_presence", 15, tell_presence),
     Job("forget_presence", 3600, forget_presence),
+    Job("sweep_chats", 5, sweep_chats),
+    Job("mail_unread_chats", 30, mail_unread_chats),
+    Job("end_chats", 3600, end_chats),
 )
 
 

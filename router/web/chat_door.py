@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
 from channels.base import Mark
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from starlette.requests import Request
     from starlette.responses import Response
 
     from router.hall import Hall

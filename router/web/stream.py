@@ -23,7 +23,7 @@ from router.web.auth import ApiActor, DeskReader, hall_of, still_actor
 from router.web.problems import responses
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from starlette.types import Receive, Scope, Send
 
@@ -100,28 +100,44 @@ def api_events(
     request: Request, actor: ApiActor, last_event_id: LastEventId = "", after: After = ""
 ) -> EventStream:
     """Follow what happens to the inquiries you may see."""
-    return _stream(request, actor, last_event_id or after, lambda event: event.kind)
+    frames = _follow(request, actor, last_event_id or after, lambda event: event.kind)
+    return EventStream(frames, actor.staff_id or 0)
 
 
 @router.get("/desk/stream", include_in_schema=False)
 def desk_stream(
     request: Request, actor: DeskReader, last_event_id: LastEventId = "", after: After = ""
 ) -> EventStream:
-    """Tell the desk that something changed; the page then reads what it shows."""
-    return _stream(
+    """Tell the desk that something changed; the page then reads what it shows. Whoever has it
+    open is there for chats."""
+    frames = _follow(
         request,
         actor,
         last_event_id or after,
         lambda event: _DESK_NAMES.get(event.kind, "change"),
     )
+    number = actor.staff_id or 0
+    return EventStream(_at_desk(hall_of(request), number, frames), number)
 
 
-def _stream(
+def _follow(
     request: Request, actor: Actor, after: str, name: Callable[[LiveEvent], str]
-) -> EventStream:
+) -> AsyncGenerator[bytes, None]:
     hall = hall_of(request)
-    frames = _frames(hall, actor, request.state.credential, _last_seen(after), name)
-    return EventStream(frames, actor.staff_id or 0)
+    return _frames(hall, actor, request.state.credential, _last_seen(after), name)
+
+
+async def _at_desk(
+    hall: Hall, staff_id: int, frames: AsyncGenerator[bytes, None]
+) -> AsyncGenerator[bytes, None]:
+    """The same frames; whoever gets them is at the desk."""
+    hall.chats.enter_desk(staff_id)
+    try:
+        async with aclosing(frames):
+            async for frame in frames:
+                yield frame
+    finally:
+        hall.chats.leave_desk(staff_id)
 
 
 async def _frames(
@@ -130,7 +146,7 @@ async def _frames(
     credential: tuple[CredentialKind, str],
     after: int | None,
     name: Callable[[LiveEvent], str],
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     checked = monotonic()
     # From here on, not from the first read: nothing may fall between.
     present_id = hall.hub.last_id
