@@ -19,6 +19,7 @@ from router import chat, chat_letters, presence
 from router.chat_models import Conversation, ConversationState
 from router.models import Event, Inquiry, InquiryStatus, Role, Staff
 from rules.order import Lane
+from rules.presence import Layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from router.sections import ChatDoor
     from router.settings import Settings
     from rules.calendar import WorkingCalendar
+    from rules.presence import Status
 
 DESK_LEASE = timedelta(seconds=60)
 """How long a desk counts as manned after it was last heard of."""
@@ -100,14 +102,19 @@ def attendance(session: Session, terms: Terms, now: datetime) -> Attendance:
     there = [
         number
         for number, username in session.execute(query)
-        # That nothing else is known of somebody at the desk does not send them away.
-        if presence.status_of(session, username, now, terms.directory).reach_chat is not False
+        if _takes_chats(presence.status_of(session, username, now, terms.directory))
     ]
     if not there:
         return Attendance(open=True)
     loads = chats_of(session, there, now)
     room = sum(max(0, terms.door.capacity - loads.get(number, 0)) for number in there)
     return Attendance(open=True, operators=len(there), room=room)
+
+
+def _takes_chats(status: Status) -> bool:
+    """Whether somebody at the desk may be written to. Working hours and what nobody knows send
+    nobody away who is plainly there."""
+    return status.reach_chat is not False or status.layer is Layer.SCHEDULE
 
 
 def is_somebody_there(session: Session, terms: Terms, now: datetime) -> bool:

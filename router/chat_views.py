@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, or_, select
 from sqlmodel import Session, col
 
+from router.access import SERVICE_PREFIX
 from router.chat_models import CHANNEL, Conversation, ConversationState
 from router.models import Direction, Inquiry, InquiryStatus, Message, Staff, StoredAttachment
 
@@ -129,17 +130,22 @@ def standings(
 ) -> dict[int, Standing]:
     """Conversation id -> how things stand."""
     rows = session.execute(
-        select(Conversation, Inquiry, col(Staff.name))
+        select(Conversation, Inquiry, col(Staff.name), col(Staff.username))
         .outerjoin(Inquiry, col(Inquiry.id) == col(Conversation.inquiry_id))
         .outerjoin(Staff, col(Staff.id) == col(Inquiry.assignee_id))
         .where(col(Conversation.id).in_(ids))
     )
     return {
         conversation.id or 0: _standing(
-            conversation, inquiry, name or "", turns.get(conversation.id or 0), now
+            conversation, inquiry, _public(name, username), turns.get(conversation.id or 0), now
         )
-        for conversation, inquiry, name in rows
+        for conversation, inquiry, name, username in rows
     }
+
+
+def _public(name: str | None, username: str | None) -> str:
+    """What residents call somebody; the accounts of machines are nobody to them."""
+    return "" if username is None or username.startswith(SERVICE_PREFIX) else name or ""
 
 
 def _line(row: Any, files: Sequence[LineFile]) -> Line:
