@@ -46,8 +46,8 @@ def content_policy(framed_by: Sequence[str] = ("'none'",)) -> str:
     """The Content-Security-Policy of a page; `framed_by` are the origins that may show it."""
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-        "media-src 'self'; font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
-        f"frame-ancestors {' '.join(framed_by)}"
+        "media-src 'self'; font-src 'self'; connect-src 'self'; form-action 'self'; "
+        f"base-uri 'none'; frame-ancestors {' '.join(framed_by)}"
     )
 
 
