@@ -25,7 +25,7 @@ from tests.service import TOWN_HALL, mail, unique
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page
 
-    from tests.service import Service
+    from tests.service import Received, Service, Sink
 
 POTHOLE = "Det er et stort hull i veien ved nummer 12. Kan dere fikse det?"
 EMERGENCY = "Det brenner i huset vårt, send hjelp!"
@@ -177,6 +177,13 @@ def write_in(service: Service, subject: str = "", text: str = POTHOLE, **more: s
     )
     assert code == 250, answer
     return subject
+
+
+def answer_to(smarthost: Sink, sender: str) -> Received:
+    """The mail that a person of ours wrote, beside the receipt. Each goes out when a connection is
+    free, so it may be the first of the two."""
+    [answer] = [one for one in smarthost.first_to(sender, 2) if not one["Auto-Submitted"]]
+    return answer
 
 
 def formatted_mail(service) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
-from tests.browser.people import EMERGENCY, announced, employ, row, write_in
+from tests.browser.people import EMERGENCY, PNG, announced, employ, row, write_in
 from tests.service import unique
 
 
@@ -89,6 +89,17 @@ def test_a_filtered_list_stays_filtered_while_it_moves(visitors, service, desk):
     expect(row(page, child)).to_be_visible()
     assert desk.open(pothole)["department"] == "vei"
     expect(row(page, pothole)).to_have_count(0)
+
+
+def test_nothing_that_is_said_is_lost_when_much_happens_at_once(visitors, service, desk):
+    ref = desk.open(write_in(service))["ref"]
+    page = visitors.staff(path=f"/desk/inquiries/{ref}")
+    page.get_by_label("Filer (valgfritt)").set_input_files(
+        {"name": "kart.png", "mimeType": "image/png", "buffer": PNG}
+    )
+    desk.act(ref, "note", text="Ringte, ingen svar.")
+    announced(page, "Valgt: kart.png")
+    announced(page, "Henvendelsen er endret")
 
 
 def test_taking_a_line_keeps_the_reader_on_it(visitors, service):

@@ -12,6 +12,7 @@ from playwright.sync_api import expect
 from tests.browser.people import (
     PNG,
     announced,
+    answer_to,
     formatted_mail,
     row,
     set_aside,
@@ -51,7 +52,7 @@ def test_files_go_with_a_reply_by_keyboard_alone(visitors, service, desk, smarth
     tab_to(page, page.get_by_role("button", name="Send svar", exact=True))
     page.keyboard.press("Enter")
     announced(page, "Svaret er på vei")
-    reply = smarthost.first_to(sender, 2)[-1]
+    reply = answer_to(smarthost, sender)
     files = {
         part.get_filename(): part.get_payload(decode=True)
         for part in reply.message.walk()
@@ -80,7 +81,7 @@ def test_ctrl_enter_sends_a_reply_with_a_file(visitors, service, desk, smarthost
     page.keyboard.type("Se vedlegg.")
     page.keyboard.press("Control+Enter")
     announced(page, "Svaret er på vei")
-    reply = smarthost.first_to(sender, 2)[-1]
+    reply = answer_to(smarthost, sender)
     assert "kart.png" in [part.get_filename() for part in reply.message.walk()]
 
 
@@ -111,7 +112,7 @@ def test_files_go_without_script(visitors, service, desk, smarthost):
     )
     page.get_by_role("button", name="Send svar", exact=True).click()
     expect(page.get_by_role("link", name="kart.png")).to_be_visible()
-    reply = smarthost.first_to(sender, 2)[-1]
+    reply = answer_to(smarthost, sender)
     [file] = [part for part in reply.message.walk() if part.get_filename() == "kart.png"]
     assert file.get_content_type() == "image/png"
     assert file.get_payload(decode=True) == PNG

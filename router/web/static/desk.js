@@ -12,14 +12,20 @@ const live = byId("live");
 const inquiry = byId("inquiry");
 const linkState = byId("link-state");
 
-// --- Saying things to those who listen: one polite region, at most once in a while. ---
+// --- Saying things to those who listen: one polite region, at most once in a while. What was said before stays
+// until the next turn, and nothing is lost: only what is told anew `about` the same matter takes the older's place. ---
 
-let unsaid = "";
-let sayTimer = 0;
-function say(text) {
-  unsaid = text;
-  clearTimeout(sayTimer);
-  sayTimer = setTimeout(() => { byId("said").textContent = unsaid; }, 600);
+const unsaid = new Map();
+let speaking = false;
+function say(text, about = text) {
+  unsaid.set(about, text);
+  if (!speaking) { speaking = true; setTimeout(speak, 600); }
+}
+function speak() {
+  if (!unsaid.size) { speaking = false; return; }
+  byId("said").textContent = [...unsaid.values()].join(". ").replace(/([.!?])\. /g, "$1 ");
+  unsaid.clear();
+  setTimeout(speak, 2000);
 }
 document.addEventListener("said", (event) => say(decodeURIComponent(event.detail.value)));
 
@@ -56,7 +62,7 @@ function showLink() {
     : linkState.dataset.lost.replace("{time}", clock(freshAt));
   if (linkState.textContent === words) return;
   linkState.textContent = words;
-  if (signedOut || !connected) say(words);
+  if (signedOut || !connected) say(words, "link");
 }
 
 async function replaceInside(target, html) {
@@ -146,12 +152,12 @@ async function refreshQueue() {
   if (!heldByReader()) {
     await replaceInside(live, html);
     hideNews();
-    if (news) say(counted(live, news));
+    if (news) say(counted(live, news), "news");
     return;
   }
   if (!frozen) patchRows(shown, fresh);
   newest.html = html;
-  if (news !== newest.count && news) say(counted(live, news));
+  if (news !== newest.count && news) say(counted(live, news), "news");
   newest.count = news;
   const button = byId("news");
   button.hidden = !news;
@@ -199,7 +205,7 @@ function setUpQueue() {
   freeze.addEventListener("click", () => {
     frozen = !frozen;
     freeze.setAttribute("aria-pressed", frozen);
-    say(frozen ? live.dataset.frozen : live.dataset.thawed);
+    say(frozen ? live.dataset.frozen : live.dataset.thawed, "freeze");
     if (!frozen) soon();
   });
   // When focus leaves the list, what was held back may come in.
