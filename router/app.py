@@ -43,6 +43,7 @@ from router.preparing import Workshop
 from router.presence import directory_of
 from router.provider import account_of
 from router.reception import Reception
+from router.reconcile import Reconciler
 from router.routing import build_workbench
 from router.scanning import file_scanner_of, scanner_of
 from router.store import (
@@ -154,6 +155,8 @@ async def open_hall(
             hall.commands = CallCommands(db, TwilioPhone(account, plan.site), plan, clock)
             hall.commands.start()
             stack.push_async_callback(hall.commands.stop)
+        if account is not None:
+            hall.reconciler = Reconciler(hall)
         beat = hall.beat = Beat(hall)
         reception.start()
         stack.push_async_callback(_finish, reception)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from router.preparing import Workshop
     from router.presence import Directory
     from router.reception import Reception
+    from router.reconcile import Reconciler
     from router.settings import Settings
     from router.tokens import Signer
     from router.workers import Worker
@@ -63,6 +64,8 @@ class Hall:
 
     plan: NumberPlan | None = None
     """The number plan, where calls are told of: by the phone door, or by the exchange."""
+    reconciler: Reconciler | None = None
+    """Looks through the provider's lists; None where there is no provider."""
     commands: CallCommands | None = None
     """What the phone provider is told to do; None where it takes no commands."""
 

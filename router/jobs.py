@@ -92,6 +92,12 @@ async def fetch_files(hall: Hall) -> None:
         )
 
 
+async def reconcile_provider(hall: Hall) -> None:
+    """Compare the provider's lists with ours."""
+    if hall.reconciler is not None:
+        await hall.reconciler.run()
+
+
 async def end_stale_calls(hall: Hall) -> None:
     """End calls whose end nobody has told."""
     plan, now = hall.plan, hall.clock()
@@ -138,6 +144,7 @@ JOBS = (
     Job("scan_again", 15, scan_again),
     Job("fetch_files", 5, fetch_files),
     Job("forget_credentials", 3600, forget_credentials),
+    Job("reconcile_provider", 300, reconcile_provider),
     Job("end_stale_calls", 60, end_stale_calls),
     Job("collect_recordings", 5, collect_recordings),
     Job("tell_presence", 15, tell_presence),

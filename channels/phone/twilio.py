@@ -76,7 +76,7 @@ def event(
     kind = HOOKS.get(hook) or _kind_of(status, hook)
     of_a_leg = hook in OF_A_LEG
     outwards = fields.get("Direction", "").startswith("outbound")
-    origin, target = _party(fields.get("From", "")), _party(fields.get("To", ""))
+    origin, target = party_of(fields.get("From", "")), party_of(fields.get("To", ""))
     recording = None
     if fields.get("RecordingSid"):
         recording = RecordingRef(
@@ -122,7 +122,8 @@ def _kind_of(status: str, hook: str) -> CallKind:
     return CallKind.ANSWERED if answered else CallKind.RINGING
 
 
-def _party(value: str) -> str:
+def party_of(value: str) -> str:
+    """One end of a call as we keep it; see `party`."""
     return _HIDDEN.get(value.strip()) or party(value)
 
 

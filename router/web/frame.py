@@ -30,7 +30,7 @@ def desk_frame(session: Session, hall: Hall, actor: Actor) -> dict[str, Any]:
     what has got stuck.
 
     `sending`: empty when letters go out, `waiting` when they will be tried again, `failed` when
-    some did not arrive or may not have.
+    some did not arrive or may not have. `provider_lost`: calls and texts may be missing.
     """
     watches = actor.role in {Role.OPERATOR, Role.ADMIN}
     return {
@@ -39,6 +39,7 @@ def desk_frame(session: Session, hall: Hall, actor: Actor) -> dict[str, Any]:
         "parked_count": journal.count_parked(session) if watches else 0,
         "aside_count": _count_aside(session, actor),
         "sending": _sending(session, hall) if watches else "",
+        "provider_lost": watches and hall.reconciler is not None and bool(hall.reconciler.problem),
     }
 
 

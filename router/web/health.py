@@ -37,7 +37,7 @@ LEAST_DISK = 512 * 1024 * 1024
 """Bytes that must be free: a day of mail and its attachments fits in a few hundred megabytes."""
 
 
-_LEISURELY = frozenset({"outbox"})
+_LEISURELY = frozenset({"outbox", "provider"})
 """What may be unwell for a while: a silent mail server must not take the queue away."""
 
 
@@ -78,6 +78,7 @@ def readyz(request: Request, response: Response) -> Readiness:
             "The jobs do not run." if hall.beat is None else hall.beat.health(), "running"
         ),
         "disk": _disk(hall),
+        **_provider(hall),
         **{
             f"door:{name}": _well(problem, "open")
             for name, problem in sorted(hall.doors_health().items())
@@ -157,6 +158,13 @@ def _outbox(hall: Hall, session: Session, now: datetime) -> Part:
     if oldest is not None and now - oldest >= NOTICE_AFTER:
         return _well(f"{count} messages wait, the oldest since {oldest:%Y-%m-%d %H:%M} UTC.", "")
     return _well(hall.outbox.problem, f"{count} messages wait")
+
+
+def _provider(hall: Hall) -> dict[str, Part]:
+    """Where there is a telephone provider: whether its lists have been compared with ours."""
+    if hall.reconciler is None:
+        return {}
+    return {"provider": _well(hall.reconciler.problem, "compared")}
 
 
 def _disk(hall: Hall) -> Part:

@@ -162,6 +162,7 @@ LABELS: dict[str, dict[str, str]] = {
         "voicemail": N_("Message left on the phone"),
         "voicemail_empty": N_("Nothing was said on the recording"),
         "voicemail_lost": N_("The recording could not be fetched"),
+        "looked_up": N_("Looked for at the provider, and not found there yet"),
     },
     "barred": {
         "no sender address": N_("there is no sender to answer"),
