@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from channels.twilio import Account
 
 CHANNEL = "sms"
+API = "https://api.twilio.com"
 _SID = re.compile(r"(SM|MM)[0-9a-fA-F]{32}")
 _MOST_MEDIA = 10
 """Files of one text (Twilio, Messages resource, `MediaUrl`)."""
@@ -68,11 +69,17 @@ class TwilioSms:
 
     async def since(self, at: datetime) -> Window:
         """What came and went since then, by Twilio's own list. Raises a `ChannelError`."""
-        found = await self._account.ask(
-            lambda client: [
-                _Listed(m) for m in client.messages.list(date_sent_after=at, page_size=1000)
-            ]
-        )
+        base = self._account.settings.api_url.rstrip("/") or API
+
+        def look(client: Any) -> list[_Listed]:
+            texts = [_Listed(m) for m in client.messages.list(date_sent_after=at, page_size=1000)]
+            for text in texts:
+                if text.direction == "inbound" and text.files:
+                    media = client.messages(text.sid).media.list()
+                    text.media = [(_file_url(base, one.uri), one.content_type) for one in media]
+            return texts
+
+        found = await self._account.ask(look)
         return Window(
             tuple(text.arrival() for text in found if text.direction == "inbound"),
             tuple(text.sent() for text in found if text.direction.startswith("outbound")),
@@ -111,7 +118,8 @@ class _Listed:
         self.at: datetime = message.date_sent or message.date_created or datetime.now(UTC)
         self.status = str(message.status or "")
         self.code = int(message.error_code or 0)
-        self.media = int(message.num_media or 0)
+        self.files = int(message.num_media or 0)
+        self.media: list[tuple[str, str]] = []
         self.account = str(message.account_sid or "")
 
     def sent(self) -> SentText:
@@ -126,9 +134,16 @@ class _Listed:
             "From": self.sender,
             "To": self.to,
             "Body": self.body,
-            "NumMedia": str(self.media),
+            "NumMedia": str(len(self.media)),
         }
+        for number, (url, kind) in enumerate(self.media):
+            fields |= {f"MediaUrl{number}": url, f"MediaContentType{number}": kind}
         return arrival(Webhook(fields, urlencode(fields).encode()), self.at)
+
+
+def _file_url(base: str, uri: str) -> str:
+    """Where the file itself lies; `uri` is that of its description."""
+    return base + uri.removesuffix(".json")
 
 
 def arrival(webhook: Webhook, received_at: datetime) -> RawArrival:
