@@ -302,14 +302,11 @@ def read_by_resident(session: Session, conversation: Conversation, message_id: i
     conversation.resident_read = max(conversation.resident_read, upto)
 
 
-def read_by_staff(session: Session, inquiry_id: int, message_id: int, now: datetime) -> bool:
-    """Somebody at the desk has seen what the resident wrote up to this message; whether that is
-    news."""
-    conversation = of_inquiry(session, inquiry_id, now)
-    if conversation is None or message_id <= conversation.staff_read:
-        return False
-    conversation.staff_read = min(message_id, _last_in(session, inquiry_id))
-    return True
+def read_by_staff(session: Session, conversation_id: int, message_id: int) -> None:
+    """Somebody at the desk has seen what the resident wrote up to this message."""
+    conversation = session.get_one(Conversation, conversation_id)
+    upto = min(message_id, _last_in(session, conversation.inquiry_id or 0))
+    conversation.staff_read = max(conversation.staff_read, upto)
 
 
 def listen(session: Session, ids: Iterable[int], now: datetime) -> None:

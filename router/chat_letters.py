@@ -11,7 +11,9 @@ from sqlalchemy import insert, select
 from sqlmodel import Session, col
 
 from channels.base import Address, Outgoing, OutgoingKind
-from router import correspondence, events, letters, outbox
+from channels.sms import TEXT_LIMIT
+from channels.sms.segments import plain
+from router import correspondence, events, letters, outbox, texting
 from router.chat_models import CHANNEL, Conversation
 from router.errors import InvalidError, TooManyError
 from router.models import Department, Direction, Inquiry, Message, OutboxItem
@@ -68,21 +70,25 @@ def send_unread(session: Session, head: Letterhead, door: ChatDoor, now: datetim
         inquiry = session.get_one(Inquiry, conversation.inquiry_id)
         answers = _answers(session, conversation)
         conversation.mailed = conversation.last_out
-        if answers:
-            _send_answers(session, head, conversation, inquiry, answers, now)
+        if not answers:
+            continue
+        if conversation.email:
+            _mail_answers(session, head, conversation, inquiry, answers, now)
+        elif not texting.hindrance(session, head, conversation.phone):
+            _text_answers(session, head, conversation, inquiry, answers, now)
     return len(waiting)
 
 
 def unread(session: Session, door: ChatDoor, now: datetime) -> list[Conversation]:
     """Conversations with answers that nobody has read, whose resident has gone and gave an
-    e-mail address."""
+    address."""
     query = (
         select(Conversation)
         .where(
             col(Conversation.last_out) > col(Conversation.resident_read),
             col(Conversation.last_out) > col(Conversation.mailed),
             col(Conversation.last_out_at) <= now - timedelta(minutes=door.unread_minutes),
-            col(Conversation.email) != "",
+            (col(Conversation.email) != "") | (col(Conversation.phone) != ""),
             col(Conversation.listening_until).is_(None)
             | (col(Conversation.listening_until) <= now),
         )
@@ -159,7 +165,38 @@ def _answers(session: Session, conversation: Conversation) -> list[Message]:
     ]
 
 
-def _send_answers(
+def _text_answers(
+    session: Session,
+    head: Letterhead,
+    conversation: Conversation,
+    inquiry: Inquiry,
+    answers: Sequence[Message],
+    now: datetime,
+) -> None:
+    """Answers that fit go as they are; of longer ones, where they can be read."""
+    end = texting.reply_end(head, inquiry)
+    text = plain("\n\n".join(message.text for message in answers) + end)
+    if len(text.encode("utf-16-le")) // 2 > TEXT_LIMIT:
+        link = head.status_url(inquiry.id or 0)
+        text = plain(letters.write(conversation.language, "chat_text", status_url=link) + end)
+    inquiry.line = inquiry.line or texting.sender_for(head, "")  # what is texted back finds it
+    letter = Outgoing(
+        channel=texting.CHANNEL,
+        kind=OutgoingKind.REPLY,
+        message_id=head.new_message_id(inquiry.id or 0),
+        created_at=now,
+        to=Address("phone", conversation.phone, conversation.name),
+        sender=Address("phone", inquiry.line, head.municipality),
+        subject="",
+        text=text,
+        language=letters.letter_language(conversation.language),
+    )
+    answers[-1].delivery = "queued"
+    _send(session, letter, inquiry, now, thread_message_id=answers[-1].id)
+    events.tell(session, "chat_mailed", inquiry, now)
+
+
+def _mail_answers(
     session: Session,
     head: Letterhead,
     conversation: Conversation,

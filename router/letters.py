@@ -114,6 +114,7 @@ TEXTS: dict[str, dict[str, str]] = {
             "Referanse: {ref}\n{status_url}\n\n"
             "Vennlig hilsen\n{municipality}\n{phone}\n"
         ),
+        "chat_text": "Vi har svart deg i chatten. Les svaret her: {status_url}",
         "chat_you": "Du",
         "text_receipt": (
             "Hei! {municipality} har fått meldingen din, referanse {ref}. Du får svar senest {due}."
@@ -221,6 +222,7 @@ TEXTS: dict[str, dict[str, str]] = {
             "Referanse: {ref}\n{status_url}\n\n"
             "Venleg helsing\n{municipality}\n{phone}\n"
         ),
+        "chat_text": "Vi har svara deg i chatten. Les svaret her: {status_url}",
         "chat_you": "Du",
         "text_receipt": (
             "Hei! {municipality} har fått meldinga di, referanse {ref}. Du får svar seinast {due}."
@@ -328,6 +330,7 @@ TEXTS: dict[str, dict[str, str]] = {
             "Reference: {ref}\n{status_url}\n\n"
             "Kind regards\n{municipality}\n{phone}\n"
         ),
+        "chat_text": "We have answered you in the chat. Read the answer here: {status_url}",
         "chat_you": "You",
         "text_receipt": (
             "Hello! {municipality} has your message, reference {ref}. You will have an answer by {due}."

@@ -326,6 +326,7 @@ def reply(
     if in_chat:
         chat.answered(session, inquiry, recipient.value, message.id or 0, now)
     elif by_text:
+        inquiry.line = inquiry.line or message.sender_address  # what is texted back finds it
         texting.post(session, head, inquiry, message, recipient, now)
     else:
         _post(session, head, actor, inquiry, message, recipient, now, rows)
@@ -480,7 +481,9 @@ def _recipient(session: Session, head: Letterhead, inquiry: Inquiry, now: dateti
     if inquiry.channel == CHAT:
         candidates.append(inquiry.sender_address)  # given in the middle of the talk
     refusal = "There is no e-mail address to reply to. Call the person and write a note."
-    if inquiry.channel in _BY_NUMBER:
+    if inquiry.channel in _BY_NUMBER or (
+        inquiry.channel == CHAT and inquiry.sender_address.startswith("+")
+    ):
         hindrance = texting.hindrance(session, head, inquiry.sender_address)
         if not hindrance and (latest is None or latest.channel != "email"):
             return Address(PHONE, inquiry.sender_address, inquiry.sender_name)

@@ -47,7 +47,6 @@ LOOKS = limits.Rate("chat look", 120, 60)
 """Looks at whether somebody is there, from one address."""
 SIGNS = limits.Rate("chat sign", 120, 60)
 """Signs of typing and reading in one conversation."""
-_LARGEST = 2**63 - 1
 
 
 class _Input(BaseModel):
@@ -72,7 +71,7 @@ class NewMessage(_Input):
 class Seen(_Input):
     """The last message that was seen."""
 
-    message_id: int = Field(ge=0, le=_LARGEST)
+    message_id: int = Field(ge=0, le=chat_door.LARGEST)
 
 
 class NewAddress(_Input):
@@ -125,7 +124,7 @@ async def say(request: Request, key: str) -> Response:
 
 @router.get("/conversations/{key}/messages")
 def messages(
-    request: Request, key: str, after: Annotated[int, Query(ge=0, le=_LARGEST)] = 0
+    request: Request, key: str, after: Annotated[int, Query(ge=0, le=chat_door.LARGEST)] = 0
 ) -> Response:
     """What is new, for pages that can keep no stream open."""
     talk = chat_door.find(request, key)
@@ -152,14 +151,12 @@ async def events(
 ) -> Response:
     """Follow the conversation: `message` (its id is the event's), `standing`, `typing`."""
     require_own_pages(request)
+    last = chat_door.message_id_of(last_event_id or after or "0")
     talk = await run_in_threadpool(chat_door.find, request, key)
     hall = hall_of(request)
     hall.chats.require_room(talk.id, Side.RESIDENT)
-    last = last_event_id or after or "0"
-    if not (last.isascii() and last.isdecimal() and len(last) < 20 and int(last) <= _LARGEST):
-        raise InvalidError("The last event id is a number that we gave you.")
     return StreamingResponse(
-        _frames(hall, talk, int(last)),
+        _frames(hall, talk, last),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
@@ -229,7 +226,9 @@ async def leave(request: Request, key: str) -> Response:
 
 
 @router.get("/conversations/{key}/files/{number}")
-def file(request: Request, key: str, number: Annotated[int, Path(ge=0, le=_LARGEST)]) -> Response:
+def file(
+    request: Request, key: str, number: Annotated[int, Path(ge=0, le=chat_door.LARGEST)]
+) -> Response:
     """A file of the conversation, always as a download. Raises `NotFoundError`."""
     talk = chat_door.find(request, key)
     hall = hall_of(request)

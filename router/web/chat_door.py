@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from rules.targets import DueDate
 
 PATH = "/chat"
+LARGEST = 2**63 - 1
+"""Of the ids in the store."""
 _SECONDS = int(chat.LONGEST.total_seconds())
 
 
@@ -204,6 +206,13 @@ async def give_address(
     hall.outbox.wake()
     hall.chats.changed(talk.id)
     return {}
+
+
+def message_id_of(text: str) -> int:
+    """The message that an event id names. Raises `InvalidError`."""
+    if text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= LARGEST:
+        return int(text)
+    raise InvalidError("The last event id is a number that we gave you.")
 
 
 async def settle(hall: Hall) -> None:

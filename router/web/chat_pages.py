@@ -205,7 +205,7 @@ def _page(
         embed=bool(request.query_params.get("embed")),
         query=_query(request),
         embed_on=" ".join(embed_on),
-        sms=hall.settings.channels.sms.enabled,
+        sms=bool(hall.reply_context.text_numbers),
         emoji=_emoji(t),
         texts=_texts(t, hall.settings.municipality.name),
         text_limit=door.TEXT_LIMIT,

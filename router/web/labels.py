@@ -154,7 +154,7 @@ LABELS: dict[str, dict[str, str]] = {
         "chat_back": N_("The resident is back in the chat"),
         "chat_left": N_("The resident has left the chat"),
         "chat_deferred": N_("The chat became an ordinary inquiry"),
-        "chat_mailed": N_("Unread answers were sent by e-mail"),
+        "chat_mailed": N_("Unread answers were sent by e-mail or SMS"),
         "transcript_sent": N_("The conversation was sent by e-mail on wish"),
         "contact_merged": N_("Contact merged with another"),
         "contact_split": N_("Address split off as a contact of its own"),

@@ -1,0 +1,189 @@
+"""The chat of an inquiry as those who answer it meet it: who is there, what is said as it is said.
+
+Answering is `POST /api/inquiries/{ref}/reply`, as by every channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from time import monotonic
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
+
+from router import chat, chat_views, queue
+from router.access import Actor
+from router.chat_live import Side, Typing, Update
+from router.chat_models import ConversationState
+from router.errors import NotFoundError
+from router.hall import Hall
+from router.models import CredentialKind, Direction
+from router.privacy import mask_text
+from router.web.auth import ApiActor, hall_of, still_actor
+from router.web.chat_door import message_id_of
+from router.web.problems import responses
+from router.web.shapes import Input, Instant, Ref, RowId
+
+router = APIRouter(prefix="/api/inquiries/{ref}/chat", tags=["chats"])
+
+RECHECK_SECONDS = 15.0
+_ACT = responses(400, 401, 404, 413, 422, 429, 503)
+
+
+class SeenByStaff(Input):
+    """How far somebody has read."""
+
+    message_id: RowId
+
+
+class ChatView(BaseModel):
+    """How the chat of an inquiry stands."""
+
+    state: ConversationState
+    listening: bool = Field(description="Whether the resident has the page open.")
+    answered: bool = Field(description="Whether the resident waits for nothing.")
+    place: int = Field(description="In the line of those who wait for a first answer; 0: in none.")
+    resident_read: int = Field(description="Id of the last message that the resident has seen.")
+    read: int = Field(description="Id of the last message of theirs that somebody here has seen.")
+
+
+class ChatLine(BaseModel):
+    """Something that was said, with fødselsnummer masked."""
+
+    id: int
+    direction: Direction
+    kind: str = Field(examples=["contact", "reply", "receipt", "emergency"])
+    name: str
+    text: str
+    at: Instant
+    attachments: list[str]
+
+
+@router.get("", responses=responses(401, 404, 422, 429))
+def read_chat(request: Request, actor: ApiActor, ref: Ref) -> ChatView:
+    """Read how the chat of an inquiry stands. 404 when it has none that is open."""
+    hall = hall_of(request)
+    return _view(hall.chats.standing(_conversation(hall, actor, ref)))
+
+
+@router.get(
+    "/events",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "Frames of `event: message` (its `id:` is the message's), "
+            "`event: standing` and `event: typing`; `: ping` in quiet times.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        **responses(401, 404, 422, 429),
+    },
+)
+async def follow_chat(
+    request: Request,
+    actor: ApiActor,
+    ref: Ref,
+    last_event_id: Annotated[
+        str, Header(description="Id of the last message you saw; what came after it is sent.")
+    ] = "",
+    after: Annotated[str, Query(description="The same, where headers cannot be set.")] = "",
+) -> Response:
+    """Follow what is said, as it is said."""
+    hall = hall_of(request)
+    last = message_id_of(last_event_id or after or "0")
+    conversation = await run_in_threadpool(_conversation, hall, actor, ref)
+    hall.chats.require_room(conversation, Side.STAFF)
+    return StreamingResponse(
+        _frames(hall, request.state.credential, ref, conversation, last),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+@router.post("/typing", status_code=204, responses=_ACT)
+async def type_in_chat(request: Request, actor: ApiActor, ref: Ref) -> Response:
+    """Tell the resident that somebody is writing. Nothing is kept."""
+    hall = hall_of(request)
+    conversation = await run_in_threadpool(_conversation, hall, actor, ref)
+    hall.chats.typing(conversation, Side.STAFF)
+    return Response(status_code=204)
+
+
+@router.post("/read", status_code=204, responses=_ACT)
+def read_messages(request: Request, actor: ApiActor, ref: Ref, body: SeenByStaff) -> Response:
+    """Tell the resident how far their messages have been read."""
+    hall = hall_of(request)
+    conversation = _conversation(hall, actor, ref)
+    hall.db.write_sync(lambda session: chat.read_by_staff(session, conversation, body.message_id))
+    hall.chats.changed(conversation)
+    return Response(status_code=204)
+
+
+def _conversation(hall: Hall, actor: Actor, ref: str) -> int:
+    """The open chat of an inquiry. Raises `NotFoundError`."""
+    with hall.db.read() as session:
+        row = queue.row(session, actor, ref)
+        found = chat.of_inquiry(session, row.id, hall.clock())
+    if found is None or found.id is None:
+        raise NotFoundError
+    return found.id
+
+
+async def _frames(
+    hall: Hall,
+    credential: tuple[CredentialKind, str],
+    ref: str,
+    conversation: int,
+    after: int,
+) -> AsyncGenerator[bytes, None]:
+    checked = monotonic()
+    yield b"retry: 2000\n: welcome\n\n"
+    async with aclosing(hall.chats.follow(conversation, Side.STAFF, after)) as updates:
+        async for update in updates:
+            if monotonic() - checked >= RECHECK_SECONDS:
+                checked = monotonic()
+                if not await run_in_threadpool(_may_follow, hall, credential, ref):
+                    return
+            yield _frame(update)
+
+
+def _may_follow(hall: Hall, credential: tuple[CredentialKind, str], ref: str) -> bool:
+    """Whether a stream may go on: who moves, or whose inquiry does, stops seeing."""
+    actor = still_actor(hall, credential)
+    if actor is None:
+        return False
+    with hall.db.read() as session:
+        try:
+            queue.row(session, actor, ref)
+        except NotFoundError:
+            return False
+    return True
+
+
+def _frame(update: Update | None) -> bytes:
+    if update is None:
+        return b": ping\n\n"
+    if isinstance(update, Typing):
+        return b"event: typing\ndata: {}\n\n"
+    if isinstance(update, chat_views.Line):
+        line = ChatLine(
+            id=update.id,
+            direction=update.direction,
+            kind=update.kind,
+            name=update.name,
+            text=mask_text(update.text),
+            at=update.at,
+            attachments=[file.filename for file in update.files],
+        )
+        data = orjson.dumps(line.model_dump(mode="json"))
+        return b"id: %d\nevent: message\ndata: %s\n\n" % (update.id, data)
+    data = orjson.dumps(_view(update).model_dump(mode="json"))
+    return b"event: standing\ndata: %s\n\n" % data
+
+
+def _view(standing: chat_views.Standing) -> ChatView:
+    return ChatView.model_validate(standing, from_attributes=True)
