@@ -7,7 +7,7 @@ once, however often they are sent; a stream goes on after the last message that 
 
 from __future__ import annotations
 
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
@@ -114,8 +114,8 @@ async def say(request: Request, key: str) -> Response:
     """Take in what the resident says; a second time with the same id changes nothing."""
     talk = await run_in_threadpool(chat_door.find, request, key)
     try:
-        message = await _message(request)
-        spoken = await chat_door.say(request, talk, message)
+        async with _message(request) as message:
+            spoken = await chat_door.say(request, talk, message)
     except chat_door.RefusedError as refused:
         return JSONResponse({"problems": refused.problems}, 422)
     content = {"id": spoken.message_id, "at": spoken.at.isoformat(), "duplicate": spoken.duplicate}
@@ -255,29 +255,34 @@ def file(
     return send_file(path, stored.filename, kind if kind in SERVED_AS else UNKNOWN)
 
 
-async def _message(request: Request) -> chat_door.Typed:
-    """What was said, as JSON or, with files, as a form. Raises `RefusedError`."""
+@asynccontextmanager
+async def _message(request: Request) -> AsyncIterator[chat_door.Typed]:
+    """What was said, as JSON or, with files, as a form. Raises `RefusedError`, `InvalidError`."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        form = await request.form(max_files=10, max_fields=10)
-        files = [one for one in form.getlist("files") if isinstance(one, UploadFile)]
-        fields: dict[str, Any] = {
-            name: value for name, value in form.items() if isinstance(value, str)
-        }
-        sources = [
-            Source(one.filename, one.content_type or "", one.file) for one in files if one.filename
-        ]
-    else:
+    if kind != "multipart/form-data":
         try:
             fields = orjson.loads(await request.body())
         except orjson.JSONDecodeError:
             raise InvalidError("The body must be JSON in UTF-8.") from None
-        sources = []
+        yield _typed(fields, [])
+        return
+    async with request.form(max_files=10, max_fields=10) as form:
+        yield _typed(
+            {name: value for name, value in form.items() if isinstance(value, str)},
+            [
+                Source(one.filename, one.content_type or "", one.file)
+                for one in form.getlist("files")
+                if isinstance(one, UploadFile) and one.filename
+            ],
+        )
+
+
+def _typed(fields: Any, files: list[Source]) -> chat_door.Typed:
     try:
         message = NewMessage.model_validate(fields)
     except ValidationError:
         raise chat_door.RefusedError({"text": "invalid"}) from None
-    return chat_door.Typed(message.client_msg_id, message.text, sources, message.confirmed)
+    return chat_door.Typed(message.client_msg_id, message.text, files, message.confirmed)
 
 
 async def _sign(request: Request, key: str) -> Talk:
