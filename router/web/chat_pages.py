@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlencode
 
@@ -32,8 +33,6 @@ from router.web.render import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from babel.support import NullTranslations
 
     from router.errors import RouterError
