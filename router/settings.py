@@ -304,6 +304,10 @@ def _contradictions(settings: Settings, origins: Mapping[tuple[str, ...], str]) 
                 nb = f"{address} tilhører allerede {owner}"
                 yield loc, nb, f"{address} already belongs to {owner}"
     yield from _number_plan_faults(settings)
+    if settings.channels.chat.cross_site and not settings.public_url.startswith("https://"):
+        loc = ("channels", "chat", "cross_site")
+        nb = "nettlesere tar imot slike informasjonskapsler bare over https; sett public_url"
+        yield loc, nb, "browsers take such cookies over https alone; set public_url"
     yield from _cti_faults(settings)
     yield from _twilio_faults(settings)
     smarthost = settings.channels.email.smarthost
@@ -455,10 +459,14 @@ def _unreadable_times(settings: Settings) -> Iterator[_Fault]:
         for nb, en in _calendar_complaint({"hours": calendar.hours}):
             found = True
             yield ("calendar", "hours"), nb, en
-    for slug, department in settings.departments.items():
-        for days, spans in department.hours.items():
+    of_their_own: list[tuple[Loc, dict[str, tuple[str, ...]]]] = [
+        (("channels", "chat"), settings.channels.chat.hours),
+        *((("departments", slug), d.hours) for slug, d in settings.departments.items()),
+    ]
+    for loc, hours in of_their_own:
+        for days, spans in hours.items():
             for nb, en in _calendar_complaint({"hours": {days: spans}}):
-                yield ("departments", slug, "hours", days), nb, en
+                yield (*loc, "hours", days), nb, en
     if not found:
         try:
             calendar.build().nth_working_day_after(date(2026, 1, 1), 1)

@@ -110,6 +110,24 @@ MISTAKES = {
         0,
         "departments.nav.hours.mon: “1000” is no",
     ),
+    "a page that is no origin": (
+        "    embed_on: []  ",
+        "    embed_on: [https://www.sorum.kommune.no/kontakt]  ",
+        0,
+        "channels.chat.embed_on.0: “https://www.sorum.kommune.no/kontakt” is no origin like",
+    ),
+    "hours of the chat that are none": (
+        "    embed_on: []  ",
+        "    hours: {mon-fri: [\"9\"]}  ",
+        0,
+        "channels.chat.hours.mon-fri: “9” is no",
+    ),
+    "cookies across sites in the clear": (
+        "    embed_on: []  ",
+        "    cross_site: true  ",
+        0,
+        "channels.chat.cross_site: browsers take such cookies over https alone",
+    ),
     "a target without a length": (
         "  service:     {working_days: 3, ",
         "  service:     {",
@@ -267,3 +285,29 @@ def test_an_exchange_must_show_a_token_that_cannot_be_guessed():
         assert "must have at least 22 characters" in told
         assert weak not in told
     load_settings(CONFIG, {f"{CTI}ENABLED": "true", f"{CTI}TOKEN": "0" * 32})
+
+
+@pytest.mark.parametrize(
+    ("value", "origin"),
+    [
+        ("https://www.sorum.kommune.no", "https://www.sorum.kommune.no"),
+        ("HTTPS://WWW.Sorum.kommune.no/", "https://www.sorum.kommune.no"),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("www.sorum.kommune.no", ""),
+        ("https://", ""),
+        ("https://*.kommune.no", ""),
+        ("https://a.no;script-src *", ""),
+        ("https://a.no https://b.no", ""),
+        ("https://bruker@a.no", ""),
+        ("javascript://a.no", ""),
+        ("https://a.no/?x", ""),
+        ("'self'", ""),
+    ],
+)
+def test_an_origin_goes_into_a_header_so_it_is_one_or_nothing(value, origin):
+    variable = {"SENTRALBORD_CHANNELS__CHAT__EMBED_ON": value}
+    if not origin:
+        with pytest.raises(DocumentError, match="embed_on"):
+            load_settings(CONFIG, variable)
+    else:
+        assert load_settings(CONFIG, variable).channels.chat.embed_on == (origin,)
