@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import exists, func, or_, select, tuple_, update
 from sqlmodel import col
 
 from channels.numbers import e164
@@ -119,29 +119,22 @@ def search(session: Session, actor: Actor, text: str, but: int = 0) -> list[Foun
     Every word must be found. Raises `ForbiddenError` for those who may not merge.
     """
     actor.require(Role.OPERATOR, Role.ADMIN)
-    words = [{word} for word in text.split()[:8]]
-    # «900 00 001» is one number, not three words, and its end may be all that somebody heard.
     bare = "".join(c for c in text if c not in " ()-./\u00a0")
-    if len(bare) > 3 and bare.removeprefix("+").isdecimal():
-        words = [{bare, e164(bare) or bare}]
-    if not words:
-        return []
-    query = (
-        select(_CONTACT.c.id, _CONTACT.c.name)
-        .join(_ADDRESS, _ADDRESS.c.contact_id == _CONTACT.c.id)
-        .where(_CONTACT.c.id != but)
-        .distinct()
-        .order_by(_CONTACT.c.id.desc())
-        .limit(FOUND)
+    # «900 00 001» is one number, not three words, and its end may be all that somebody heard.
+    is_number = len(bare) > 3 and bare.removeprefix("+").isdecimal()
+    exactly = ("phone", e164(bare)) if is_number else ("email", text.strip().lower())
+    known = select(_ADDRESS.c.contact_id).where(
+        tuple_(_ADDRESS.c.channel, _ADDRESS.c.value) == exactly, _ADDRESS.c.contact_id != but
     )
-    columns = (_CONTACT.c.name, _ADDRESS.c.value, _ADDRESS.c.name)
-    for spellings in words:
-        fits = [
-            queue_sql.contains(column, word) for word in sorted(spellings) for column in columns
-        ]
-        query = query.where(or_(*fits))
-    found = session.connection().execute(query).all()
-    ids = [number for number, _name in found]
+    ids = list(session.connection().execute(known).scalars())
+    if not ids:
+        ids = _holding(session, [bare] if is_number else text.split()[:8], but)
+    rows = session.connection().execute(
+        select(_CONTACT.c.id, _CONTACT.c.name)
+        .where(_CONTACT.c.id.in_(ids))
+        .order_by(_CONTACT.c.id.desc())
+    )
+    found = rows.all()
     addresses: dict[int, list[ContactAddress]] = {}
     for address in _addresses_of(session, *ids):
         addresses.setdefault(address.contact_id, []).append(address)
@@ -160,6 +153,25 @@ def search(session: Session, actor: Actor, text: str, but: int = 0) -> list[Foun
         )
         for number, name in found
     ]
+
+
+def _holding(session: Session, words: Sequence[str], but: int) -> list[int]:
+    """Contacts in whose name, addresses or their names every word stands, the latest first."""
+    if not words:
+        return []
+    query = select(_CONTACT.c.id).where(
+        _CONTACT.c.id != but,
+        exists().where(_ADDRESS.c.contact_id == _CONTACT.c.id),
+    )
+    for word in words:
+        # Each table by itself: a join would be made for all of them before the first is looked at.
+        named = select(_CONTACT.c.id).where(queue_sql.contains(_CONTACT.c.name, word))
+        reached = select(_ADDRESS.c.contact_id).where(
+            or_(*(queue_sql.contains(c, word) for c in (_ADDRESS.c.value, _ADDRESS.c.name)))
+        )
+        query = query.where(_CONTACT.c.id.in_(named.union_all(reached)))
+    query = query.order_by(_CONTACT.c.id.desc()).limit(FOUND)
+    return list(session.connection().execute(query).scalars())
 
 
 def merge(

@@ -22,6 +22,7 @@ from pydantic import (
 
 from channels.numbers import e164
 from channels.phone.phrases import PHRASES, blanks, fault_of
+from channels.text import nfc
 from rules.calendar import Season, WorkingCalendar
 from rules.document import fault
 
@@ -80,10 +81,16 @@ def _text_number(value: object) -> str:
     return text if re.fullmatch(r"[1-9]\d{3,5}", text) else _phone(text)
 
 
+def _username(value: str) -> str:
+    return nfc(value).strip().lower()
+
+
 Email = Annotated[str, AfterValidator(_email)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Phone = Annotated[str, BeforeValidator(_phone)]
 TextNumber = Annotated[str, BeforeValidator(_text_number)]
+Username = Annotated[str, AfterValidator(_username)]
+"""As accounts of the desk are named: NFC, lower case."""
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 
 
@@ -244,7 +251,7 @@ class Line(Section):
     call; a line of neither is the switchboard's."""
 
     number: Phone
-    person: str = ""
+    person: Username = ""
     """Key of `channels.phone.people`."""
     department: str = ""
 
@@ -255,7 +262,7 @@ class Person(Section):
     name: str
     phone: Phone
     department: str
-    deputy: str = ""
+    deputy: Username = ""
     """Key of the person who answers instead."""
 
 
@@ -326,7 +333,7 @@ class PhoneDoor(Section):
 
     enabled: bool = False
     numbers: tuple[Line, ...] = ()
-    people: dict[str, Person] = Field(default_factory=dict)
+    people: dict[Username, Person] = Field(default_factory=dict)
     """Username -> where they are reached; the same names as at the desk."""
     speech: Speech = Speech()
     ring_seconds: int = Field(default=20, ge=5, le=120)

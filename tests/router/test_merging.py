@@ -278,6 +278,7 @@ class TestSearch:
             ("  ", []),
         ):
             assert [found.addresses[0][1] for found in search(town, siv, text)] == values, text
+        assert search(town, siv, "Knut@Eksempel.no ")[0].id == number
         [found] = search(town, siv, "knut")
         assert (found.addresses, found.inquiries) == (
             [("email", KNUT), ("phone", "+4790000001")],

@@ -311,3 +311,10 @@ def test_an_origin_goes_into_a_header_so_it_is_one_or_nothing(value, origin):
             load_settings(CONFIG, variable)
     else:
         assert load_settings(CONFIG, variable).channels.chat.embed_on == (origin,)
+
+
+def test_people_are_named_as_their_accounts_are(edited):
+    file, _line = edited("      ola: {name: Ola Hansen", "      Ola: {name: Ola Hansen")
+    settings = load_settings(file, {})
+    assert set(settings.channels.phone.people) == {"kari", "ola"}
+    assert settings.channels.phone.people["kari"].deputy == "ola"
