@@ -132,8 +132,13 @@ def _authored(head: bytes) -> hashlib._Hash:
             keeping = bool(colon) and name in _AUTHORED
             if keeping:
                 fields.append([name, b":", value])
+            elif not colon:
+                fields.append([line])
         else:
             keeping = False
+            if b":" not in line and line.strip():
+                # No field at all: of mail without headers, or broken ones, it is what was written.
+                fields.append([line])
     # Relays fold anew and may reorder; neither changes the message.
     lines = sorted(b" ".join(b" ".join(field).split()) for field in fields)
     return hashlib.sha256(b"\n".join(lines))

@@ -443,6 +443,12 @@ def test_one_mail_has_one_key_however_it_travelled() -> None:
     assert delivery_key(raw, ["a@x.no"]) != delivery_key(raw, ["b@x.no"])
 
 
+def test_what_has_no_headers_is_told_apart_by_what_it_says() -> None:
+    contents = (b"", b"\x00\xff\r\n", b"Alarm 1\r\n", b"Alarm 2\r\n", b"Melding uten hode")
+    assert len({content_key(content) for content in contents}) == len(contents)
+    assert content_key(b"Alarm 1\r\n") == content_key(b"Received: from a\r\n\tby b\r\nAlarm 1\r\n")
+
+
 def test_a_delivery_report_without_text_shows_its_status() -> None:
     status = "Content-Type: message/delivery-status\n\nReporting-MTA: dns; x\n\nAction: failed\nStatus: 5.1.1\n"
     incoming = read(

@@ -1,0 +1,454 @@
+"""What every door promises, and each door as the contract suite meets it.
+
+A new door gets a class here and a line in `DOORS`, or in `SENDERS` where it sends; it has then
+passed when `test_contract.py` has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from abc import ABC, abstractmethod
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlencode
+
+from sqlalchemy import select
+from sqlmodel import col
+
+from channels.base import (
+    Address,
+    ChannelError,
+    Disposition,
+    MisconfiguredError,
+    Outgoing,
+    OutgoingKind,
+    RejectedError,
+    TemporaryError,
+    UncertainError,
+    UnreachableError,
+)
+from channels.email import EmailChannel
+from channels.email.send import Smarthost, SmarthostSettings
+from channels.fake import FakeChannel
+from channels.twilio import Account, AccountSettings
+from router.chat_models import CHANNEL as CHAT
+from router.errors import StoreUnavailableError
+from router.models import Direction, Message
+from router.web import hooks
+from tests.channels.mail_door import connect, open_door
+from tests.router.test_hooks import PUBLIC, SID, TOKEN, sign, text
+from tests.router.web_house import house
+from tests.support import SmtpSink
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    import httpx
+
+    from channels.base import Channel, RawArrival
+
+NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+
+
+class Answer(Enum):
+    """What whoever delivers is told."""
+
+    TAKEN = "taken"
+    LATER = "later"
+    """Not now: the sender keeps it and tries again."""
+    NEVER = "never"
+    """It will not be taken however often it is sent."""
+
+
+@dataclass
+class Gate:
+    """Stands before the store: lets a write through, holds it up, or refuses it."""
+
+    waiting: int = 0
+    refusing: bool = False
+    _open: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._open.set()
+
+    def hold(self) -> None:
+        self._open.clear()
+
+    def let_go(self) -> None:
+        self._open.set()
+
+    async def passed(self, refusal: type[Exception]) -> None:
+        self.waiting += 1
+        try:
+            await self._open.wait()
+        finally:
+            self.waiting -= 1
+        if self.refusing:
+            raise refusal
+
+
+class InDoor(ABC):
+    """A door that takes in, open, with a store behind it that the test holds in hand."""
+
+    name: ClassVar[str]
+
+    def __init__(self) -> None:
+        self.gate = Gate()
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, folder: Path) -> AsyncIterator[InDoor]:
+        async with AsyncExitStack() as stack:
+            door = cls()
+            await door.open(stack, folder)
+            try:
+                yield door
+            finally:
+                door.gate.let_go()
+
+    @abstractmethod
+    async def open(self, stack: AsyncExitStack, folder: Path) -> None:
+        """Open it; what must be closed goes on the stack."""
+
+    @abstractmethod
+    async def deliver(self, key: int, words: str) -> Answer:
+        """Bring something in over the wire; `key` is what makes it the same delivery."""
+
+    @abstractmethod
+    def kept(self) -> list[str]:
+        """The words of everything in the store, oldest first."""
+
+    @abstractmethod
+    def hostile(self) -> list[Callable[[], Awaitable[Answer]]]:
+        """Deliveries that no decent sender makes."""
+
+    async def restart(self) -> None:  # noqa: B027 - a door without a listener has nothing to do
+        """Close the door and open it again, as at a restart of the service."""
+
+
+class FakeInDoor(InDoor):
+    """The reference."""
+
+    name = "fake"
+
+    async def open(self, stack: AsyncExitStack, folder: Path) -> None:
+        self._kept: dict[str, str] = {}
+        self._door = FakeChannel("fake", self._receive)
+        await self._door.start()
+        stack.push_async_callback(self._door.stop)
+
+    async def deliver(self, key: int, words: str) -> Answer:
+        return await self._bring(str(key), words.encode())
+
+    def kept(self) -> list[str]:
+        return list(self._kept.values())
+
+    def hostile(self) -> list[Callable[[], Awaitable[Answer]]]:
+        return [
+            lambda raw=raw, n=n: self._bring(f"hostile {n}", raw)  # type: ignore[misc]
+            for n, raw in enumerate((b"", b"\x00" * 1000, b"\xff\xfe", b"x" * 1_000_000))
+        ]
+
+    async def restart(self) -> None:
+        await self._door.stop()
+        await self._door.stop()
+        await self._door.start()
+
+    async def _bring(self, key: str, raw: bytes) -> Answer:
+        try:
+            await self._door.deliver(key, raw, {}, NOW)
+        except TemporaryError:
+            return Answer.LATER
+        return Answer.TAKEN
+
+    async def _receive(self, arrival: RawArrival) -> Disposition:
+        await self.gate.passed(TemporaryError)
+        if arrival.external_id in self._kept:
+            return Disposition.DUPLICATE
+        self._kept[arrival.external_id] = arrival.raw.decode(errors="replace")
+        return Disposition.ACCEPTED
+
+
+class EmailInDoor(InDoor):
+    """The SMTP listener."""
+
+    name = "email"
+
+    async def open(self, stack: AsyncExitStack, folder: Path) -> None:
+        self._kept: dict[str, str] = {}
+        self._door = await stack.enter_async_context(open_door(spool=folder))
+        self._door.receive = self._receive
+
+    async def deliver(self, key: int, words: str) -> Answer:
+        return await self._send(
+            f"From: kari@eksempel.no\r\nMessage-ID: <{key}@eksempel.no>\r\n"
+            f"Subject: Hei\r\n\r\n{words}\r\n".encode()
+        )
+
+    def kept(self) -> list[str]:
+        return list(self._kept.values())
+
+    def hostile(self) -> list[Callable[[], Awaitable[Answer]]]:
+        contents = (
+            b"",
+            b"\x00\xff\r\n",
+            b"Subject: " + b"x" * 5000 + b"\r\n\r\nx\r\n",
+            b"a: b\r\n" * 3000 + b"\r\nx\r\n",
+            b"Content-Type: multipart/mixed; boundary=x\r\n\r\n" + b"--x\r\n" * 2000,
+        )
+        return [lambda content=content: self._send(content) for content in contents]  # type: ignore[misc]
+
+    async def restart(self) -> None:
+        port = self._door.server.port
+        await self._door.server.stop(grace=1)
+        await self._door.server.start()
+        assert self._door.server.port == port or self._door.server.port
+
+    async def _send(self, content: bytes) -> Answer:
+        async with connect(self._door) as client:
+            await client.greet()
+            await client.begin()
+            reply = await client.say(content + b".")
+        return {"2": Answer.TAKEN, "4": Answer.LATER, "5": Answer.NEVER}[reply[0]]
+
+    async def _receive(self, arrival: RawArrival) -> Disposition:
+        await self.gate.passed(TemporaryError)
+        if arrival.external_id in self._kept:
+            return Disposition.DUPLICATE
+        body = arrival.raw.rpartition(b"\r\n\r\n")[2]
+        self._kept[arrival.external_id] = body.decode(errors="replace").strip()
+        return Disposition.ACCEPTED
+
+
+class HouseDoor(InDoor):
+    """A door of the web application: its store is a real one."""
+
+    channel: ClassVar[str]
+    address: ClassVar[str] = "http://127.0.0.1:8080"
+
+    async def open(self, stack: AsyncExitStack, folder: Path) -> None:
+        self.home = await stack.enter_async_context(house(folder, self.address))
+        await self.prepare()
+        db = self.home.hall.db
+        self._write, self._write_together = db.write, db.write_together
+
+        async def write(job: Any) -> Any:
+            await self.gate.passed(StoreUnavailableError)
+            return await self._write(job)
+
+        async def write_together(together: Any, argument: Any) -> Any:
+            await self.gate.passed(StoreUnavailableError)
+            return await self._write_together(together, argument)
+
+        db.write, db.write_together = write, write_together  # type: ignore[method-assign,assignment]
+
+    @abstractmethod
+    async def prepare(self) -> None:
+        """What must be so before the first delivery."""
+
+    def kept(self) -> list[str]:
+        with self.home.hall.db.read() as session:
+            query = (
+                select(col(Message.text))
+                .where(col(Message.channel) == self.channel, col(Message.direction) == Direction.IN)
+                .order_by(col(Message.id))
+            )
+            return list(session.execute(query).scalars())
+
+
+class ChatInDoor(HouseDoor):
+    """The chat: its first message opens an inquiry, the others go on in it."""
+
+    name = "chat"
+    channel = CHAT
+
+    async def prepare(self) -> None:
+        door = self.home.hall.settings.channels.chat.model_copy(
+            update={"messages_per_minute": 1000}
+        )
+        channels = self.home.hall.settings.channels.model_copy(update={"chat": door})
+        self.home.hall.settings = self.home.hall.settings.model_copy(update={"channels": channels})
+        answer = await self.home.client.post("/chat/conversations", json={})
+        self._path = f"/chat/conversations/{answer.json()['id']}/messages"
+
+    async def deliver(self, key: int, words: str) -> Answer:
+        return await self._say({"client_msg_id": str(uuid.UUID(int=key)), "text": words})
+
+    def hostile(self) -> list[Callable[[], Awaitable[Answer]]]:
+        mine = str(uuid.uuid4())
+        bodies: list[Any] = [
+            [],
+            {},
+            {"client_msg_id": "../../x", "text": "x"},
+            {"client_msg_id": mine, "text": "x" * 900_000},
+            {"client_msg_id": mine, "text": "\x00"},
+            {"client_msg_id": [mine], "text": {"a": 1}},
+            {"client_msg_id": str(uuid.uuid4()), "text": "e" + "\u0301" * 3000},
+        ]
+        return [lambda body=body: self._say(body) for body in bodies]  # type: ignore[misc]
+
+    async def _say(self, body: Any) -> Answer:
+        return _of(await self.home.client.post(self._path, json=body))
+
+
+class SmsInDoor(HouseDoor):
+    """Texts, by the signed webhook of the provider."""
+
+    name = "sms"
+    channel = "sms"
+    address = PUBLIC
+
+    async def prepare(self) -> None:
+        self.home.hall.twilio = Account(AccountSettings(SID, (TOKEN,)))
+        self.home.hall.channels["sms"] = FakeChannel("sms")
+        self.home.hall.reception.start()
+
+    async def deliver(self, key: int, words: str) -> Answer:
+        return await self._post(text(key, Body=words))
+
+    def hostile(self) -> list[Callable[[], Awaitable[Answer]]]:
+        return [
+            lambda: self._post(text(900, Body="x"), {"x-twilio-signature": "AAAA"}),
+            lambda: self._post(text(901, Body="x"), {}),
+            lambda: self._post({"x" * 100: "y"}),
+            lambda: self._post(text(902, Body="x" * 100_000)),
+        ]
+
+    async def _post(self, form: dict[str, str], headers: dict[str, str] | None = None) -> Answer:
+        given = sign(form) if headers is None else headers
+        kind = {"content-type": "application/x-www-form-urlencoded"}
+        return _of(
+            await self.home.client.post(hooks.SMS, content=urlencode(form), headers=kind | given)
+        )
+
+
+def _of(answer: httpx.Response) -> Answer:
+    if answer.status_code < 300:
+        return Answer.TAKEN
+    return Answer.LATER if answer.status_code in {429, 503} else Answer.NEVER
+
+
+DOORS: tuple[type[InDoor], ...] = (FakeInDoor, EmailInDoor, ChatInDoor, SmsInDoor)
+
+
+class Fault(Enum):
+    """What can happen to a message on its way out, and what the door must say of it."""
+
+    NONE = None
+    LATER = TemporaryError
+    """Not now; the message is not to blame for good."""
+    REFUSED = RejectedError
+    """This recipient, or this content, never."""
+    OURS = MisconfiguredError
+    """We are refused: no message is to blame."""
+    NOBODY = UnreachableError
+    """Nobody answers at all."""
+    UNKNOWN = UncertainError
+    """It was handed over, and no answer came."""
+
+
+class Sender(ABC):
+    """A door that sends, with a provider behind it that the test holds in hand."""
+
+    name: ClassVar[str]
+    channel: Channel
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls) -> AsyncIterator[Sender]:
+        async with AsyncExitStack() as stack:
+            sender = cls()
+            await sender.open(stack)
+            yield sender
+
+    @abstractmethod
+    async def open(self, stack: AsyncExitStack) -> None:
+        """Open it; what must be closed goes on the stack."""
+
+    @abstractmethod
+    async def fail_once(self, fault: Fault) -> None:
+        """Let the provider do this to the next message."""
+
+    @abstractmethod
+    def taken(self) -> int:
+        """How many messages the provider has."""
+
+    @abstractmethod
+    def letter(self, number: int) -> Outgoing:
+        """A message to send."""
+
+
+class FakeSender(Sender):
+    """The reference."""
+
+    name = "fake"
+
+    async def open(self, stack: AsyncExitStack) -> None:
+        self.channel = self._fake = FakeChannel()
+
+    async def fail_once(self, fault: Fault) -> None:
+        error: type[ChannelError] | None = fault.value
+        if error is not None:
+            self._fake.fail_next(error())
+
+    def taken(self) -> int:
+        return len(self._fake.sent)
+
+    def letter(self, number: int) -> Outgoing:
+        return _letter(number, Address("fake", "kari"))
+
+
+class EmailSender(Sender):
+    """The smarthost."""
+
+    name = "email"
+
+    async def open(self, stack: AsyncExitStack) -> None:
+        self._sink = await stack.enter_async_context(SmtpSink())
+        settings = SmarthostSettings(port=self._sink.port, hostname="mx.sorum.example")
+        self.channel = EmailChannel("mx.sorum.example", Smarthost(settings), None)
+        await self.channel.start()
+        stack.push_async_callback(self.channel.stop)
+
+    async def fail_once(self, fault: Fault) -> None:
+        match fault:
+            case Fault.LATER:
+                self._sink.fail("RCPT", "450 4.2.0 Later")
+            case Fault.REFUSED:
+                self._sink.fail("RCPT", "550 5.1.1 No such mailbox")
+            case Fault.OURS:
+                self._sink.fail("MAIL", "530 5.7.0 Authentication required")
+            case Fault.NOBODY:
+                self._sink.drop("CONNECT")
+                self._sink.disconnect_all()
+            case Fault.UNKNOWN:
+                self._sink.drop("CONTENT")
+            case Fault.NONE:
+                pass
+
+    def taken(self) -> int:
+        return len(self._sink.messages)
+
+    def letter(self, number: int) -> Outgoing:
+        return _letter(number, Address("email", "kari@eksempel.no"))
+
+
+def _letter(number: int, to: Address) -> Outgoing:
+    return Outgoing(
+        channel=to.channel,
+        kind=OutgoingKind.REPLY,
+        message_id=f"<{number}@sorum.example>",
+        created_at=NOW,
+        to=to,
+        sender=Address(to.channel, "post@sorum.example"),
+        subject="Svar",
+        text="Hei",
+    )
+
+
+SENDERS: tuple[type[Sender], ...] = (FakeSender, EmailSender)
