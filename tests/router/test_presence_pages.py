@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
+from sqlmodel import select
 
-from router.models import Role
+from router import jobs
+from router.access import PRESENCE_CHANGED
+from router.models import Event, Role
 from tests.router.test_api_events import listen
 from tests.router.web_house import MONDAY, house, served
 
@@ -314,3 +317,19 @@ async def test_the_desk_tells_it_from_the_rest(home):
         await (await home.api()).put("/api/presence/kari", json={"state": "meeting"})
         event = await listener.event()
     assert (event["event"], event["data"]["data"]["person"]) == ("presence", "kari")
+
+
+async def test_the_beat_tells_of_an_end_once_and_forgets_in_time(home):
+    def told():
+        with home.hall.db.read() as session:
+            query = select(Event.data).where(Event.kind == PRESENCE_CHANGED).order_by(Event.id)
+            return [data["state"] for data in session.exec(query)]
+
+    await (await home.api()).put("/api/presence/kari", json={"state": "meeting"})
+    home.clock.move(hours=2)
+    for _ in range(2):
+        await jobs.tell_presence(home.hall)
+    assert told() == ["meeting", "unknown"]
+    home.clock.move(days=31)
+    await jobs.forget_presence(home.hall)
+    assert told() == []
