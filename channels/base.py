@@ -209,6 +209,8 @@ class Incoming:
     forwarded: bool = False
     """The subject says VS:/Fwd:, so it is a new inquiry and not a reply."""
     defects: tuple[str, ...] = ()
+    undated: bool = False
+    """The author gave neither an id nor a date, so that two of a kind cannot be told apart."""
     phone: Address | None = None
     """A second way to reach the person, where the door asks for one (web form)."""
     sender_check: SenderCheck = SenderCheck.UNKNOWN

@@ -1,11 +1,8 @@
 """Arrival -> contact, inquiry, message, decision, receipt: everything of one contact in ONE
 transaction.
 
-Threading, strongest first: the signed token of a reply address; a Message-ID we issued, from
-somebody who takes
-part in that inquiry; our reference in the subject, from somebody who takes part in it while it is
-open. A guessed
-number never joins a thread: it becomes a hint for the operator.
+A message is one however often and to how many of our addresses it is delivered
+(`journal.duplicate_window`); where it belongs is said in `router/threads.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlmodel import Session, col
 
 from channels.base import MessageKind, OutgoingKind
@@ -22,7 +19,6 @@ from router import chat, correspondence, events, outbox, robots, texting
 from router.chat_models import CHANNEL as CHAT
 from router.contacts import contacts_of
 from router.counters import add_to_counters, counted
-from router.journal import duplicate_window, later_key
 from router.models import (
     Addressee,
     Arrival,
@@ -47,8 +43,9 @@ from router.records import (
     message_row,
     withheld_row,
 )
+from router.repeats import is_in, key_of, known_messages, recognise
 from router.statements import Prepared as Statement
-from router.threads import find_thread, takes_part
+from router.threads import by_token, find_thread, takes_part
 from rules.order import Lane
 
 if TYPE_CHECKING:
@@ -60,6 +57,7 @@ if TYPE_CHECKING:
     from channels.base import Incoming
     from router.correspondence import Letterhead
     from router.preparing import Prepared
+    from router.repeats import Known
 
 _ARRIVAL: Any = Arrival.__table__  # type: ignore[attr-defined]
 _MESSAGE: Any = Message.__table__  # type: ignore[attr-defined]
@@ -88,34 +86,31 @@ class Taken:
     """`new`, `joined` (an existing thread), `duplicate` (the message was here already)."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    message_id: int
-    inquiry_id: int
-    at: datetime
-
-
 def process(
     session: Session, batch: Sequence[Prepared], head: Letterhead, now: datetime
 ) -> list[Taken]:
     """Take prepared arrivals in; one that is no longer `new` is passed over. All or nothing."""
     waiting = _still_new(session, batch)
-    todo, seen = _recognise(session, [item for item in batch if item.arrival_id in waiting])
+    todo, seen = recognise(session, [item for item in batch if item.arrival_id in waiting])
     taken: list[Taken] = []
     fresh: list[tuple[Prepared, int | None]] = []
     later: list[Prepared] = []
     keys: set[tuple[str, str]] = set()
     begun: set[str] = set()
+    addressed = {key_of(item) for item in todo if item.incoming.thread_token}
     for item in todo:
-        key = (item.incoming.channel, item.incoming.external_id)
+        key = key_of(item)
         # People write two texts where they would write one mail.
         talk = _talk_of(item) or texting.pair_of(item)
-        if key in keys or talk in begun:
+        # Of one message to several of our addresses, the one to a thread says where it belongs.
+        waits = key in addressed and not item.incoming.thread_token
+        if key in keys or talk in begun or waits:
             later.append(item)
-        elif key in seen:
-            taken.append(_add_addressees(session, item, seen[key], head, now))
+            continue
+        keys.add(key)
+        if key in seen:
+            taken.append(_again(session, item, seen[key], head, now))
         else:
-            keys.add(key)
             inquiry, hint = find_thread(session, item, head)
             if inquiry is not None:
                 taken.append(_join(session, item, inquiry, head, now))
@@ -132,10 +127,9 @@ def _after_the_others(
     session: Session, item: Prepared, head: Letterhead, now: datetime
 ) -> list[Taken]:
     """A message that is in the batch twice, or the second of a talk that begins in it."""
-    key = (item.incoming.channel, item.incoming.external_id)
-    known = _known_messages(session, [item]).get(key)
+    known = known_messages(session, [item]).get(key_of(item))
     if known is not None:
-        return [_add_addressees(session, item, known, head, now)]
+        return [_again(session, item, known, head, now)]
     inquiry, hint = find_thread(session, item, head)
     if inquiry is not None:
         return [_join(session, item, inquiry, head, now)]
@@ -158,47 +152,60 @@ def _still_new(session: Session, batch: Sequence[Prepared]) -> set[int]:
     return set(rows.scalars())
 
 
-def _recognise(
-    session: Session, batch: Sequence[Prepared]
-) -> tuple[list[Prepared], dict[tuple[str, str], _Known]]:
-    """The batch, and what of it is here already; what came long ago counts as a new message."""
-    seen = _known_messages(session, batch)
-    late = {
-        item.arrival_id
-        for item in batch
-        for known in [seen.get((item.incoming.channel, item.incoming.external_id))]
-        if known is not None
-        and item.received_at - known.at > duplicate_window(item.incoming.channel)
-    }
-    if not late:
-        return list(batch), seen
-    renewed = [_as_new(item) if item.arrival_id in late else item for item in batch]
-    return renewed, seen | _known_messages(session, renewed)
+def _again(
+    session: Session, item: Prepared, known: Known, head: Letterhead, now: datetime
+) -> Taken:
+    """A message that is here already, delivered to another of our addresses."""
+    token = item.incoming.thread_token
+    thread = by_token(session, token, head) if token else None
+    if thread is None or is_in(session, thread.id, item):
+        return _add_addressees(session, item, known, head, now)
+    return _into_its_thread(session, item, known, thread, head, now)
 
 
-def _known_messages(session: Session, batch: Sequence[Prepared]) -> dict[tuple[str, str], _Known]:
-    rows = session.connection().execute(
-        select(
-            _MESSAGE.c.channel,
-            _MESSAGE.c.external_id,
-            _MESSAGE.c.id,
-            _MESSAGE.c.inquiry_id,
-            _MESSAGE.c.at,
-        ).where(_MESSAGE.c.external_id.in_([item.incoming.external_id for item in batch]))
+def _into_its_thread(
+    session: Session,
+    item: Prepared,
+    known: Known,
+    thread: Inquiry,
+    head: Letterhead,
+    now: datetime,
+) -> Taken:
+    """A message that answers us, and came to another of our addresses first: it belongs in its
+    thread. What it began elsewhere is closed when it is all there is and nobody has touched it;
+    what somebody has worked with stays as it is. Each names the other."""
+    first = session.get_one(Message, known.message_id)
+    stray = session.get_one(Inquiry, known.inquiry_id)
+    # The thread has the message from now on, for whatever is delivered later.
+    first.external_id = f"{known.key}:{stray.id}"
+    session.flush()
+    recipients = tuple(dict.fromkeys((*first.recipients, *item.incoming.recipients)))
+    incoming = replace(item.incoming, recipients=recipients)
+    taken = _join(session, replace(item, incoming=incoming), thread, head, now)
+    _share(session, recipients, thread, head, now)
+    messages = session.connection().execute(
+        select(func.count()).where(_MESSAGE.c.inquiry_id == stray.id)
     )
-    return {
-        (channel, key): _Known(message, inquiry, at) for channel, key, message, inquiry, at in rows
-    }
-
-
-def _as_new(item: Prepared) -> Prepared:
-    """The same words sent again long after are a message of their own."""
-    key = later_key(item.incoming.external_id, item.received_at)
-    return replace(item, incoming=replace(item.incoming, external_id=key))
+    untouched = (
+        stray.status is InquiryStatus.OPEN
+        and stray.version == 1  # claim, release, transfer, answer and reopening each count it up
+        and not stray.emergency
+        and not head.departments[stray.department].external
+        and messages.scalar_one() == 1
+    )
+    for one, other in ((thread, stray), (stray, thread)):
+        events.tell(session, "duplicate", one, now, data={"other": other.ref})
+    if untouched:
+        with counted(session, stray):
+            stray.status = InquiryStatus.CLOSED
+            stray.closed_at = now
+            stray.version += 1
+        events.tell(session, "closed", stray, now, data={"duplicate_of": thread.ref})
+    return taken
 
 
 def _add_addressees(
-    session: Session, item: Prepared, known: _Known, head: Letterhead, now: datetime
+    session: Session, item: Prepared, known: Known, head: Letterhead, now: datetime
 ) -> Taken:
     """The same message to another of our addresses: one inquiry that names both, and both see."""
     message = session.get_one(Message, known.message_id)
@@ -207,18 +214,26 @@ def _add_addressees(
     if added:
         message.recipients = [*message.recipients, *added]
         session.flush()
-        others = correspondence.also_addressed(
-            head, message.recipients, inquiry.department, inquiry.sensitivity
-        )
-        for other in others:
-            session.merge(Addressee(department=other, inquiry_id=known.inquiry_id))
-        log = [
-            events.row("addressee_added", known.inquiry_id, inquiry.ref, department, now)
-            for department in (others or [inquiry.department])
-        ]
-        events.insert_rows(session.connection(), log)
+        _share(session, message.recipients, inquiry, head, now)
     _finish(session, item, known.inquiry_id, ArrivalState.DUPLICATE, now)
     return _taken(item, inquiry, "duplicate")
+
+
+def _share(
+    session: Session, recipients: Sequence[str], inquiry: Inquiry, head: Letterhead, now: datetime
+) -> None:
+    """Show an inquiry to the other departments that its message was for."""
+    others = correspondence.also_addressed(
+        head, recipients, inquiry.department, inquiry.sensitivity
+    )
+    number = inquiry.id or 0
+    for other in others:
+        session.merge(Addressee(department=other, inquiry_id=number))
+    log = [
+        events.row("addressee_added", number, inquiry.ref, department, now)
+        for department in (others or [inquiry.department])
+    ]
+    events.insert_rows(session.connection(), log)
 
 
 def _join(

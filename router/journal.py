@@ -35,13 +35,13 @@ INLINE_LIMIT = 256 * 1024
 """Bytes of raw content kept in the row itself; more goes to a blob file."""
 
 DUPLICATE_WINDOW = timedelta(days=5)
-"""The same delivery again within this time is a retry (RFC 5321 §4.5.4.1: senders give up after
-4-5 days);
-later it is somebody sending the same text once more."""
+"""The same again within this time of the last one kept is a retry, or a delivery to another of our
+addresses (RFC 5321 §4.5.4.1: senders give up after 4-5 days); later it is somebody sending the same
+text once more."""
 
 UNDATED_WINDOW = timedelta(hours=1)
-"""For mail with neither Message-ID nor date, as pumps and scanners send: two alarms look the
-same."""
+"""The same for mail with neither Message-ID nor date, as pumps and scanners send: two alarms look
+the same."""
 
 PROVIDERS_KEYS = frozenset({"sms", "phone"})
 """Doors whose provider gives each text and call a key of its own: it never means another one."""
@@ -137,9 +137,12 @@ def same_key(columns: Any, external_id: str) -> Any:
     )
 
 
-def duplicate_window(channel: str) -> timedelta:
-    """How long the same delivery again is a retry."""
-    return FOR_EVER if channel in PROVIDERS_KEYS else DUPLICATE_WINDOW
+def duplicate_window(channel: str, *, undated: bool = False) -> timedelta:
+    """How long the same again, a delivery or a message, is no new contact. One rule for the door
+    and for intake; `undated` is mail that has neither Message-ID nor date."""
+    if channel in PROVIDERS_KEYS:
+        return FOR_EVER
+    return UNDATED_WINDOW if undated else DUPLICATE_WINDOW
 
 
 def _window(entry: Entry) -> timedelta:
@@ -149,7 +152,7 @@ def _window(entry: Entry) -> timedelta:
     if entry.blob:
         with entry.blob.open("rb") as file:
             head = file.read(INLINE_LIMIT)
-    return UNDATED_WINDOW if is_undated(head) else DUPLICATE_WINDOW
+    return duplicate_window("email", undated=is_undated(head))
 
 
 def _insert_once(dialect: str) -> Any:

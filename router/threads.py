@@ -53,7 +53,7 @@ def find_thread(
     if returned is not None:
         return session.get_one(Inquiry, returned.inquiry_id), None
     if incoming.thread_token:
-        inquiry = _by_token(session, incoming.thread_token, head)
+        inquiry = by_token(session, incoming.thread_token, head)
         if inquiry is not None:
             return inquiry, None
     hint: int | None = None
@@ -113,7 +113,8 @@ def _may_join(session: Session, incoming: Incoming, inquiry: Inquiry) -> bool:
     return not incoming.forwarded and not disowned and takes_part(session, inquiry, incoming.sender)
 
 
-def _by_token(session: Session, token: str, head: Letterhead) -> Inquiry | None:
+def by_token(session: Session, token: str, head: Letterhead) -> Inquiry | None:
+    """The inquiry that one of our own addresses belongs to: a reply address, or a return path."""
     number = head.signer.verify("reply", token)
     if number is not None:
         return session.get(Inquiry, number)

@@ -35,6 +35,7 @@ from channels.email.headers import (
 )
 from channels.email.identity import content_key as content_key
 from channels.email.identity import delivery_key as delivery_key
+from channels.email.identity import is_undated
 from channels.email.invitation import describe
 from channels.email.mime import Part, read_structure
 from channels.email.reports import (
@@ -144,6 +145,7 @@ def _parse(raw: bytes, envelope: Envelope, own: OwnAddresses, trust: Trust) -> I
         ),
         sender_check=sender_check(headers, envelope, authors, trust),
         forwarded=bool(_FORWARDED.match(subject)),
+        undated=is_undated(raw),
         defects=tuple(dict.fromkeys(defects))[:_MAX_DEFECTS],
         marks=tuple(dict.fromkeys(marks)),
         report=_told(headers, body.files, delivery_status, text, null_sender=mail_from == "")
@@ -337,5 +339,6 @@ def _rescue(raw: bytes, envelope: Envelope, own: OwnAddresses, defect: str) -> I
         receipt_barred="unparsed",
         marks=verdict_of(envelope).marks,
         forwarded=bool(_FORWARDED.match(subject)),
+        undated=is_undated(raw),
         defects=(defect,),
     )

@@ -140,6 +140,7 @@ LABELS: dict[str, dict[str, str]] = {
         "emergency_seen": N_("Emergency acknowledged"),
         "parked": N_("Could not be read"),
         "addressee_added": N_("Also sent to another of our addresses"),
+        "duplicate": N_("The same message is in another inquiry"),
         "due_changed": N_("New deadline"),
         "revealed": N_("National identity number shown"),
         "resent": N_("Sent once more by hand"),

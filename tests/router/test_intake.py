@@ -86,30 +86,50 @@ def test_one_mail_to_two_of_us_in_the_same_batch_is_one_inquiry(home):
     assert home.count("SELECT count(*) FROM outbox") == 1
 
 
-def test_the_same_mail_long_after_is_a_contact_of_its_own(home):
-    """A machine without Message-ID and Date that reports the same fault again next week."""
-    raw = b"From: pumpe@eksempel.no\r\nSubject: Alarm\r\n\r\nPumpen er nede.\r\n"
-    first = home.deliver(raw)
-    home.clock.move(days=4)
-    assert journal_again(home, raw) == "duplicate"
-    home.clock.move(days=2)
-    second = home.deliver(raw)
-    assert second.outcome == "new"
-    assert second.ref != first.ref
+UNDATED = b"From: pumpe@eksempel.no\r\nSubject: Alarm\r\n\r\nPumpen er nede.\r\n"
+DATED = b"Date: Mon, 23 Nov 2026 08:00:00 +0000\r\n" + UNDATED
 
 
-def journal_again(home, raw) -> str:
-    number = home.journal(raw)
-    taken = home.take_in(*home.prepared(number))
-    return taken[0].outcome if taken else "duplicate"
+@pytest.mark.parametrize("to", [TOWN_HALL, ROADS], ids=["same address", "another address"])
+@pytest.mark.parametrize(
+    ("raw", "window"),
+    [(DATED, timedelta(days=5)), (UNDATED, timedelta(hours=1))],
+    ids=["dated", "undated"],
+)
+def test_the_same_mail_is_a_contact_of_its_own_when_its_time_is_over(home, raw, window, to):
+    """A machine that reports the same fault again: soon it is a repetition, later it is news.
+    One rule for deliveries at the door and for messages after it."""
+
+    def again(*addresses):
+        """What becomes of it; nothing when the door knows the delivery."""
+        taken = [home.take_in(*home.prepared(home.journal(raw, one))) for one in addresses]
+        return [(one.ref, one.outcome) for some in taken for one in some]
+
+    first = home.deliver(raw, to).ref
+    home.clock.move(seconds=window.total_seconds())
+    assert set(again(TOWN_HALL)) <= {(first, "duplicate")}
+    assert home.count("SELECT count(*) FROM inquiry") == 1
+    home.clock.move(seconds=1)
+    [(second, outcome)] = again(to)
+    assert outcome == "new"
+    # What is news is so once, also at our other addresses.
+    home.clock.move(seconds=1)
+    assert set(again(TOWN_HALL, ROADS)) <= {(second, "duplicate")}
+    home.clock.move(seconds=window.total_seconds() + 1)
+    [(third, outcome)] = again(to)
+    assert outcome == "new"
+    assert home.count("SELECT count(*) FROM inquiry") == len({first, second, third}) == 3
+    assert home.rows("SELECT state FROM arrival WHERE state IN ('new', 'parked')") == []
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_the_same_mail_long_after_to_two_of_us_is_one_new_inquiry(home, together):
-    raw = b"From: pumpe@eksempel.no\r\nSubject: Alarm\r\n\r\nPumpen er nede.\r\n"
+@pytest.mark.parametrize("raw", [DATED, UNDATED], ids=["dated", "undated"])
+def test_the_same_mail_long_after_to_two_of_us_is_one_new_inquiry(home, raw, together):
     first = home.deliver(raw)
     home.clock.move(days=6)
-    numbers = home.journal(raw, TOWN_HALL), home.journal(raw, ROADS)
+    one = home.journal(raw, TOWN_HALL)
+    home.clock.move(seconds=0.02)
+    numbers = one, home.journal(raw, ROADS)
     batch = home.prepared(*numbers)
     taken = home.take_in(*batch) if together else home.take_in(batch[0]) + home.take_in(batch[1])
     assert sorted(one.outcome for one in taken) == ["duplicate", "new"]

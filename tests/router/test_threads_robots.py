@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+import orjson
 import pytest
 from sqlmodel import select
 
@@ -331,6 +332,114 @@ def check_shared(home, taken):
     home.write(lambda session: queue.transfer(session, beside, taken.ref, "vei", "", home.clock()))
     assert listed(home, beside, "") == listed(home, mine, "") == []
     assert taken.ref in listed(home, stranger, "")
+
+
+SKOLE = "skole@sorum.kommune.no"
+
+
+def in_copy(home, ref):
+    """An answer to our reply, and to a school as well: the mail and the reply address."""
+    [letter] = [one for one in letters(home) if one.reply_to == reply_address(home, ref)][-1:]
+    raw = mail(unique("SV"), "Takk, og skolen bør vite det.", to=f"{letter.reply_to}, {SKOLE}")
+    return raw, letter.reply_to
+
+
+def reply_address(home, ref):
+    return home.head.reply_address(home.inquiry(ref).id)
+
+
+def open_now(home):
+    return home.count("SELECT sum(value) FROM counter WHERE name LIKE 'open:%'")
+
+
+@pytest.fixture
+def answered(home, operator):
+    ref = home.ask()
+    home.reply(operator, ref, close=True)
+    return ref
+
+
+def test_an_answer_that_came_to_another_address_first_is_found_in_its_thread(
+    home, operator, answered
+):
+    raw, svar = in_copy(home, answered)
+    stray = home.deliver(raw, SKOLE)
+    assert stray.outcome == "new"
+    taken = home.deliver(raw, svar)
+    assert (taken.ref, taken.outcome) == (answered, "joined")
+    # The thread waits for an answer now, by a clock of its own.
+    inquiry = home.inquiry(answered)
+    assert (inquiry.status, inquiry.answered_at) == (InquiryStatus.OPEN, None)
+    assert home.events(answered)[-4:] == ["reopened", "message_in", "addressee_added", "duplicate"]
+    [(recipients,)] = home.rows(
+        "SELECT recipients FROM message WHERE inquiry_id = :i AND direction = 'in'"
+        " ORDER BY id DESC LIMIT 1",
+        i=inquiry.id,
+    )
+    assert orjson.loads(recipients) == [SKOLE, "svar@sorum.kommune.no"]
+    # What it had begun is closed; each names the other.
+    assert home.inquiry(stray.ref).status is InquiryStatus.CLOSED
+    assert home.events(stray.ref)[-2:] == ["duplicate", "closed"]
+    assert home.rows(
+        "SELECT json_extract(data, '$.ref'), json_extract(data, '$.other') FROM event"
+        " WHERE kind = 'duplicate' ORDER BY 1"
+    ) == sorted([(answered, stray.ref), (stray.ref, answered)])
+    assert open_now(home) == 1
+    # The school sees the thread.
+    assert listed(home, home.person("rektor", Role.MEMBER, "skole"), "open") == [answered]
+
+
+def test_what_is_delivered_after_that_is_nothing_new(home, operator, answered):
+    raw, svar = in_copy(home, answered)
+    home.deliver(raw, SKOLE)
+    home.deliver(raw, svar)
+    before = home.count("SELECT count(*) FROM message")
+    again = home.deliver(raw, "vei@sorum.kommune.no")
+    assert (again.ref, again.outcome) == (answered, "duplicate")
+    both = home.deliver(raw, svar, SKOLE)
+    assert (both.ref, both.outcome) == (answered, "duplicate")
+    assert home.count("SELECT count(*) FROM message") == before
+    assert home.events(answered).count("duplicate") == 1
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["thread last", "thread first"])
+def test_in_one_batch_the_thread_comes_first(home, operator, answered, order):
+    raw, svar = in_copy(home, answered)
+    numbers = [home.journal(raw, SKOLE), home.journal(raw, svar)][::order]
+    taken = home.take_in(*home.prepared(*numbers))
+    assert {one.ref for one in taken} == {answered}
+    assert sorted(one.outcome for one in taken) == ["duplicate", "joined"]
+    assert home.count("SELECT count(*) FROM inquiry") == 1
+    assert home.count("SELECT count(*) FROM outbox WHERE kind = 'receipt'") == 1
+    assert "addressee_added" in home.events(answered)
+
+
+@pytest.mark.parametrize("touch", ["claim", "note", "reply", "emergency"])
+def test_what_somebody_has_worked_with_stays_as_it_is(home, operator, answered, touch):
+    raw, svar = in_copy(home, answered)
+    if touch == "emergency":
+        raw = raw.replace(b"Takk, og skolen", b"Det brenner i leiligheten! Skolen")
+    stray = home.deliver(raw, SKOLE)
+    if touch == "claim":
+        home.write(lambda session: queue.claim(session, operator, stray.ref, home.clock()))
+    elif touch == "note":
+        home.write(lambda session: queue.note(session, operator, stray.ref, "Hm", home.clock()))
+    elif touch == "reply":
+        home.reply(operator, stray.ref)
+    taken = home.deliver(raw, svar)
+    assert (taken.ref, taken.outcome) == (answered, "joined")
+    assert home.inquiry(stray.ref).status is InquiryStatus.OPEN
+    assert home.events(stray.ref)[-1] == "duplicate"
+    assert open_now(home) == 2
+
+
+def test_a_made_up_token_moves_nothing(home, operator, answered):
+    raw, svar = in_copy(home, answered)
+    stray = home.deliver(raw, SKOLE)
+    number = svar.partition("+")[2].partition("-")[0]
+    taken = home.deliver(raw, f"svar+{number}-{'a' * 16}@sorum.kommune.no")
+    assert (taken.ref, taken.outcome) == (stray.ref, "duplicate")
+    assert home.inquiry(answered).status is InquiryStatus.CLOSED
 
 
 def test_one_address_shares_nothing_wherever_the_rules_send_it(home, operator):
