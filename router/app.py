@@ -38,7 +38,6 @@ from router.events import EventHub
 from router.hall import Hall
 from router.jobs import Beat
 from router.number_plan import number_plan
-from router.outbox import Outbox
 from router.preparing import Workshop
 from router.presence import directory_of
 from router.provider import account_of
@@ -46,6 +45,7 @@ from router.reception import Reception
 from router.reconcile import Reconciler
 from router.routing import build_workbench
 from router.scanning import file_scanner_of, scanner_of
+from router.sending import Outbox
 from router.store import (
     freeze_rules,
     prepare_data,

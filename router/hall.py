@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from router.events import EventHub
     from router.jobs import Beat
     from router.number_plan import NumberPlan
-    from router.outbox import Outbox
     from router.preparing import Workshop
     from router.presence import Directory
     from router.reception import Reception
     from router.reconcile import Reconciler
+    from router.sending import Outbox
     from router.settings import Settings
     from router.tokens import Signer
     from router.workers import Worker

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from router.correspondence import Letterhead
     from router.db import Database
     from router.number_plan import NumberPlan
-    from router.outbox import Outbox
+    from router.sending import Outbox
 
 T = TypeVar("T")
 

@@ -27,11 +27,11 @@ from router.events import EventHub
 from router.hall import Hall
 from router.models import Role
 from router.number_plan import number_plan
-from router.outbox import Outbox
 from router.preparing import Workshop
 from router.presence import directory_of
 from router.reception import Reception
 from router.routing import build_workbench
+from router.sending import Outbox
 from router.settings import load_settings
 from router.store import sync_departments
 from router.tokens import Signer

@@ -21,7 +21,7 @@ from router.db import QUEUE_LIMIT, ping
 from router.jobs import PATIENCE
 from router.metrics import REGISTRY
 from router.models import OutboxItem
-from router.outbox import NOTICE_AFTER
+from router.sending import NOTICE_AFTER
 from router.web.auth import hall_of
 
 if TYPE_CHECKING:

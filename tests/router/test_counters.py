@@ -19,7 +19,7 @@ from router import deadlines, outbox, queue
 from router.counters import counts
 from router.errors import ConflictError, InvalidError
 from router.models import Role
-from router.outbox import Outbox
+from router.sending import Outbox
 from tests.router.store_house import house
 from tests.service import mail
 

@@ -12,8 +12,9 @@ import pytest
 from channels.base import DeliveryState, OptedOutError, Receipt, UncertainError
 from channels.fake import FakeChannel
 from channels.sms.base import SmsStatus
-from router import deliveries, outbox
-from router.outbox import LEASE, Outbox
+from router import deliveries, outbox, sending
+from router.models import OutboxItem
+from router.sending import LEASE, Outbox
 from tests.router.store_house import house
 from tests.service import soon
 
@@ -196,12 +197,12 @@ async def test_one_whose_sender_vanished_in_the_middle_is_uncertain_and_never_re
 
 def take(home):
     """What a lane does just before it sends."""
-    mine = outbox.OutboxItem.channel == "sms"
-    return home.write(lambda session: outbox._take(session, home.clock(), mine, once_only=True))
+    mine = OutboxItem.channel == "sms"
+    return home.write(lambda session: sending._take(session, home.clock(), mine, once_only=True))
 
 
 async def test_one_that_was_taken_and_given_back_goes_out_without_a_warning(home, replied):
-    home.write(partial(outbox._give_back, item=take(home)))
+    home.write(partial(sending._give_back, item=take(home)))
     door = TextDoor("sms")
     await sender(home, door).deliver_due()
     assert row(home) == ("sent", "sms-1", "sent")

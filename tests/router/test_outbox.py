@@ -21,10 +21,10 @@ from channels.base import (
 )
 from channels.email.compose import compose
 from channels.fake import FakeChannel
-from router import outbox, replies
+from router import outbox, replies, sending
 from router.errors import NotFoundError
 from router.models import OutboxItem
-from router.outbox import CIRCUIT_PAUSE, GIVE_UP, LEASE, Outbox
+from router.sending import CIRCUIT_PAUSE, GIVE_UP, LEASE, Outbox
 from tests.router.store_house import house
 from tests.router.test_writer import unpaid
 from tests.service import PATIENCE, mail, soon
@@ -303,7 +303,7 @@ async def test_one_message_that_cannot_be_written_keeps_nobody_waiting(home, doo
 
 async def test_what_was_sent_is_noted_as_soon_as_the_store_takes_it(home, door, monkeypatch):
     """A commit that fails just then must not make the message go out twice."""
-    monkeypatch.setattr(outbox, "STORE_PAUSE", 0.01)
+    monkeypatch.setattr(sending, "STORE_PAUSE", 0.01)
     for _ in range(4):
         home.ask()
     faults = iter(range(3))
@@ -394,7 +394,7 @@ async def test_a_message_stays_with_its_sender_for_as_long_as_that_takes(
     home, door, replied, monkeypatch
 ):
     """A mail server may take ten minutes to answer."""
-    monkeypatch.setattr(outbox, "RENEW_SECONDS", 0.01)
+    monkeypatch.setattr(sending, "RENEW_SECONDS", 0.01)
     slow = Slow()
     first = open_outbox(home, slow)
     first.start()
@@ -473,7 +473,7 @@ async def test_what_no_door_takes_is_noted_beside_what_is_sent(home, door):
 
 
 async def test_a_message_whose_sender_vanished_goes_out_when_its_lease_ends(home, door, replied):
-    home.write(partial(outbox._take, now=home.clock(), mine=true()))
+    home.write(partial(sending._take, now=home.clock(), mine=true()))
     sender = open_outbox(home, door)
     home.clock.now += LEASE - timedelta(seconds=1)
     assert await sender.deliver_due() == 0
@@ -485,7 +485,7 @@ async def test_a_message_whose_sender_vanished_goes_out_when_its_lease_ends(home
 async def test_after_a_crash_the_next_service_waits_for_no_lease_of_the_dead_one(
     home, door, replied
 ):
-    home.write(partial(outbox._take, now=home.clock(), mine=true()))
+    home.write(partial(sending._take, now=home.clock(), mine=true()))
     sender = open_outbox(home, door)
     sender.start()
     await soon(lambda: len(door.sent) == 1)
@@ -525,7 +525,7 @@ async def test_a_store_that_refuses_the_note_is_asked_again_and_nothing_is_sent_
     home, monkeypatch, kind
 ):
     """The job fails, not the commit: as for a table that is locked, or a disk that is full."""
-    monkeypatch.setattr(outbox, "STORE_PAUSE", 0.01)
+    monkeypatch.setattr(sending, "STORE_PAUSE", 0.01)
     home.reply(home.person(), home.ask())
 
     def rename(old, new):

@@ -23,10 +23,10 @@ from channels.web import FormSubmission
 from router import journal, scanning
 from router import reception as module
 from router.errors import InvalidError, StoreUnavailableError
-from router.outbox import Outbox
 from router.preparing import Workbench, Workshop
 from router.reception import Reception
 from router.routing import build_workbench
+from router.sending import Outbox
 from tests.integration import scanners
 from tests.router.store_house import house
 from tests.service import PATIENCE, TOWN_HALL, mail, soon, unique

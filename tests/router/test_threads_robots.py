@@ -15,9 +15,10 @@ from channels.fake import FakeChannel
 from router import deadlines, queue
 from router.errors import ConflictError
 from router.models import InquiryStatus, OutboxItem, Role
-from router.outbox import Outbox, outgoing_of
+from router.outbox import outgoing_of
 from router.queue import Filter
 from router.reparse import reparse
+from router.sending import Outbox
 from router.tokens import Signer
 from tests.router.store_house import house
 from tests.service import mail, unique

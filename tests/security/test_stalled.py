@@ -21,10 +21,10 @@ from channels.email.addresses import OwnAddresses
 from channels.web import FormSubmission
 from router import preparing
 from router.errors import StoreUnavailableError
-from router.outbox import Outbox
 from router.preparing import Prepared, Unreadable, Work, Workbench, Workshop
 from router.reception import Reception
 from router.routing import build_workbench
+from router.sending import Outbox
 from router.web import connections
 from router.web.connections import Bounds, Connection
 from router.workers import WorkerLostError
