@@ -50,6 +50,17 @@ class ConflictError(RouterError):
         self.holder = holder
 
 
+class AbsentError(ConflictError):
+    """A colleague who cannot be reached by phone now. `deputy` answers instead; empty when nobody
+    does."""
+
+    def __init__(self, name: str, deputy: str = "") -> None:
+        instead = f" Deputy: {deputy}." if deputy else ""
+        super().__init__(f"{name} cannot be reached by phone now.{instead}")
+        self.name = name
+        self.deputy = deputy
+
+
 class TooManyError(RouterError):
     """Too many requests; wait a little."""
 

@@ -16,7 +16,7 @@ from router import calls, queue
 from router.call_flow import REASONS, hand_over, send_on
 from router.call_models import Call, CallCommand, CallState
 from router.calls import CONTROLLED, Way, answered, end, order, tell
-from router.errors import ConflictError, InvalidError, NotFoundError
+from router.errors import AbsentError, ConflictError, InvalidError, NotFoundError
 from router.models import Staff
 from router.number_plan import EMERGENCY_SERVICES, Where
 from router.presence import status_of
@@ -395,10 +395,8 @@ def _absent(session: Session, person: str, plan: NumberPlan, now: datetime) -> C
     name = plan.door.people[person].name
     for deputy in plan.deputies(person):
         if status_of(session, deputy, now, plan.directory).reach_phone is not False:
-            return ConflictError(
-                f"{name} cannot be reached by phone now. Deputy: {plan.door.people[deputy].name}."
-            )
-    return ConflictError(f"{name} cannot be reached by phone now.")
+            return AbsentError(name, plan.door.people[deputy].name)
+    return AbsentError(name)
 
 
 def _in_talk(session: Session, actor: Actor, number: int) -> tuple[Call, Way]:

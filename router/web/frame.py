@@ -9,6 +9,7 @@ from sqlalchemy import func, select, text
 
 from router import journal, outbox, presence, queue
 from router.models import Inquiry, Role
+from router.web.call_board import calls_context
 
 if TYPE_CHECKING:
     from sqlmodel import Session
@@ -40,6 +41,7 @@ def desk_frame(session: Session, hall: Hall, actor: Actor) -> dict[str, Any]:
         "aside_count": _count_aside(session, actor),
         "sending": _sending(session, hall) if watches else "",
         "provider_lost": watches and hall.reconciler is not None and bool(hall.reconciler.problem),
+        **calls_context(session, hall, actor),
     }
 
 

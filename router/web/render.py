@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
-from router.errors import ConflictError, RouterError
+from router.errors import AbsentError, ConflictError, RouterError
 from router.files import SOUNDS
 from router.letters import phone_in_words
 from router.privacy import mask_text
@@ -226,6 +226,11 @@ def sentence(error: RouterError, language: str) -> str:
     t = catalogue(language if language in LANGUAGES else "nb")
     if isinstance(error, ConflictError) and error.holder:
         return t.gettext("%(name)s has taken this inquiry.") % {"name": error.holder}
+    if isinstance(error, AbsentError):
+        words = t.gettext("%(name)s cannot be reached by phone now.") % {"name": error.name}
+        if error.deputy:
+            words += " " + t.gettext("%(name)s answers instead.") % {"name": error.deputy}
+        return words
     if error.detail in MESSAGES:
         return t.gettext(error.detail)
     return t.gettext(STATUS_TEXTS.get(error.status, STATUS_TEXTS[500]))

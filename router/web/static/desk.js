@@ -75,6 +75,37 @@ async function replaceInside(target, html) {
 
 // --- The live stream: one per browser. HTTP/1.1 has six connections to a host, and tabs share them. ---
 
+// --- Calls: on every page, brought up to date without taking what is being typed. ---
+
+const callBoard = byId("calls");
+const waitingCalls = () => callBoard.querySelectorAll("[data-waiting]").length;
+const plainTitle = document.title;
+
+async function refreshCalls() {
+  const before = waitingCalls();
+  const target = byId("call-to");
+  const typed = target?.value ?? "";
+  const html = await fetchPage("/desk/calls");
+  await replaceInside(callBoard, html);
+  if (typed && byId("call-to")) byId("call-to").value = typed;
+  showWaiting(before);
+}
+
+/** Those who look at another tab see it in the title; those who listen are told. */
+function showWaiting(before) {
+  const now = waitingCalls();
+  document.title = now ? `(${now}) ${plainTitle}` : plainTitle;
+  if (now > before) say(now === 1 ? callBoard.dataset.one : callBoard.dataset.many.replace("{n}", now));
+}
+
+function useCallKey(name) {
+  const element = callBoard?.querySelector(`[data-call-key="${name}"]`);
+  if (!element) return false;
+  if (element.matches("button")) element.click();
+  else element.focus();
+  return true;
+}
+
 function openStream(onEvent, onLink) {
   let last = "";
   let source;
@@ -480,6 +511,8 @@ document.addEventListener("keydown", (event) => {
   }
   if (!shortcutsOn()) return;
   if (event.key === "?") { event.preventDefault(); byId("keys")?.showModal(); return; }
+  // A person's page has letters of its own.
+  if (callBoard && !byId("person") && useCallKey(event.key)) { event.preventDefault(); return; }
   const action = event.key === "/" && finder ? findPerson : keysHere[event.key];
   if (action) { event.preventDefault(); action(); }
 });
@@ -539,23 +572,27 @@ if (alarm) {
     if (words(alarm) !== words(template.content)) await replaceInside(alarm, html);
   });
   const presenceSoon = setUpPresence();
+  const callsSoon = callBoard ? gathered(refreshCalls) : () => {};
+  if (callBoard) showWaiting(0);
+  const ofCalls = (event) => event.kind.startsWith("call") || (event.kind === "received" && event.data.channel === "phone");
   const alarming = new Set(["emergency", "emergency_seen", "closed", "parked", "stuck", "reload"]);
   // At the first contact too: something may have happened since the page was written.
   let wasLost = true;
   followStream((type, text) => {
     const event = JSON.parse(text);
     if (type === "presence") { presenceSoon(event.data.person); return; }
-    if (type === "reload") presenceSoon();
+    if (type === "reload") { presenceSoon(); callsSoon(); }
+    if (ofCalls(event)) callsSoon();
     if (type === "reload" || live || event.ref === inquiry?.dataset.ref) soon();
     if (alarming.has(event.kind)) alarmSoon();
   }, (up, anew = false) => {
     streamUp = up;
-    if (up && (wasLost || anew)) { soon(); alarmSoon(); presenceSoon(); }
+    if (up && (wasLost || anew)) { soon(); alarmSoon(); presenceSoon(); callsSoon(); }
     wasLost = !up;
     showLink();
   });
   // «2 timer igjen» grows old by itself; and whoever comes back to the tab sees the latest.
-  const lookAgain = () => { if (!document.hidden) { soon(); alarmSoon(); presenceSoon(); } };
+  const lookAgain = () => { if (!document.hidden) { soon(); alarmSoon(); presenceSoon(); callsSoon(); } };
   setInterval(lookAgain, 60_000);
   document.addEventListener("visibilitychange", lookAgain);
   showLink();

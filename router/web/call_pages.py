@@ -1,0 +1,187 @@
+"""The calls that are going on, on every page of the desk: who rings, and what can be done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Form, Request
+from sqlmodel import Session
+from starlette.responses import RedirectResponse, Response
+
+from channels.numbers import e164
+from router import call_list, talks
+from router.errors import ConflictError, InvalidError, NotFoundError, RouterError
+from router.talks import Target
+from router.web.auth import DeskActor, DeskReader, hall_of
+from router.web.call_board import calls_context
+from router.web.listing import match_departments
+from router.web.render import render, sentence
+from router.web.rows import RowNumber
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from router.access import Actor
+    from router.call_models import Call
+    from router.hall import Hall
+    from router.number_plan import NumberPlan
+
+router = APIRouter(prefix="/desk/calls", include_in_schema=False)
+
+
+@router.get("")
+def calls(request: Request, actor: DeskReader) -> Response:
+    """The calls of this moment, for a page that keeps itself up to date."""
+    return _calls(request, actor)
+
+
+@router.post("/{number}/take")
+def take(request: Request, actor: DeskActor, number: RowNumber) -> Response:
+    """Take a waiting call: one's phone rings, and the page of the inquiry opens."""
+
+    def job(session: Session, plan: NumberPlan, now: datetime) -> Call:
+        return talks.take(session, actor, number, plan, now)
+
+    return _act(request, actor, job, opens=True)
+
+
+@router.post("/{number}/hold")
+def hold(request: Request, actor: DeskActor, number: RowNumber) -> Response:
+    """Let the caller wait on the line."""
+    return _act(request, actor, lambda session, _, now: talks.hold(session, actor, number, now))
+
+
+@router.post("/{number}/resume")
+def resume(request: Request, actor: DeskActor, number: RowNumber) -> Response:
+    """Talk with the caller again."""
+    return _act(request, actor, lambda session, _, now: talks.resume(session, actor, number, now))
+
+
+@router.post("/{number}/take-back")
+def take_back(request: Request, actor: DeskActor, number: RowNumber) -> Response:
+    """End a transfer and talk with the caller again."""
+    return _act(
+        request,
+        actor,
+        lambda session, plan, now: talks.take_back(session, actor, number, plan, now),
+    )
+
+
+@router.post("/{number}/complete")
+def complete(request: Request, actor: DeskActor, number: RowNumber) -> Response:
+    """Leave the caller to the colleague who was asked."""
+    return _act(
+        request,
+        actor,
+        lambda session, plan, now: talks.complete_transfer(session, actor, number, plan, now),
+    )
+
+
+@router.post("/{number}/hang-up")
+def hang_up(request: Request, actor: DeskActor, number: RowNumber) -> Response:
+    """End the call for everybody."""
+    return _act(request, actor, lambda session, _, now: talks.hang_up(session, actor, number, now))
+
+
+@router.post("/{number}/transfer")
+def transfer(
+    request: Request,
+    actor: DeskActor,
+    number: RowNumber,
+    to: Annotated[str, Form(max_length=200)] = "",
+    how: Annotated[str, Form(max_length=10)] = "",
+) -> Response:
+    """Pass a call on: to a person, a department or a number, by the first letters; `how` is `blind`
+    to let go at once, else the colleague is asked first."""
+    hall = hall_of(request)
+    try:
+        target = _target(hall, actor, to)
+    except RouterError as error:
+        return _refused(request, actor, error, to)
+    return _act(
+        request,
+        actor,
+        lambda session, plan, now: talks.transfer(
+            session, actor, number, target, plan, now, warm=how != "blind"
+        ),
+        typed=to,
+    )
+
+
+def _target(hall: Hall, actor: Actor, text: str) -> Target:
+    """Whom a text means. Raises `InvalidError` when it is nobody, or several."""
+    text = " ".join(text.split())
+    wanted = text.casefold()
+    if not wanted:
+        raise InvalidError("Say who shall have the call.")
+    people = hall.plan.door.people if hall.plan is not None else {}
+    names = {username: person.name.casefold() for username, person in people.items()}
+    for fits in (
+        [u for u, name in names.items() if wanted in (u.casefold(), name)],
+        [
+            u
+            for u, name in names.items()
+            if any(w.startswith(wanted) for w in (name, *name.split()))
+        ],
+    ):
+        if len(fits) == 1:
+            return Target("person", fits[0])
+        if fits:
+            raise InvalidError("Several people fit. Write more of the name.")
+    slugs = match_departments(hall, text)
+    if len(slugs) == 1:
+        return Target("department", slugs[0])
+    if slugs:
+        raise InvalidError("Several departments fit. Write more of the name.")
+    if any(c.isdigit() for c in text) and e164(text):
+        return Target("number", e164(text))
+    raise InvalidError("Nobody is called that. Write a name, a department or a phone number.")
+
+
+def _act(
+    request: Request,
+    actor: Actor,
+    change: Callable[[Session, NumberPlan, datetime], Call],
+    *,
+    opens: bool = False,
+    typed: str = "",
+) -> Response:
+    hall = hall_of(request)
+    plan = hall.plan
+    if plan is None:
+        raise NotFoundError
+    now = hall.clock()
+
+    def job(session: Session) -> str:
+        call = change(session, plan, now)
+        session.flush()
+        return call_list.row(session, actor, call, now).ref
+
+    try:
+        ref = hall.db.write_sync(job)
+    except (ConflictError, InvalidError) as error:
+        return _refused(request, actor, error, typed)
+    if hall.commands is not None:
+        hall.commands.wake()
+    address = f"/desk/inquiries/{quote(ref)}"
+    if "hx-request" not in request.headers:
+        return RedirectResponse(address, 303)
+    if opens:
+        return Response(headers={"HX-Redirect": address})
+    return _calls(request, actor)
+
+
+def _refused(request: Request, actor: Actor, error: RouterError, typed: str) -> Response:
+    """What could not be done, beside the calls as they are now; without a script, as a page."""
+    if "hx-request" not in request.headers:
+        raise error
+    return _calls(request, actor, sentence(error, actor.language), typed)
+
+
+def _calls(request: Request, actor: Actor, problem: str = "", typed: str = "") -> Response:
+    hall = hall_of(request)
+    with hall.db.read() as session:
+        context = calls_context(session, hall, actor)
+    return render(request, "_calls.html", call_problem=problem, typed_target=typed, **context)
