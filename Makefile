@@ -16,14 +16,17 @@ TEST_PACKAGES := chromium:/usr/bin/chromium openssl:/usr/bin/openssl postfix:/us
 # What failed is tried once more, alone; what fails twice fails the run.
 AGAIN := $(BIN)/pytest --last-failed --last-failed-no-failures none
 
+# Telephones without a provider, for development.
+PHONES := $(if $(PHONE),--phone)
+
 .PHONY: help run test test-fast check bench demo lock assets format clean
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-run: $(VENV)/.run assets ## Install, migrate and start the service on config.yaml
+run: $(VENV)/.run assets ## Install, migrate and start the service on config.yaml; PHONE=1 opens the telephone
 	@$(BIN)/sentralbord migrate --config $(CONFIG)
-	@exec $(BIN)/sentralbord serve --config $(CONFIG) --one-time-login --log-level warning
+	@exec $(BIN)/sentralbord serve --config $(CONFIG) --one-time-login --log-level warning $(PHONES)
 
 test: $(VENV)/.dev assets node_modules/.dev test-packages ## Install what the tests need and run every test
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow" || $(AGAIN)
@@ -48,8 +51,8 @@ format: $(VENV)/.dev ## Format and mend what the linter can
 bench: $(VENV)/.dev assets test-packages ## Measure; whole numbers, ratios against a baseline of the same run
 	$(BIN)/python -m tests.benchmarks
 
-demo: $(VENV)/.run ## Send a realistic day through the doors of the running service
-	@$(BIN)/sentralbord demo --config $(CONFIG)
+demo: $(VENV)/.run ## Send a realistic day through the doors of the running service; PHONE=1 with calls and texts
+	@$(BIN)/sentralbord demo --config $(CONFIG) $(PHONES)
 
 lock: $(VENV)/.dev ## Compile both lock files anew (hash-pinned, without addresses)
 	$(BIN)/uv pip compile -q --universal --no-strip-extras --generate-hashes --no-header --no-emit-index-url --python-version 3.11 -c constraints.txt --group build pyproject.toml -o requirements.lock

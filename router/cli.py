@@ -8,6 +8,7 @@ import gc
 import json
 import os
 import sys
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,6 +56,10 @@ app = typer.Typer(
     add_completion=False,
     help="Sentralbord: one queue for every contact the municipality gets.",
 )
+PhoneOption = Annotated[
+    bool,
+    typer.Option("--phone", help="With telephones of its own, without a provider: to try it out."),
+]
 config_app = typer.Typer(no_args_is_help=True, help="Check and show the configuration.")
 rules_app = typer.Typer(no_args_is_help=True, help="Check, test and explain the routing rules.")
 parked_app = typer.Typer(no_args_is_help=True, help="Arrivals that could not be processed.")
@@ -125,6 +130,7 @@ def serve(
         ),
     ] = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    phone: PhoneOption = False,
 ) -> None:
     """Run the whole service in one process until it is told to stop."""
     gc.disable()  # until everything is loaded
@@ -133,11 +139,12 @@ def serve(
 
     from channels.base import ChannelError
     from router.app import serve as run
+    from router.demo_line import TELEPHONES, telephones
     from router.doctor import check_certificate
     from router.logs import configure_logs
 
     one_of(log_level, ("debug", "info", "warning", "error"), "log level")
-    settings = configuration(config)
+    settings = configuration(config, TELEPHONES if phone else None)
     check_certificate(config, settings)
     configure_logs(log_level)
 
@@ -147,6 +154,7 @@ def serve(
 
     try:
         with (
+            telephones(settings) if phone else nullcontext(),
             rules_in_place(config, settings),
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
@@ -441,8 +449,10 @@ def demo(
         float, typer.Option(help="How many times faster than the clock; 480 is a day in a minute.")
     ] = 480.0,
     contacts: Annotated[int, typer.Option(help="How many contacts.")] = 300,
+    phone: PhoneOption = False,
 ) -> None:
     """Drive a realistic day through the real doors of a running service."""
     from router.demo import run_demo
+    from router.demo_line import TELEPHONES
 
-    run_demo(configuration(config), speed, contacts, err)
+    run_demo(configuration(config, TELEPHONES if phone else None), speed, contacts, err)

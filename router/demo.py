@@ -1,4 +1,5 @@
-"""A realistic day through the real doors of a running service: SMTP and the inquiry API.
+"""A realistic day through the real doors of a running service: SMTP, the inquiry API, and for texts
+and calls, where those doors are open, signed webhooks.
 
 Contacts come as they do in a town hall: a busy morning, a dip at lunch, a trickle after closing.
 """
@@ -15,8 +16,9 @@ from contextlib import closing
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
 from importlib.resources import files
+from itertools import zip_longest
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 from zlib import crc32
 
 import orjson
@@ -26,6 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from router import staff
 from router.clock import utc_now
 from router.db import Database
+from router.demo_line import CALLS, Exchange, stand_in_address
 from router.errors import SettingsError
 from router.models import CredentialKind, Role
 from router.store import require_schema
@@ -40,6 +43,12 @@ if TYPE_CHECKING:
 DAY_SECONDS = 8 * 3600
 HOURS = (22, 30, 27, 20, 16, 21, 18, 8)
 """Share of the day's contacts in each of its hours, from 08:00."""
+
+AGAIN = (0.5, 1.0, 2.0, 4.0)
+"""Seconds until a mail that shall come later is sent again, as every mail server does."""
+
+OTHERS = 5
+"""One contact of so many is a text or a call, where those doors are open."""
 
 _PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d494844520000000100000001080200000090775"
@@ -57,7 +66,8 @@ Contact = dict[str, str]
 def run_demo(settings: Settings, speed: float, number: int, console: Console) -> None:
     """Send `number` contacts at `speed` times the clock. Raises `SettingsError` when nobody
     listens."""
-    contacts = _contacts(number)
+    exchange, left_out = _exchange(settings)
+    contacts = _contacts(number, settings, exchange)
     try:
         socket.create_connection((settings.web.host, settings.web.port), timeout=5).close()
     except OSError as error:
@@ -83,8 +93,13 @@ def run_demo(settings: Settings, speed: float, number: int, console: Console) ->
                 pause = moment / speed - (time.monotonic() - started)
                 if pause > 0:
                     time.sleep(pause)
-                _send(settings, token, contact)
+                _send(settings, token, contact, exchange)
                 progress.advance(task)
+            if exchange is not None and exchange.talking:
+                task = progress.add_task("Calls under way", total=None)
+                exchange.wait()
+        for reason in left_out:
+            console.print(reason, markup=False, highlight=False, soft_wrap=True)
         console.print(
             f"{len(contacts)} contacts sent. They stand at the desk: "
             f"{settings.public_url}/desk/queue",
@@ -97,12 +112,56 @@ def run_demo(settings: Settings, speed: float, number: int, console: Console) ->
         db.stop()
 
 
-def _contacts(number: int) -> list[Contact]:
+def _contacts(number: int, settings: Settings, exchange: Exchange | None) -> list[Contact]:
     text = files("router").joinpath("demo_contacts.yaml").read_text(encoding="utf-8")
     found: list[Contact] = yaml.load(text, yaml.BaseLoader)  # noqa: S506 - makes strings only
     # The same day every time: a demo that can be told about.
-    random.Random(1).shuffle(found)  # noqa: S311 - chance, not secrecy
-    return [found[i % len(found)] for i in range(number)]
+    chance = random.Random(1)  # noqa: S311 - chance, not secrecy
+    chance.shuffle(found)
+    contacts = [found[i % len(found)] for i in range(number)]
+    others = _texts_and_calls(settings) if exchange is not None else []
+    for place in range(0, number, OTHERS) if others else ():
+        contacts[place] = others[place // OTHERS % len(others)]
+    return contacts
+
+
+def _exchange(settings: Settings) -> tuple[Exchange | None, list[str]]:
+    """The telephones, where there are any; and in words what is left out, and why."""
+    phone, sms, twilio = settings.channels.phone, settings.channels.sms, settings.twilio
+    left_out = []
+    if not phone.enabled:
+        left_out.append("Calls were left out: channels.phone is not open.")
+    if not sms.enabled:
+        left_out.append("Texts were left out: channels.sms is not open.")
+    elif _texts_strangers(settings):
+        left_out.append("Texts were left out: their receipts would go to strangers' numbers.")
+    if not phone.enabled and not sms.enabled:
+        left_out.append("With telephones: make run PHONE=1, and make demo PHONE=1")
+    elif not twilio.account_sid or not twilio.auth_tokens:
+        left_out = ["Texts and calls were left out: there is no twilio.account_sid or no token."]
+    if not twilio.account_sid or not twilio.auth_tokens:
+        return None, left_out
+    return Exchange(settings), left_out
+
+
+def _texts_strangers(settings: Settings) -> bool:
+    """Whether what we write by text would really be sent."""
+    return settings.channels.sms.provider == "twilio" and stand_in_address(settings) is None
+
+
+def _texts_and_calls(settings: Settings) -> list[Contact]:
+    """Texts and calls by turns, as far as those doors are open."""
+    text = files("router").joinpath("demo_phone.yaml").read_text(encoding="utf-8")
+    found = yaml.load(text, yaml.BaseLoader)  # noqa: S506 - makes strings only
+    texts: list[Contact] = []
+    calls: list[Contact] = []
+    if settings.channels.sms.enabled and not _texts_strangers(settings):
+        texts = [{"channel": "sms", "text": words} for words in found["texts"]]
+    if settings.channels.phone.enabled:
+        calls = [{**call, "channel": "phone"} for call in found["calls"]]
+    both = [one for pair in zip_longest(texts, calls) for one in pair if one is not None]
+    # Everybody has a number of their own.
+    return [{**one, "number": f"+4740{place:06d}"} for place, one in enumerate(both, 100_000)]
 
 
 def _moments(number: int) -> Iterator[float]:
@@ -116,14 +175,43 @@ def _moments(number: int) -> Iterator[float]:
     return iter(sorted(moments))
 
 
-def _send(settings: Settings, token: str, contact: Contact) -> None:
+def _send(settings: Settings, token: str, contact: Contact, exchange: Exchange | None) -> None:
+    channel = contact.get("channel")
     try:
-        if contact.get("channel") == "web":
+        if exchange is not None and channel == "sms":
+            exchange.text(contact["number"], settings.channels.sms.numbers[0], contact["text"])
+        elif exchange is not None and channel == "phone":
+            _call(settings, exchange, contact)
+        elif channel == "web":
             _send_form(settings, token, contact)
         else:
             _send_mail(settings, contact)
     except (OSError, smtplib.SMTPException) as error:
         raise _silent(error) from error
+
+
+def _call(settings: Settings, exchange: Exchange, contact: Contact) -> None:
+    """Have somebody call: by the stand-in where it runs, which can do what operators ask of it;
+    else they let it ring, and hang up."""
+    line = _line(settings, contact["to"])
+    form = {"number": contact["number"], "line": line, "does": contact["does"]}
+    address = stand_in_address(settings)
+    if address is not None:
+        try:
+            with closing(http.client.HTTPConnection(*address, timeout=5)) as connection:
+                connection.request("POST", CALLS, urlencode(form))
+                if connection.getresponse().status == http.client.ACCEPTED:
+                    return
+        except OSError:
+            pass
+    exchange.call(**form)
+
+
+def _line(settings: Settings, owner: str) -> str:
+    """The number of a person or a department; the first one where they have none."""
+    lines = settings.channels.phone.numbers
+    theirs = [line.number for line in lines if owner and owner in {line.person, line.department}]
+    return next(iter(theirs), lines[0].number if lines else settings.municipality.phone)
 
 
 def _silent(error: Exception) -> SettingsError:
@@ -153,8 +241,15 @@ def _send_mail(settings: Settings, contact: Contact) -> None:
         message.add_alternative(_paragraphs(contact["text"]), subtype="html")
     if contact.get("attachments") == "true":
         message.add_attachment(_PIXEL, "image", "png", filename="bilde.png")
-    with smtplib.SMTP(listen.host, listen.port, timeout=20) as client:
-        client.send_message(message, sender, [recipient])
+    for pause in (*AGAIN, 0.0):
+        try:
+            with smtplib.SMTP(listen.host, listen.port, timeout=20) as client:
+                client.send_message(message, sender, [recipient])
+                return
+        except smtplib.SMTPResponseException as error:
+            if error.smtp_code >= 500 or not pause:
+                raise
+        time.sleep(pause)
 
 
 def _send_form(settings: Settings, token: str, contact: Contact) -> None:

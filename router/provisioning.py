@@ -73,7 +73,8 @@ def setups(settings: Settings) -> list[Setup]:
             }
         )
     if sms.provider == "twilio":
-        for number in sms.numbers:
+        # A short number is set up with whoever lets it out, not with the account.
+        for number in (one for one in sms.numbers if one.startswith("+")):
             found.setdefault(number, {}).update(
                 {
                     "SmsUrl": f"{url}{SMS}{RETRIES}",

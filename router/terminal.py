@@ -18,7 +18,7 @@ from router.settings import PACKAGED, Settings, load_settings
 from rules.document import DocumentError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from sqlmodel import Session
 
@@ -99,9 +99,10 @@ def fail(message: str) -> NoReturn:
     sys.exit(1)
 
 
-def configuration(config: Path) -> Settings:
-    """The settings; the packaged ones where there is no config.yaml."""
-    return load_settings(_existing(config))
+def configuration(config: Path, more: Mapping[str, str] | None = None) -> Settings:
+    """The settings; the packaged ones where there is no config.yaml. `more` are variables that
+    those of the environment go before."""
+    return load_settings(_existing(config), {**(more or {}), **os.environ})
 
 
 def in_place(problem: Problem, config: Path, settings: Settings) -> Problem:

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 NEEDED = (
     "router/config.default.yaml",
     "router/demo_contacts.yaml",
+    "router/demo_phone.yaml",
     "router/migrations/env.py",
     "router/migrations/versions/0001_the_core_tables.py",
     "router/web/locale/nn/LC_MESSAGES/sentralbord.po",
