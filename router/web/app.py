@@ -50,6 +50,7 @@ from router.web import (
     presence_pages,
     problems,
     residents,
+    statistics_pages,
     stream,
     voice_hooks,
 )
@@ -173,6 +174,7 @@ def create_app(hall: Hall) -> FastAPI:
         contact_pages,
         call_pages,
         presence_pages,
+        statistics_pages,
         residents,
         chat_pages,
         chat_api,

@@ -46,6 +46,13 @@ LABELS: dict[str, dict[str, str]] = {
         "asking": N_("A colleague is being asked"),
         "voicemail": N_("Leaves a message"),
     },
+    "call_outcome": {
+        "missed": N_("Missed"),
+        "voicemail": N_("Left a message"),
+        "callback": N_("Asked to be called back"),
+        "closed": N_("Called outside opening hours"),
+        "unknown": N_("Unknown how it ended"),
+    },
     "call_reason": {
         "busy": N_("was busy"),
         "no_answer": N_("was not answered"),

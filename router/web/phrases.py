@@ -8,10 +8,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
 
-from babel.dates import format_date
+from babel.dates import format_date, format_timedelta
 from babel.numbers import format_decimal
 
 from router.letters import phone_in_words
+from rules.order import Lane
 
 if TYPE_CHECKING:
     from babel.support import NullTranslations
@@ -82,10 +83,18 @@ def due_view(row: Any, now: datetime, language: str, t: NullTranslations) -> Due
         return DueView("answered", t.gettext("Answered %(when)s") % {"when": when}, "")
     if row.emergency:
         return DueView("overdue", t.gettext("At once"), "")
+    if row.lane == int(Lane.LIVE):
+        since = t.gettext("since %(time)s") % {"time": clock(row.received_at)}
+        return DueView("soon", t.gettext("Waits now"), since)
     deadline = t.gettext("due %(when)s") % {"when": moment(row.due_at, now, language, t)}
     if row.due_at <= now:
         return DueView("overdue", _overdue(row.due_at, now, t), deadline)
     return DueView("soon" if row.warn_at <= now else "ok", _left(row.due_at, now, t), deadline)
+
+
+def span(length: timedelta, language: str) -> str:
+    """«3 dager», «2 timer»: about how long."""
+    return format_timedelta(length, locale=LOCALES[language])
 
 
 def size(count: int, language: str) -> str:

@@ -151,6 +151,7 @@ def environment(language: str) -> Environment:
         day=lambda instant: phrases.day(instant, language),
         clock=phrases.clock,
         size=lambda count: phrases.size(count, language),
+        span=lambda length: phrases.span(length, language),
         phone=phone_in_words,
         address=phrases.address,
         half=phrases.half_address,

@@ -274,6 +274,7 @@ PAGES = {
     "parked": (SIV, "/desk/parked", None),
     "parked arrival": (SIV, "/desk/parked/{parked}", None),
     "outbox": (SIV, "/desk/outbox", None),
+    "statistics": (SIV, "/desk/statistics?days=30", None),
     "not yours": (VERA, "/desk/inquiries/{waste}", None),
     "not allowed": (VERA, "/desk/parked", None),
 }

@@ -101,6 +101,7 @@ def row(**changes):
         "closed_at": None,
         "answered_at": None,
         "emergency": False,
+        "lane": 2,
         "due_at": MONDAY + timedelta(days=2, hours=6, minutes=45),
         "warn_at": MONDAY + timedelta(days=1),
     }
