@@ -35,7 +35,7 @@ class FormSubmission:
     language: str = ""
 
     def __post_init__(self) -> None:
-        # A form may come in UTF-7, and JSON may spell them too; no store and no page takes them.
+        # JSON may spell them; no store and no page takes them.
         for field in fields(self):
             value: str = getattr(self, field.name)
             object.__setattr__(self, field.name, value.encode("utf-8", "replace").decode("utf-8"))

@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
 from pydantic.json_schema import models_json_schema
+from python_multipart.multipart import parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -155,6 +156,7 @@ def create_app(hall: Hall) -> FastAPI:
             Middleware(_Frame, secure=hall.settings.public_url.startswith("https://")),
             Middleware(_Compression),
             Middleware(_BodyLimit),
+            Middleware(_FormCharset),
         ],
         exception_handlers={
             hooks.RefusedError: hooks.refused,
@@ -381,6 +383,33 @@ class _BodyLimit:
             return message
 
         await self._app(scope, counted, send)
+
+
+class _FormCharset:
+    """Read forms as UTF-8 and, where they are none, as Latin-1, whatever codec they ask for.
+
+    There is no such parameter (RFC 7578 §5.1.2), and some of Python's codecs take quadratic time:
+    a megabyte of Punycode would hold everybody up for minutes.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = [(name, _without_charset(name, value)) for name, value in scope["headers"]]
+            scope = dict(scope, headers=headers)
+        await self._app(scope, receive, send)
+
+
+def _without_charset(name: bytes, value: bytes) -> bytes:
+    if name != b"content-type" or b"multipart" not in value.lower():
+        return value
+    kind, options = parse_options_header(value)
+    if kind != b"multipart/form-data" or b"charset" not in options:
+        return value
+    boundary = options.get(b"boundary", b"").replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+    return kind + b'; boundary="' + boundary + b'"'
 
 
 async def _limit_of(scope: Scope) -> int:

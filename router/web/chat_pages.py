@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
-from pydantic import AfterValidator
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
@@ -41,12 +40,7 @@ if TYPE_CHECKING:
 router = APIRouter(include_in_schema=False, dependencies=[Depends(chat_door.require_enabled)])
 
 
-def _plain(value: str) -> str:
-    """Without lone surrogates, which a form in UTF-7 can bring."""
-    return value.encode("utf-8", "replace").decode("utf-8")
-
-
-Field = Annotated[str, Form(), AfterValidator(_plain)]
+Field = Annotated[str, Form()]
 
 
 @router.get("/chat")

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Form, Request
-from pydantic import AfterValidator
 from sqlalchemy import select
 from sqlmodel import Session, col
 from starlette.responses import RedirectResponse, Response
@@ -61,12 +60,7 @@ _SHOWN_KINDS = frozenset({"reply", "receipt", "emergency"})
 _EMPTY = web.FormSubmission(key="", name="", email="", phone="", subject="", text="")
 
 
-def _encodable(value: str) -> str:
-    """Without lone surrogates, which a form in UTF-7 can bring and no answer can hold."""
-    return value.encode("utf-8", "replace").decode("utf-8")
-
-
-Field = Annotated[str, Form(), AfterValidator(_encodable)]
+Field = Annotated[str, Form()]
 
 
 @router.get("/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from time import process_time
 
 import pytest
 from sqlalchemy import text as sql
@@ -49,6 +50,32 @@ async def test_what_is_not_parked_is_not_shown_among_the_parked(home):
     answer = await home.client.get("/desk/parked/1")
     assert answer.status_code == 404
     assert NUMBER not in answer.text
+
+
+def form(charset: str, text: bytes, mark: str = "") -> dict:
+    """A submission of the contact form as multipart, with a codec of its own. `mark` ends names."""
+    fields = {"text": text, "subject": text[:50], "email": b"ola@eksempel.no"}
+    parts = [
+        b'--xx\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
+        % ((name + mark).encode(), value)
+        for name, value in fields.items()
+    ]
+    kind = f'multipart/form-data; charset="{charset}"; boundary=xx'
+    return {"content": b"".join([*parts, b"--xx--\r\n"]), "headers": {"Content-Type": kind}}
+
+
+async def test_a_form_in_a_slow_codec_holds_nobody_up(home):
+    began = process_time()
+    await home.client.post("/", **form("punycode", b"ab" * 150_000, mark="-"))
+    assert process_time() - began < 3
+
+
+@pytest.mark.parametrize("codec", ["utf-8", "iso-8859-1"])
+async def test_a_form_that_names_its_codec_is_read(home, codec):
+    taken = await home.client.post("/", **form(codec, "Grøn bøtte".encode(codec)))
+    assert taken.status_code == 303
+    found = (await (await home.api()).get("/api/inquiries", params={"q": "Grøn bøtte"})).json()
+    assert len(found["items"]) == 1
 
 
 @pytest.mark.parametrize("q", ["øvre", "ØVRE", "Øvre"])
