@@ -114,8 +114,9 @@ function toEnd() {
 }
 
 function add(line) {
-  if (line.id && lines.querySelector(`[data-id="${line.id}"]`)) return;
   last = Math.max(last, line.id || 0);
+  const known = line.id && lines.querySelector(`[data-id="${line.id}"]`);
+  if (known) { linkFiles(known, line); return; }
   const follow = line.mine || atEnd();
   const pending = line.client_msg_id && lines.querySelector(`[data-client="${line.client_msg_id}"]`);
   const item = draw(line);
@@ -128,8 +129,7 @@ function add(line) {
     const time = pending.querySelector("time");
     time.textContent = line.clock;
     time.dateTime = line.at;
-    const row = [...pending.querySelectorAll(".file")];
-    row.forEach((old, index) => old.replaceWith(item.querySelectorAll(".file")[index] ?? old));
+    linkFiles(pending, line);
     done(line.client_msg_id);
   } else {
     // Before what is still on its way: the order in which we have it counts.
@@ -138,6 +138,13 @@ function add(line) {
   showMarks();
   if (!line.mine && line.id) heard();
   if (follow) toEnd(); else showNewer();
+}
+
+// What was sent from here can be fetched once the service has it.
+function linkFiles(item, line) {
+  if (!line.files.length || item.querySelector(".file a")) return;
+  const rows = draw(line).querySelectorAll(".file");
+  [...item.querySelectorAll(".file")].forEach((old, index) => rows[index] && old.replaceWith(rows[index]));
 }
 
 function showMarks() {
