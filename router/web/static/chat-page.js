@@ -108,15 +108,17 @@ function draw(line) {
 
 const atEnd = () => log.scrollHeight - log.scrollTop - log.clientHeight < 80;
 function toEnd() {
+  log.scrollTop = log.scrollHeight;
+  // On low screens the whole page scrolls: what has the focus must not leave the view for it.
+  if (document.activeElement === field) { field.scrollIntoView({ block: "nearest" }); return; }
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   lines.lastElementChild?.scrollIntoView({ block: "nearest", behavior: calm ? "auto" : "smooth" });
-  log.scrollTop = log.scrollHeight;
 }
 
 function add(line) {
   last = Math.max(last, line.id || 0);
   const known = line.id && lines.querySelector(`[data-id="${line.id}"]`);
-  if (known) { linkFiles(known, line); return; }
+  if (known) { settle(known, line); return; }
   const follow = line.mine || atEnd();
   const pending = line.client_msg_id && lines.querySelector(`[data-client="${line.client_msg_id}"]`);
   const item = draw(line);
@@ -126,10 +128,7 @@ function add(line) {
     // Sent from here and now kept: the same words again would be read aloud twice.
     pending.dataset.id = line.id;
     pending.classList.remove("unsent");
-    const time = pending.querySelector("time");
-    time.textContent = line.clock;
-    time.dateTime = line.at;
-    linkFiles(pending, line);
+    settle(pending, line);
     done(line.client_msg_id);
   } else {
     // Before what is still on its way: the order in which we have it counts.
@@ -140,8 +139,11 @@ function add(line) {
   if (follow) toEnd(); else showNewer();
 }
 
-// What was sent from here can be fetched once the service has it.
-function linkFiles(item, line) {
+// What was sent from here has the service's time, and its files can be fetched, once the service has it.
+function settle(item, line) {
+  const time = item.querySelector("time");
+  time.textContent = line.clock;
+  time.dateTime = line.at;
   if (!line.files.length || item.querySelector(".file a")) return;
   const rows = draw(line).querySelectorAll(".file");
   [...item.querySelectorAll(".file")].forEach((old, index) => rows[index] && old.replaceWith(rows[index]));
