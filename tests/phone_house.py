@@ -21,6 +21,8 @@ from sqlalchemy import text as sql
 from channels.phone.twilio import TwilioPhone
 from router import presence, schema, staff
 from router.call_commands import CallCommands
+from router.chat_live import ChatHub
+from router.chat_queue import terms_of
 from router.correspondence import letterhead
 from router.db import Database
 from router.events import EventHub
@@ -320,6 +322,7 @@ def _hall(
     head = letterhead(settings, signer, ZoneInfo(settings.calendar.timezone))
     outbox = Outbox(db, {}, settings.blobs, clock)
     plan = number_plan(settings, workbench.calendar, workbench.hours)
+    directory = directory_of(settings, workbench.calendar, workbench.hours)
     workshop = _workshop()
     account = account_of(double)
     return Hall(
@@ -331,7 +334,8 @@ def _hall(
         ruleset=workbench.ruleset,
         calendar=workbench.calendar,
         hours=workbench.hours,
-        directory=directory_of(settings, workbench.calendar, workbench.hours),
+        directory=directory,
+        chats=ChatHub(db, hub, terms_of(settings, workbench.calendar, directory), clock),
         reception=Reception(db, workbench, workshop, workshop, head, outbox, clock, plan=plan),
         counter=workshop,
         viewer=workshop,
