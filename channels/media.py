@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -107,7 +108,9 @@ def _require(url: str, domains: tuple[str, ...], api_url: str) -> None:
         own = urlsplit(api_url)
         if (parts.scheme, parts.netloc) == (own.scheme, own.netloc):
             return
-    known = any(host == domain or host.endswith(f".{domain}") for domain in domains)
+    # What is no host name (RFC 1123 §2.1) may lead elsewhere: `https://a\.b` is a's for requests.
+    named = re.fullmatch(r"[a-z0-9.-]+", host) is not None
+    known = named and any(host == domain or host.endswith(f".{domain}") for domain in domains)
     if not known or parts.scheme != "https" or port not in {None, 443} or "@" in parts.netloc:
         raise RejectedError("the file lies with somebody who is not the provider")
 

@@ -105,6 +105,8 @@ def test_a_circle_of_redirects_ends():
         "https://kari@api.twilio.com/sound.wav",
         "https://media.twiliocdn.com/sound.wav",
         "https://[::1/sound.wav",
+        "https://evil.example\\.twilio.com/sound.wav",
+        "https://evil.example%2f.twilio.com/sound.wav",
         "file:///etc/passwd",
         "//api.twilio.com/sound.wav",
         "",
