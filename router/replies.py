@@ -462,7 +462,10 @@ def _recipient(session: Session, head: Letterhead, inquiry: Inquiry, now: dateti
     when they wrote from that one last. Whoever else found a way into the thread gets nothing.
     """
     talk = chat.answers_here(session, inquiry, now)
-    if talk is not None:
+    latest = _latest(session, inquiry)
+    # An address given in a chat is nobody's proof: what its owner asks by letter or text is not
+    # answered to whoever has the chat open.
+    if talk is not None and (latest is None or latest.channel == CHAT):
         return Address(CHAT, talk.key, inquiry.sender_name)
     opening = session.execute(
         select(Message)
@@ -470,16 +473,15 @@ def _recipient(session: Session, head: Letterhead, inquiry: Inquiry, now: dateti
         .order_by(col(Message.id))
         .limit(1)
     ).scalar()
-    latest = _latest(session, inquiry)
     addresses = _addresses(session, inquiry)
     known = {value for channel, value in addresses if channel == "email"}
     candidates: list[str] = []
     if latest is not None and latest.sender_address in known - {inquiry.sender_address}:
         candidates.append(latest.sender_address)
+    if inquiry.channel == CHAT:
+        candidates.append(inquiry.sender_address)  # the one given last in the talk
     if opening is not None:
         candidates += [opening.reply_to, opening.sender_address]
-    if inquiry.channel == CHAT:
-        candidates.append(inquiry.sender_address)  # given in the middle of the talk
     refusal = "There is no e-mail address to reply to. Call the person and write a note."
     if inquiry.channel in _BY_NUMBER or (
         inquiry.channel == CHAT and inquiry.sender_address.startswith("+")

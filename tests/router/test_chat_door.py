@@ -10,6 +10,7 @@ import pytest
 
 from channels.base import RawArrival
 from channels.email.verdict import Verdict
+from router import chat
 from router.models import Role
 from tests.browser.people import PNG
 from tests.router.chat_house import (
@@ -279,6 +280,16 @@ async def test_what_others_write_into_the_inquiry_is_not_shown_in_the_chat(home)
     shown = (await resident.look())["messages"]
     assert not any("hemmelige" in line["text"] for line in shown)
     assert [line["kind"] for line in shown] == ["contact", "mailed"]
+
+    await home.hall.db.write(lambda s: chat.listen(s, [resident.row().id], home.clock()))
+    await reply(home, resident.inquiry().ref, "Svar på det hemmelige.")
+    sent = [item.recipient for item in letters(home) if item.kind == "reply"]
+    assert sent == ["offer@example.no"] * 2
+    assert not any("hemmelige" in line for line in await resident.lines())
+
+    await resident.say("Jeg er her igjen.")
+    await reply(home, resident.inquiry().ref, "Så fint.")
+    assert (await resident.lines())[-1] == "Så fint."
 
 
 async def test_departments_see_the_chats_of_their_own(home):
