@@ -134,6 +134,8 @@ class Failure:
     """The connection breaks without an answer."""
     carried_out: bool = False
     """What was asked for happens all the same."""
+    method: str = ""
+    """Only requests by this method; empty for all."""
 
 
 @dataclass
@@ -227,7 +229,7 @@ class Double:
                 found = self.files.get(url.path)
                 return (200, *found) if found else _problem(404, 20404)
             resource = url.path.partition(f"/{ACCOUNT_SID}/")[2].removesuffix(".json")
-            failure = self._next_failure(resource)
+            failure = self._next_failure(resource, str(request.method))
             before = len(self.asked)
             answer = self._carry_out(request, resource, failure)
             self.arrived.notify_all()
@@ -392,8 +394,10 @@ class Double:
                 return dict(copy.deepcopy(example["value"]))
         return {lists[0]: []}
 
-    def _next_failure(self, resource: str) -> Failure | None:
+    def _next_failure(self, resource: str, method: str) -> Failure | None:
         for waiting in self._failures:
+            if waiting[1].method not in ("", method):
+                continue
             if resource == waiting[0] or resource.startswith(f"{waiting[0]}/"):
                 self._failures.remove(waiting)
                 return waiting[1]

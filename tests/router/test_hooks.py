@@ -176,3 +176,30 @@ async def test_a_store_that_refuses_is_no_acknowledgement(home):
     assert (await post(home, text())).status_code == 503
     home.hall.db.start()
     await home.hall.hub.start()
+
+
+async def test_a_path_that_a_proxy_takes_away_is_part_of_what_was_signed(tmp_path):
+    public = "https://sorum.kommune.no/post"
+    async with house(tmp_path, public) as home:
+        home.hall.twilio = Account(AccountSettings(SID, (TOKEN,)))
+        home.hall.channels["sms"] = FakeChannel("sms")
+        form = text()
+        assert (await post(home, form, headers=sign(form, public=public))).status_code == 200
+        inner = sign(form, public="https://sorum.kommune.no")
+        assert (await post(home, form, headers=inner)).status_code == 403
+
+
+async def test_a_status_is_about_a_number_of_ours_and_a_text_we_know(home):
+    form = {
+        "MessageSid": f"SM{7:032x}",
+        "AccountSid": SID,
+        "MessageStatus": "delivered",
+        "From": OURS,
+        "To": "+4790012345",
+    }
+    for path in (hooks.SMS_STATUS, f"{hooks.SMS_STATUS}?id=%3Cx%40y%3E", f"{hooks.SMS_STATUS}?id="):
+        for odd in ({}, {"MessageStatus": "teleported"}, {"MessageStatus": ""}, {"ErrorCode": "x"}):
+            assert (await post(home, form | odd, path=path)).status_code == 200
+    theirs = form | {"From": "+4790000000"}
+    assert (await post(home, theirs, path=hooks.SMS_STATUS)).status_code == 403
+    assert arrivals(home) == []
