@@ -43,8 +43,8 @@ class Actor:
         switchboard, but who can be reached is for everybody."""
         if self.departments is None or event.kind == PRESENCE_CHANGED:
             return True
-        previous = event.data.get("from_department")
-        return event.department in self.departments or previous in self.departments
+        told = {event.department, event.data.get("from_department"), *event.also}
+        return not self.departments.isdisjoint(told.union(event.data.get("from_also", ())))
 
     def require(self, *roles: Role) -> None:
         """Raise `ForbiddenError` unless the actor has one of these roles."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from router.models import Event
+from router.models import Addressee, Event
 from router.statements import inserting
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _TABLE: Any = Event.__table__  # type: ignore[attr-defined]
+_ADDRESSEE: Any = Addressee.__table__  # type: ignore[attr-defined]
 
 _INSERT = inserting(_TABLE, "at kind inquiry_id department staff_id once data")
 
@@ -132,6 +133,8 @@ class LiveEvent:
     department: str
     staff_id: int | None
     data: dict[str, Any]
+    also: frozenset[str] = frozenset()
+    """Departments that were addressed in the inquiry beside the one that answers it."""
 
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -272,7 +275,21 @@ def read_after(session: Session, last_id: int, limit: int) -> list[LiveEvent]:
         .order_by(_TABLE.c.id)
         .limit(limit)
     )
-    return [LiveEvent(*row) for row in rows]
+    found = [LiveEvent(*row) for row in rows]
+    also: dict[int, set[str]] = {}
+    ids = {event.inquiry_id for event in found if event.inquiry_id is not None}
+    if ids:
+        query = select(_ADDRESSEE.c.inquiry_id, _ADDRESSEE.c.department)
+        for number, department in session.connection().execute(
+            query.where(_ADDRESSEE.c.inquiry_id.in_(ids))
+        ):
+            also.setdefault(number, set()).add(department)
+    return [
+        replace(event, also=frozenset(also[event.inquiry_id]))
+        if event.inquiry_id in also
+        else event
+        for event in found
+    ]
 
 
 def _offer(client: _Client, item: LiveEvent) -> None:

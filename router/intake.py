@@ -18,7 +18,7 @@ from channels.chat.web import conversation_of
 from router import chat, correspondence, events, outbox, robots, texting
 from router.chat_models import CHANNEL as CHAT
 from router.contacts import contacts_of
-from router.counters import add_to_counters, counted
+from router.counters import add_to_counters, counted, counters_of
 from router.models import (
     Addressee,
     Arrival,
@@ -227,8 +227,10 @@ def _share(
         head, recipients, inquiry.department, inquiry.sensitivity
     )
     number = inquiry.id or 0
-    for other in others:
-        session.merge(Addressee(department=other, inquiry_id=number))
+    with counted(session, inquiry):
+        for other in others:
+            session.merge(Addressee(department=other, inquiry_id=number))
+        session.flush()
     log = [
         events.row("addressee_added", number, inquiry.ref, department, now)
         for department in (others or [inquiry.department])
@@ -349,6 +351,7 @@ def _open(
     log: list[dict[str, Any]] = []
     letters: list[dict[str, Any]] = []
     shared: list[dict[str, Any]] = []
+    changes: dict[str, int] = {}
     brakes = correspondence.Brakes(session, head, now)
     for item, ref in zip(items, refs, strict=True):
         inquiry_id = ids[ref]
@@ -365,13 +368,13 @@ def _open(
         if forwarded:
             letters.append(correspondence.forward_row(head, item, inquiry_id, ref, now))
             log.append(events.row("forwarded", inquiry_id, ref, department, now))
-        others = (
-            correspondence.also_addressed(
-                head, item.incoming.recipients, department, item.decision.sensitivity
-            )
-            if not robots.sets_aside(item)
-            else []
+        if robots.sets_aside(item):
+            continue
+        others = correspondence.also_addressed(
+            head, item.incoming.recipients, department, item.decision.sensitivity
         )
+        for name in counters_of(["open"], department, others):
+            changes[name] = changes.get(name, 0) + 1
         log += [events.row("addressee_added", inquiry_id, ref, other, now) for other in others]
         shared += [{"department": other, "inquiry_id": inquiry_id} for other in others]
     INSERT_OUTBOX.many(connection, letters)
@@ -384,11 +387,6 @@ def _open(
     events.insert_rows(connection, log)
     for item, ref in zip(items, refs, strict=True):
         texting.heard(session, item, ids[ref], now)
-    changes: dict[str, int] = {}
-    for item in items:
-        if not robots.sets_aside(item):
-            name = f"open:{item.decision.department}"
-            changes[name] = changes.get(name, 0) + 1
     add_to_counters(session, changes)
     _FINISH.many(
         connection,

@@ -29,9 +29,10 @@ from router.models import (
     ReplyState,
     Staff,
 )
+from rules.order import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from router.access import Actor
 
@@ -39,6 +40,8 @@ PAGE_LIMIT = 200
 ALARM_LIMIT = 20
 ALARM_DAYS = 14
 """An alarm of an inquiry that was closed unseen stands this long: every page of the desk asks."""
+NEWS_LIMIT = 10
+"""New messages that are told at a time; the others stand in the queue."""
 SHARED_LIMIT = 1000
 """Inquiries of other departments that a department was addressed in as well, the latest of which
 stand in its lists."""
@@ -91,6 +94,22 @@ class QueueRow:
     emergency: bool
     tags: list[str]
     version: int
+    last_message_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What there is to know of an inquiry beside its row."""
+
+    also: tuple[str, ...] = ()
+    """Departments that were addressed as well."""
+    new_message: bool = False
+    """Whether the resident has written again, and whoever holds it has done nothing since."""
+    receipt_failed: bool = False
+    """Whether an automatic letter to the resident did not arrive."""
+
+
+NO_SIGNS = Signs()
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +361,59 @@ def unseen_emergencies(session: Session, actor: Actor, now: datetime) -> list[Qu
     return rows[:ALARM_LIMIT]
 
 
+def signs(session: Session, rows: Sequence[QueueRow]) -> dict[int, Signs]:
+    """What there is to know of inquiries beside their rows, by id; of most there is nothing."""
+    if not rows:
+        return {}
+    also: dict[int, list[str]] = {}
+    failed = set()
+    ids = [row.id for row in rows]
+    for inquiry_id, department in session.connection().execute(queue_sql.BESIDE, {"ids": ids}):
+        if department:
+            also.setdefault(inquiry_id, []).append(department)
+        else:
+            failed.add(inquiry_id)
+    news = _with_news(session, [row for row in rows if _written_again(row)])
+    return {
+        number: Signs(tuple(sorted(also.get(number, ()))), number in news, number in failed)
+        for number in also.keys() | failed | news
+    }
+
+
+def news(session: Session, actor: Actor) -> list[QueueRow]:
+    """What the actor holds and the resident has written in since the actor did something with it,
+    the latest first."""
+    if actor.staff_id is None:
+        return []
+    values = {"staff_id": actor.staff_id, "limit": NEWS_LIMIT}
+    held = _rows(session, queue_sql.HELD_UNANSWERED, values)
+    new = _with_news(session, held)
+    return [row for row in held if row.id in new]
+
+
+def see_news(session: Session, actor: Actor, ref: str, now: datetime) -> None:
+    """Write down that whoever holds the inquiry has seen the resident's latest message."""
+    inquiry = get(session, actor, ref)
+    if inquiry.assignee_id == actor.staff_id:
+        events.tell(session, "message_seen", inquiry, now, staff_id=actor.staff_id)
+
+
+def _written_again(row: QueueRow) -> bool:
+    return (
+        row.status is InquiryStatus.OPEN
+        and row.answered_at is None
+        and row.last_message_at > row.received_at
+        and row.lane != Lane.LIVE
+    )
+
+
+def _with_news(session: Session, rows: Sequence[QueueRow]) -> set[int]:
+    if not rows:
+        return set()
+    ids = {"ids": [row.id for row in rows]}
+    return set(session.connection().execute(queue_sql.WITH_NEWS, ids).scalars())
+
+
 def require_holder(session: Session, actor: Actor, inquiry: Inquiry) -> None:
     """Raise `ConflictError` when somebody else holds the inquiry."""
     if inquiry.assignee_id is not None and inquiry.assignee_id != actor.staff_id:
@@ -385,9 +457,10 @@ def _move(
     now: datetime,
 ) -> None:
     source = inquiry.department
-    # Whoever decides where it belongs decides who sees it, too.
-    session.connection().execute(delete(_A).where(_A.c.inquiry_id == inquiry.id))
     with counted(session, inquiry):
+        # Whoever decides where it belongs decides who sees it, too.
+        gone = delete(_A).where(_A.c.inquiry_id == inquiry.id).returning(_A.c.department)
+        also = sorted(session.connection().execute(gone).scalars())
         inquiry.department = department
         inquiry.assignee_id = None
         inquiry.version += 1
@@ -420,7 +493,12 @@ def _move(
     if why.strip():
         _add_note(session, actor, inquiry, why, now)
     events.tell(
-        session, kind, inquiry, now, staff_id=actor.staff_id, data={"from_department": source}
+        session,
+        kind,
+        inquiry,
+        now,
+        staff_id=actor.staff_id,
+        data={"from_department": source, "from_also": also},
     )
 
 

@@ -8,9 +8,22 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Integer, and_, bindparam, or_, select, text, tuple_
+from sqlalchemy import (
+    Integer,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    tuple_,
+    union_all,
+)
 
-from router.models import Addressee, Inquiry, Staff
+from channels.base import OutgoingKind
+from router.models import Addressee, Event, Inquiry, OutboxItem, Staff
 from rules.order import Lane
 
 if TYPE_CHECKING:
@@ -18,6 +31,8 @@ if TYPE_CHECKING:
 
 _I: Any = Inquiry.__table__  # type: ignore[attr-defined]
 _A: Any = Addressee.__table__  # type: ignore[attr-defined]
+_E: Any = Event.__table__  # type: ignore[attr-defined]
+_O: Any = OutboxItem.__table__  # type: ignore[attr-defined]
 _S: Any = Staff.__table__  # type: ignore[attr-defined]
 
 _QUEUE_KEY = (_I.c.lane, _I.c.sort_at, _I.c.received_at, _I.c.id)
@@ -62,6 +77,7 @@ ROWS: Any = select(
     _I.c.emergency,
     _I.c.tags,
     _I.c.version,
+    _I.c.last_message_at,
 ).select_from(_I.outerjoin(_S, _I.c.assignee_id == _S.c.id))
 """The fields of `queue.QueueRow`, in its order."""
 
@@ -114,6 +130,45 @@ def unseen_emergencies(departments: frozenset[str] | None) -> tuple[Any, Any]:
         unseen.where(_IS_OPEN).order_by(*_QUEUE_KEY).limit(_LIMIT),
         unseen.where(_IS_CLOSED, lately).order_by(_I.c.closed_at).limit(_LIMIT),
     )
+
+
+HELD_UNANSWERED: Any = (
+    ROWS.where(
+        _I.c.assignee_id == bindparam("staff_id"),
+        _IS_OPEN,
+        _I.c.answered_at.is_(None),
+        _I.c.last_message_at > _I.c.received_at,
+        _I.c.lane != int(Lane.LIVE),
+    )
+    .order_by(_I.c.last_message_at.desc())
+    .limit(_LIMIT)
+)
+"""What somebody holds and the resident has written in again, the latest first. Takes `limit`."""
+
+_IDS: Any = bindparam("ids", expanding=True)
+
+WITH_NEWS: Any = (
+    select(_E.c.inquiry_id)
+    .join(_I, _I.c.id == _E.c.inquiry_id)
+    .where(_E.c.inquiry_id.in_(_IDS))
+    .group_by(_E.c.inquiry_id)
+    .having(
+        func.max(case((_E.c.kind == "message_in", _E.c.id)))
+        > func.coalesce(func.max(case((_E.c.staff_id == _I.c.assignee_id, _E.c.id))), 0)
+    )
+)
+"""Those of `ids` in which whoever holds the inquiry has done nothing since the latest message."""
+
+BESIDE: Any = union_all(
+    select(_A.c.inquiry_id, _A.c.department.label("also")).where(_A.c.inquiry_id.in_(_IDS)),
+    select(_O.c.inquiry_id, literal("")).where(
+        _O.c.inquiry_id.in_(_IDS),
+        _O.c.kind.in_([OutgoingKind.RECEIPT.value, OutgoingKind.EMERGENCY.value]),
+        text("outbox.state = 'failed'"),
+    ),
+)
+"""Of inquiries with these `ids`: each department that was addressed as well, and an empty one for
+each automatic letter that did not arrive."""
 
 
 def _of(departments: frozenset[str] | None) -> Any:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
 
@@ -17,7 +18,7 @@ from sqlmodel import Session
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from router import queue, replies
-from router.errors import ConflictError, InvalidError, RouterError
+from router.errors import ConflictError, InvalidError, RouterError, StoreUnavailableError
 from router.files import FILES_LIMIT, MANY, Source, keep_files
 from router.models import Inquiry, InquiryStatus, Staff
 from router.privacy import mask_text
@@ -29,6 +30,7 @@ from router.web.listing import (
     Wanted,
     department_choices,
     department_names,
+    department_text,
     line,
     list_context,
     marks,
@@ -46,6 +48,7 @@ from router.web.rows import RowNumber
 
 if TYPE_CHECKING:
     from router.access import Actor
+    from router.hall import Hall
     from router.preparing import KeptFile
     from router.replies import Thread
 
@@ -100,9 +103,7 @@ def queue_page(
     return render(
         request,
         "queue.html",
-        department_choices=department_choices(
-            hall, actor, context["open_counts"], context["overdue_counts"]
-        ),
+        department_choices=department_choices(hall, actor, context["kept"]),
         channels=CHANNELS,
         done=done,
         done_ref=ref if _REF.fullmatch(ref) else "",
@@ -168,7 +169,7 @@ def stay(request: Request, _actor: DeskActor) -> Response:
 @router.get("/inquiries/{ref}")
 def inquiry_page(request: Request, actor: DeskActor, ref: str, done: str = "") -> Response:
     """One inquiry: why it is here, what has been said, what can be done."""
-    return _inquiry(request, actor, ref, done=done)
+    return _inquiry(request, actor, ref, done=done, opened=True)
 
 
 @router.get("/inquiries/{ref}/live")
@@ -396,11 +397,12 @@ def _row(
     hall = hall_of(request)
     with hall.db.read() as session:
         row = queue.row(session, actor, ref)
+        signs = queue.signs(session, [row])
     headers = {}
     if refused is not None:
         # Header values are latin-1; the name travels percent-encoded.
         headers["HX-Trigger"] = f'{{"said": "{quote(sentence(refused, actor.language))}"}}'
-    html = line(hall, actor, row, hall.clock())
+    html = line(hall, actor, row, signs.get(row.id, queue.NO_SIGNS), hall.clock())
     return HTMLResponse(html, 409 if refused else 200, headers)
 
 
@@ -413,11 +415,15 @@ def _inquiry(
     revealed: bool = False,
     confirm_close: bool = False,
     done: str = "",
+    opened: bool = False,
 ) -> Response:
     hall = hall_of(request)
     with hall.db.read() as session:
         thread = replies.thread(session, hall.reply_context, actor, ref, hall.clock())
+        signs = queue.signs(session, [thread.inquiry]).get(thread.inquiry.id, queue.NO_SIGNS)
         frame = desk_frame(session, hall, actor)
+    if opened and signs.new_message and not _held_by_other(actor, thread.inquiry):
+        _see_news(hall, actor, ref)
     department = hall.settings.departments.get(thread.inquiry.department)
     external = department is not None and department.external
     checks = checks_senders(hall.settings)
@@ -434,7 +440,9 @@ def _inquiry(
             department.name.get(actor.language) if department else thread.inquiry.department
         ),
         external=external,
-        marks=marks(thread.inquiry, external=external),
+        # Whoever reads this sees the message itself.
+        marks=marks(thread.inquiry, replace(signs, new_message=False), external=external),
+        departments_text=department_text(hall, actor, thread.inquiry, signs),
         switchboard=queue.SWITCHBOARD,
         told=_told(thread),
         came=_came(thread),
@@ -462,6 +470,13 @@ def _inquiry(
         done=done,
         **frame,
     )
+
+
+def _see_news(hall: Hall, actor: Actor, ref: str) -> None:
+    now = hall.clock()
+    # A busy store is no reason to turn a reader away: the message just stays marked as new.
+    with suppress(StoreUnavailableError):
+        hall.db.write_sync(lambda session: queue.see_news(session, actor, ref, now))
 
 
 def _held_by_other(actor: Actor, row: queue.QueueRow) -> bool:

@@ -97,6 +97,8 @@ LABELS: dict[str, dict[str, str]] = {
         "sensitive": N_("Sensitive"),
         "external": N_("External"),
         "not_delivered": N_("Reply not delivered"),
+        "new_message": N_("New message"),
+        "receipt_failed": N_("Receipt not delivered"),
         "answered": N_("Answered"),
     },
     "sender": {
@@ -147,6 +149,7 @@ LABELS: dict[str, dict[str, str]] = {
         "received": N_("Received"),
         "routed": N_("Routed"),
         "message_in": N_("New message in the thread"),
+        "message_seen": N_("New message read"),
         "automatic_in": N_("Automatic message in the thread"),
         "set_aside": N_("Set aside"),
         "quarantined": N_("Virus found"),

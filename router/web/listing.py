@@ -17,7 +17,7 @@ from fastapi import Query
 from markupsafe import Markup
 
 from router import queue
-from router.counters import queue_counts
+from router.counters import count_of, queue_counts
 from router.models import InquiryStatus, ReplyState
 from router.privacy import mask_text
 from router.web import phrases
@@ -107,16 +107,17 @@ def list_context(
     """What `_queue.html` needs. Raises `InvalidError` for a cursor that is not ours."""
     page = queue.page(session, actor, wanted.filter(actor), after or None, limit)
     now = hall.clock()
-    open_counts, overdue_counts = queue_counts(session)
+    kept = queue_counts(session)
+    signs = queue.signs(session, page.rows)
+    lines = (line(hall, actor, row, signs.get(row.id, queue.NO_SIGNS), now) for row in page.rows)
     return {
-        "lines": Markup("\n".join(line(hall, actor, row, now) for row in page.rows)),  # noqa: S704
+        "lines": Markup("\n".join(lines)),  # noqa: S704 - each line is Markup
         "following": page.next,
         "after": after,
         "wanted": wanted,
-        "open_counts": open_counts,
-        "overdue_counts": overdue_counts,
-        "open_total": _total(open_counts, actor, wanted.department),
-        "overdue_total": _total(overdue_counts, actor, wanted.department),
+        "kept": kept,
+        "open_total": _count(kept, "open", actor, wanted.department),
+        "overdue_total": _count(kept, "overdue", actor, wanted.department),
         "rows_url": wanted.address("/desk/queue/rows", after=after),
         "first_url": wanted.address("/desk/queue"),
         "more_url": wanted.address("/desk/queue", after=page.next),
@@ -124,7 +125,9 @@ def list_context(
     }
 
 
-def line(hall: Hall, actor: Actor, row: queue.QueueRow, now: datetime) -> Markup:
+def line(
+    hall: Hall, actor: Actor, row: queue.QueueRow, signs: queue.Signs, now: datetime
+) -> Markup:
     """One line as HTML."""
     language, t = actor.language, catalogue(actor.language)
     department = hall.settings.departments.get(row.department)
@@ -138,7 +141,7 @@ def line(hall: Hall, actor: Actor, row: queue.QueueRow, now: datetime) -> Markup
         "subject": mask_text(row.subject) or t.gettext("(no subject)"),
         "sender": row.sender_name or address or t.gettext("unknown sender"),
         "address": address if row.sender_name else "",
-        "department": department.name.get(language) if department else row.department,
+        "department": department_text(hall, actor, row, signs),
         "received": phrases.rfc3339(row.received_at),
         "received_in_words": phrases.moment(row.received_at, now, language, t),
         "holder": t.gettext("Me") if mine else row.assignee_name,
@@ -146,7 +149,7 @@ def line(hall: Hall, actor: Actor, row: queue.QueueRow, now: datetime) -> Markup
     shape = Shape(
         channel=row.channel,
         state=due.state,
-        marks=marks(row, external=department is not None and department.external),
+        marks=marks(row, signs, external=department is not None and department.external),
         open=row.status is InquiryStatus.OPEN,
         mine=mine,
         left_out=tuple(word for word in _OPTIONAL if not words[word]),
@@ -155,38 +158,53 @@ def line(hall: Hall, actor: Actor, row: queue.QueueRow, now: datetime) -> Markup
     return Markup(_pattern(language, shape) % escaped)  # noqa: S704 - each word is escaped
 
 
-def marks(row: queue.QueueRow, *, external: bool) -> tuple[str, ...]:
+def department_text(hall: Hall, actor: Actor, row: queue.QueueRow, signs: queue.Signs) -> str:
+    """«Vei», or «Vei, også Park og natur» where others were addressed as well."""
+    name, *others = (
+        known.name.get(actor.language) if known else slug
+        for slug in (row.department, *signs.also)
+        for known in [hall.settings.departments.get(slug)]
+    )
+    if not others:
+        return name
+    text = catalogue(actor.language).gettext("%(name)s, also %(others)s")
+    return text % {"name": name, "others": ", ".join(sorted(others, key=str.casefold))}
+
+
+def marks(row: queue.QueueRow, signs: queue.Signs, *, external: bool) -> tuple[str, ...]:
     """What to know of an inquiry at a glance, as codes of `LABELS["line"]`."""
     standing = (
         ("emergency", row.emergency),
         ("sensitive", row.sensitivity),
         ("external", external),
         ("not_delivered", row.reply_state is ReplyState.NOT_DELIVERED),
+        ("new_message", signs.new_message),
+        ("receipt_failed", signs.receipt_failed),
         ("answered", row.reply_state is ReplyState.ANSWERED and row.status is InquiryStatus.OPEN),
     )
     return tuple(code for code, holds in standing if holds)
 
 
-def department_choices(
-    hall: Hall, actor: Actor, open_counts: dict[str, int], overdue_counts: dict[str, int]
-) -> list[tuple[str, str]]:
+def department_choices(hall: Hall, actor: Actor, kept: dict[str, int]) -> list[tuple[str, str]]:
     """(slug, name and how many) of the departments that the list can be narrowed to."""
     overdue = catalogue(actor.language).gettext("%(n)s overdue")
     choices = []
     for slug, name in department_names(hall, actor, visible_only=True):
-        counts = str(open_counts.get(slug, 0))
-        if slug in overdue_counts:
-            counts += f", {overdue % {'n': overdue_counts[slug]}}"
+        counts = str(_count(kept, "open", actor, slug))
+        if late := _count(kept, "overdue", actor, slug):
+            counts += f", {overdue % {'n': late}}"
         choices.append((slug, f"{name} ({counts})"))
     return choices
 
 
-def _total(counts: dict[str, int], actor: Actor, department: str) -> int:
-    return sum(
-        count
-        for slug, count in counts.items()
-        if actor.sees(slug) and (not department or slug == department)
-    )
+def _count(kept: dict[str, int], what: str, actor: Actor, department: str) -> int:
+    """How many inquiries the list has that is narrowed to this department, or to none."""
+    if not department:
+        return count_of(kept, what, actor.departments)
+    if actor.departments is None:
+        # Who sees everything finds an inquiry with whoever answers it.
+        return kept.get(f"{what}:{department}", 0)
+    return count_of(kept, what, actor.departments & {department})
 
 
 def department_names(

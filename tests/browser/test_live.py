@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.people import EMERGENCY, PNG, announced, employ, row, write_in
-from tests.service import unique
+from tests.service import mail, unique
 
 
 def news(page):
@@ -100,6 +101,43 @@ def test_nothing_that_is_said_is_lost_when_much_happens_at_once(visitors, servic
     desk.act(ref, "note", text="Ringte, ingen svar.")
     announced(page, "Valgt: kart.png")
     announced(page, "Henvendelsen er endret")
+
+
+@pytest.mark.parametrize(("role", "department"), [("operator", ""), ("member", "vei")])
+def test_who_holds_an_inquiry_is_told_when_the_resident_writes_again(
+    visitors, service, desk, smarthost, role, department
+):
+    sender = f"{unique('x')[2:]}@eksempel.no"
+    subject = write_in(service, sender=sender, to="vei@sorum.kommune.no")
+    assert desk.open(subject)["department"] == "vei"
+    [receipt] = smarthost.first_to(sender)
+    person = employ(service, "Vera Vei", role, *filter(None, [department]))
+    page = visitors.staff(person)
+    row(page, subject).get_by_role("button", name="Ta").click()
+    expect(row(page, subject)).to_contain_text("Meg")
+    page.get_by_role("heading", level=1).click()  # the focus leaves the list
+    elsewhere = page.context.new_page()
+    elsewhere.goto("/desk/account")
+
+    again = mail("SV: Hull", "Det er blitt større.", sender=sender, to=receipt["Reply-To"])
+    service.deliver(again, receipt["Reply-To"], mail_from=sender)
+    expect(row(page, subject)).to_contain_text("Ny melding")
+    for tab in (page, elsewhere):
+        told = tab.get_by_role("alert").filter(has_text="Ny melding fra innbyggeren")
+        expect(told.get_by_role("link", name=subject)).to_be_visible()
+
+    elsewhere.get_by_role("alert").get_by_role("link", name=subject).click()
+    expect(elsewhere.get_by_text("Det er blitt større.")).to_be_visible()
+    for tab in (page, elsewhere):
+        expect(tab.get_by_role("alert").filter(has_text="Ny melding")).to_have_count(0)
+    expect(row(page, subject)).not_to_contain_text("Ny melding")
+
+
+def test_a_receipt_that_comes_back_is_marked_in_the_line(visitors, service, smarthost):
+    page = visitors.staff()
+    smarthost.fail("RCPT", "550 5.1.1 No such mailbox")
+    subject = write_in(service)
+    expect(row(page, subject)).to_contain_text("Kvittering ikke levert")
 
 
 def test_taking_a_line_keeps_the_reader_on_it(visitors, service):

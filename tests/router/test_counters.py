@@ -15,8 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from channels.base import PermanentError
 from channels.fake import FakeChannel
-from router import deadlines, outbox, queue
-from router.counters import counts
+from router import deadlines, outbox, queue, schema
+from router.access import Actor
+from router.counters import count_of, counts, queue_counts
 from router.errors import ConflictError, InvalidError
 from router.models import Role
 from router.sending import Outbox
@@ -67,6 +68,16 @@ class Desk(RuleBasedStateMachine):
         number = len(self.refs)
         raw = mail(f"Sak {number}", sender=f"p{number}@eksempel.no")
         self.refs.append(self.home.deliver(raw, MAILBOXES[department]).ref)
+
+    @rule(department=departments, other=departments, at_once=st.booleans())
+    def mail_to_two(self, department: str, other: str, at_once: bool) -> None:
+        """In one envelope, or as two copies that a relay delivers one by one."""
+        number = len(self.refs)
+        to = list(dict.fromkeys([MAILBOXES[department], MAILBOXES[other]]))
+        raw = mail(f"Til to {number}", sender=f"t{number}@eksempel.no", to=", ".join(to))
+        for recipients in [to] if at_once else [[one] for one in to]:
+            taken = self.home.deliver(raw, *recipients)
+        self.refs.append(taken.ref)
 
     @rule(department=departments)
     def newsletter(self, department: str) -> None:
@@ -156,6 +167,17 @@ class Desk(RuleBasedStateMachine):
             assert kept[name] == dict(self.home.rows(query)), name
 
     @invariant()
+    def counters_of_a_member_equal_the_list(self) -> None:
+        for mine in ({"vei"}, {"byggesak"}, {"vei", "byggesak"}, set(DEPARTMENTS), set()):
+            member = Actor(Role.MEMBER, departments=frozenset(mine))
+            with self.home.db.read() as session:
+                rows = queue.page(session, member, queue.Filter("open"), limit=200).rows
+                kept = queue_counts(session)
+            assert count_of(kept, "open", mine) == len(rows), mine
+            late = [row for row in rows if row.overdue_at and not row.answered_at]
+            assert count_of(kept, "overdue", mine) == len(late), mine
+
+    @invariant()
     def every_open_inquiry_has_a_department_and_a_date(self) -> None:
         astray = (
             "SELECT ref FROM inquiry WHERE status = 'open'"
@@ -211,3 +233,30 @@ def test_counters_survive_a_batch_in_which_a_job_fails(tmp_path):
         assert home.rows("SELECT name, value FROM counter WHERE name LIKE 'open:%'") == [
             ("open:servicetorg", 1)
         ]
+
+
+def test_the_migration_counts_what_was_shared_before_there_were_counters_for_it(tmp_path):
+    with house(tmp_path) as home:
+        to = [MAILBOXES["vei"], MAILBOXES["byggesak"]]
+        for number in range(3):
+            ref = home.deliver(mail(f"Til to, {number}", to=", ".join(to)), *to).ref
+        actor = home.person()
+        home.write(lambda session: queue.close(session, actor, ref, home.clock()))
+        home.clock.move(days=6)
+        asyncio.run(deadlines.sweep(home.db, home.clock()))
+        shared = (
+            "SELECT name, value FROM counter WHERE name LIKE 'shared%' AND value > 0 ORDER BY 1"
+        )
+        kept = home.rows(shared)
+        assert [value for _, value in kept] == [2, 2]
+
+        def before(session):
+            for statement in (
+                "DELETE FROM counter WHERE name LIKE 'shared%'",
+                "UPDATE alembic_version SET version_num = '0006'",
+            ):
+                session.connection().exec_driver_sql(statement)
+
+        home.write(before)
+        schema.migrate(home.settings.database_url)
+        assert home.rows(shared) == kept

@@ -575,7 +575,7 @@ if (alarm) {
   const callsSoon = callBoard ? gathered(refreshCalls) : () => {};
   if (callBoard) showWaiting(0);
   const ofCalls = (event) => event.kind.startsWith("call") || (event.kind === "received" && event.data.channel === "phone");
-  const alarming = new Set(["emergency", "emergency_seen", "closed", "parked", "stuck", "reload"]);
+  const alarming = new Set(["emergency", "emergency_seen", "message_in", "message_seen", "closed", "parked", "stuck", "reload"]);
   // At the first contact too: something may have happened since the page was written.
   let wasLost = true;
   followStream((type, text) => {
