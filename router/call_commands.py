@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy import select, text, update
+from sqlalchemy import exists, select, text, update
 from sqlmodel import Session, col
 
 from channels.base import ChannelError, PermanentError, Receipt, UncertainError
@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 PAUSES = (1.0, 2.0, 4.0)
 """Seconds between the tries of a command."""
-LOOK = 5.0
+LOOK = 1.0
 """Seconds after which it is looked for commands that nobody has told of."""
 STOP_GRACE = 5.0
 STORE_PAUSE = 0.5
@@ -161,6 +161,8 @@ class CallCommands:
         try:
             receipt: Receipt = await self._provider.command(order)
         except GoneError as error:
+            if order.verb is Verb.DROP:
+                return _Result("sent", str(error))
             return _Result("failed", str(error), gone=True)
         except UncertainError as error:
             return _Result("uncertain", str(error))
@@ -195,8 +197,15 @@ class CallCommands:
 
 
 def _due(session: Session, now: datetime, busy: set[int]) -> list[int]:
-    """Calls with a command that is due."""
-    query = select(_C.c.call_id).where(_QUEUED, _C.c.next_at <= now).distinct().limit(MANY)
+    """Calls whose first command is due."""
+    earlier = _C.alias()
+    waits = exists().where(
+        earlier.c.state == "queued",
+        earlier.c.call_id == _C.c.call_id,
+        earlier.c.id < _C.c.id,
+        earlier.c.next_at > now,
+    )
+    query = select(_C.c.call_id).where(_QUEUED, _C.c.next_at <= now, ~waits).distinct().limit(MANY)
     return [call for call in session.connection().execute(query).scalars() if call not in busy]
 
 

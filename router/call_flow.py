@@ -304,7 +304,7 @@ def _ring(
 ) -> None:
     people = c.plan.door.people
     c.way.tried += names
-    c.way.asked = False
+    c.way.asked = c.way.parted = False
     c.call.state = CallState.DIALLING
     if not department:
         c.call.person = names[0]
@@ -412,7 +412,7 @@ def _on_dialled(c: _Call, event: CallEvent) -> None:
             answered(c.session, c.call, c.way, by, c.plan, c.now)
         c.go(At.END)
         return
-    c.way.talking = ""
+    c.way.talking, c.way.parted = "", True
     if event.gone:
         c.keep()
         return
@@ -541,6 +541,8 @@ def _add_evidence(c: _Call, event: CallEvent) -> None:
     """What comes after the end, of the last step: it may say more of how the call ended."""
     if event.kind is CallKind.RECORDED and event.recording is not None:
         c.way.message = True
+    elif c.way.talking or c.way.parted:
+        return
     elif event.kind is CallKind.DIALLED and event.bridged:
         ring = _standing(c).ring
         c.way.talking = ring[0].user if len(ring) == 1 else "?"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, func, or_, select, text
+from sqlalchemy import and_, bindparam, func, or_, select, text
 from sqlmodel import Session, col
 
 from channels.phone.base import CHANNEL
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 MEASURED = timedelta(minutes=30)
 ENOUGH = 3
 """So many calls taken within that time make an estimate of the wait."""
+
+_C: Any = Call.__table__  # type: ignore[attr-defined]
+_I: Any = Inquiry.__table__  # type: ignore[attr-defined]
 
 # Written out, so that the planner uses the partial indexes.
 _IS_LIVE = text("call.state <> 'ended'")
@@ -42,33 +45,42 @@ class Place:
 def place(session: Session, call: Call, now: datetime) -> Place:
     """Where a caller stands, those before them counted who asked to be called back."""
     inquiry = calls.inquiry_of(session, call)
-    live = select(col(Call.inquiry_id)).where(_IS_LIVE)
-    waiting = live.where(col(Call.state) == CallState.WAITING)
-    kept = (
-        col(Inquiry.answered_at).is_(None),
-        col(Inquiry.assignee_id).is_(None),
-        col(Inquiry.kind) == calls.KIND,
-        col(Inquiry.id).not_in(live),
-    )
-    ahead = select(func.count()).where(
-        _IS_OPEN,
-        col(Inquiry.channel) == CHANNEL,
-        col(Inquiry.lane) <= int(Lane.LIVE),
-        or_(
-            col(Inquiry.sort_at) < inquiry.sort_at,
-            and_(col(Inquiry.sort_at) == inquiry.sort_at, col(Inquiry.id) < (inquiry.id or 0)),
-        ),
-        or_(col(Inquiry.id).in_(waiting), and_(*kept)),
-    )
-    position = 1 + session.execute(ahead).scalar_one()
-    taken = select(func.count()).where(
-        col(Call.started_at) > now - MEASURED - timedelta(hours=1),
-        col(Call.answered_at) > now - MEASURED,
-        col(Call.waiting_since).is_not(None),
-    )
-    count = session.execute(taken).scalar_one()
+    session.flush()
+    mine = {"sort_at": inquiry.sort_at, "inquiry": inquiry.id or 0}
+    since = {"started": now - MEASURED - timedelta(hours=1), "answered": now - MEASURED}
+    position = 1 + session.connection().execute(_AHEAD, mine).scalar_one()
+    count = session.connection().execute(_TAKEN, since).scalar_one()
     seconds = position * MEASURED.total_seconds() / count if count >= ENOUGH else None
     return Place(position, seconds)
+
+
+def _ahead() -> Any:
+    """Inquiries before one in the queue whose caller waits, or is promised the place."""
+    live = select(_C.c.inquiry_id).where(_IS_LIVE)
+    promised = (
+        _I.c.answered_at.is_(None),
+        _I.c.assignee_id.is_(None),
+        _I.c.kind == calls.KIND,
+        _I.c.id.not_in(live),
+    )
+    sort_at: Any = bindparam("sort_at", type_=_I.c.sort_at.type)
+    number: Any = bindparam("inquiry")
+    return select(func.count()).where(
+        _IS_OPEN,
+        _I.c.channel == CHANNEL,
+        _I.c.lane <= int(Lane.LIVE),
+        or_(_I.c.sort_at < sort_at, and_(_I.c.sort_at == sort_at, _I.c.id < number)),
+        or_(_I.c.id.in_(live.where(_C.c.state == CallState.WAITING)), and_(*promised)),
+    )
+
+
+_AHEAD = _ahead()
+_TAKEN = select(func.count()).where(
+    _C.c.started_at > bindparam("started", type_=_C.c.started_at.type),
+    _C.c.answered_at > bindparam("answered", type_=_C.c.answered_at.type),
+    _C.c.waiting_since.is_not(None),
+)
+"""Calls that waited and were answered lately."""
 
 
 @dataclass(frozen=True, slots=True)

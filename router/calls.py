@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, false, select, text, update
 from sqlmodel import Session, col
 
 from channels.phone.base import CHANNEL, CallDirection, Step, Verb, is_number
@@ -65,6 +65,22 @@ _IN_WORDS = {
 }
 """What the thread says of a call; decisions are told in bokmål as well."""
 
+_CALL: Any = Call.__table__  # type: ignore[attr-defined]
+
+# Written out, so that the planner uses the partial index.
+_IS_LIVE = text("call.state <> 'ended'")
+
+# Asked at every webhook: built once.
+_FIND = (
+    select(Call)
+    .where(col(Call.provider) == bindparam("provider"), col(Call.call_id) == bindparam("key"))
+    .with_for_update()
+)
+_KNOWN = select(_CALL.c.id).where(
+    _CALL.c.provider == bindparam("provider"), _CALL.c.call_id == bindparam("key")
+)
+_BY_NUMBER = select(Call).where(col(Call.id) == bindparam("number")).with_for_update()
+
 _MESSAGE: Any = Message.__table__  # type: ignore[attr-defined]
 
 
@@ -106,6 +122,8 @@ class Way:
     """Who talks with the caller; `?` when that is not told."""
     asked: bool = False
     """Whether a phone that rang has picked up and was asked to accept."""
+    parted: bool = False
+    """Whether nobody of those who rang has talked with the caller, as the provider says."""
     empty: int = 0
     """How often a menu got no answer."""
     greeted: bool = False
@@ -165,22 +183,19 @@ class Way:
 
 def find(session: Session, provider: str, call_id: str) -> Call | None:
     """The call with this key of its provider's, for change."""
-    query = select(Call).where(col(Call.provider) == provider, col(Call.call_id) == call_id)
-    found: Call | None = session.execute(query.with_for_update()).scalar()
+    found: Call | None = session.execute(_FIND, {"provider": provider, "key": call_id}).scalar()
     return found
 
 
 def is_known(session: Session, provider: str, call_id: str) -> bool:
     """Whether there is such a call."""
-    query = select(col(Call.id)).where(col(Call.provider) == provider, col(Call.call_id) == call_id)
-    return session.execute(query).scalar() is not None
+    key = {"provider": provider, "key": call_id}
+    return session.connection().execute(_KNOWN, key).scalar() is not None
 
 
 def by_number(session: Session, number: int) -> Call:
     """The call with our own number, for change. Raises `NotFoundError`."""
-    call: Call | None = session.execute(
-        select(Call).where(col(Call.id) == number).with_for_update()
-    ).scalar()
+    call: Call | None = session.execute(_BY_NUMBER, {"number": number}).scalar()
     if call is None:
         raise NotFoundError
     return call
@@ -188,7 +203,12 @@ def by_number(session: Session, number: int) -> Call:
 
 def inquiry_of(session: Session, call: Call) -> Inquiry:
     """The inquiry of a call."""
-    return session.get_one(Inquiry, call.inquiry_id)
+    # A session lets go of what nobody holds, and reads it anew each time it is asked for.
+    held: dict[int, Inquiry] = session.info.setdefault("inquiries", {})
+    inquiry = held.get(call.inquiry_id)
+    if inquiry is None:
+        inquiry = held[call.inquiry_id] = session.get_one(Inquiry, call.inquiry_id)
+    return inquiry
 
 
 def open_call(
@@ -212,7 +232,7 @@ def open_call(
     )
     session.add(call)
     session.flush()
-    inquiry = session.get_one(Inquiry, inquiry_id)
+    inquiry = inquiry_of(session, call)
     if event.direction is CallDirection.OUT:
         return call
     inquiry.calls += 1
@@ -433,23 +453,79 @@ def _settle(session: Session, call: Call, way: Way, now: datetime) -> None:
     elsewhere = call.outcome in {CallOutcome.FORWARDED, CallOutcome.REJECTED}
     # A call-back that is owed for an earlier call stays owed.
     done = answered_now or (elsewhere and inquiry.calls == 1)
+    others = _other_calls(session, call)
+    live = any(other.state is not CallState.ENDED for other in others)
+    # Somebody who rings twice at a time is reached by one of the calls.
+    reached = not done and any(
+        other.answered_at is not None and other.answered_at >= call.started_at
+        for other in others
+        if other.outcome is CallOutcome.ANSWERED
+    )
     keeps_place = call.outcome is CallOutcome.CALLBACK and call.waiting_since is not None
     was_open = inquiry.status is InquiryStatus.OPEN
     with counted(session, inquiry):
         inquiry.version += 1
-        if not done:
+        if not done and not reached:
             inquiry.kind = KIND
             inquiry.reply_state = ReplyState.UNANSWERED
             inquiry.answered_at = None
             inquiry.status, inquiry.closed_at = InquiryStatus.OPEN, None
-        elif not by_operator and was_open:
+            if inquiry.assignee_id == call.staff_id:
+                inquiry.assignee_id = None  # whoever has time calls back
+        elif was_open and not live and not by_operator and (done or not inquiry.assignee_id):
             inquiry.status, inquiry.closed_at = InquiryStatus.CLOSED, now
-        if not keeps_place:
+        if not live and (reached or not keeps_place):
             _defer(inquiry)
     session.flush()
     if was_open and inquiry.status is InquiryStatus.CLOSED:
         events.tell(session, "closed", inquiry, now, data={"by": "call"})
     _write_in_thread(session, call, _in_words(session, call))
+    if not done:
+        _join_callbacks(session, call, now)
+
+
+def _other_calls(session: Session, call: Call) -> list[Call]:
+    """The other calls of the same inquiry, the latest of them."""
+    query = (
+        select(Call)
+        .where(
+            col(Call.inquiry_id) == call.inquiry_id,
+            col(Call.id) != call.id,
+            col(Call.direction) == Direction.IN,
+        )
+        .order_by(col(Call.id).desc())
+        .limit(20)
+    )
+    return list(session.execute(query).scalars())
+
+
+def _join_callbacks(session: Session, call: Call, now: datetime) -> None:
+    """Somebody who was talked with, sent on and lost, and meanwhile called once more, is called
+    back once: the later inquiry is closed, with a link to the first."""
+    live = select(col(Call.inquiry_id)).where(_IS_LIVE)
+    query = _callbacks_of(call.caller).where(
+        col(Inquiry.kind) == KIND, col(Inquiry.id).not_in(live)
+    )
+    first, *others = list(session.execute(query.order_by(col(Inquiry.id))).scalars()) or [None]
+    for other in others:
+        with counted(session, other):
+            other.status, other.closed_at = InquiryStatus.CLOSED, now
+            other.hint_id = first.id
+            other.version += 1
+        first.calls += other.calls
+        events.tell(session, "callback_joined", other, now, data={"into": first.ref})
+        events.tell(session, "called_again", first, now, data={"calls": first.calls})
+
+
+def _callbacks_of(caller: str) -> Any:
+    """The open inquiries of a number with whom nobody has talked yet."""
+    return select(Inquiry).where(
+        col(Inquiry.channel) == CHANNEL,
+        col(Inquiry.sender_address) == caller if is_number(caller) else false(),
+        col(Inquiry.status) == InquiryStatus.OPEN,
+        col(Inquiry.answered_at).is_(None),
+        col(Inquiry.line) != "",
+    )
 
 
 def _settle_callback(session: Session, call: Call, inquiry: Inquiry, now: datetime) -> None:
@@ -465,20 +541,7 @@ def _settle_callback(session: Session, call: Call, inquiry: Inquiry, now: dateti
 
 def open_callback(session: Session, caller: str) -> Inquiry | None:
     """The open inquiry of somebody with whom nobody has talked yet: there is one for a number."""
-    if not is_number(caller):
-        return None
-    query = (
-        select(Inquiry)
-        .where(
-            col(Inquiry.channel) == CHANNEL,
-            col(Inquiry.sender_address) == caller,
-            col(Inquiry.status) == InquiryStatus.OPEN,
-            col(Inquiry.answered_at).is_(None),
-            col(Inquiry.line) != "",
-        )
-        .order_by(col(Inquiry.id).desc())
-        .limit(1)
-    )
+    query = _callbacks_of(caller).order_by(col(Inquiry.id).desc()).limit(1)
     found: Inquiry | None = session.execute(query).scalar()
     return found
 
@@ -486,17 +549,11 @@ def open_callback(session: Session, caller: str) -> Inquiry | None:
 def _close_callbacks(session: Session, call: Call, plan: NumberPlan, now: datetime) -> None:
     """Whoever has been reached needs no call back: other open ones of the number are closed, with
     the inquiry in which that happened."""
-    if not is_number(call.caller):
-        return
     since = now - timedelta(hours=plan.door.callback_hours)
     reached = inquiry_of(session, call)
-    query = select(Inquiry).where(
-        col(Inquiry.channel) == CHANNEL,
-        col(Inquiry.sender_address) == call.caller,
-        col(Inquiry.status) == InquiryStatus.OPEN,
-        col(Inquiry.answered_at).is_(None),
-        col(Inquiry.line) != "",
+    query = _callbacks_of(call.caller).where(
         col(Inquiry.received_at) >= since,
+        col(Inquiry.id).not_in(select(col(Call.inquiry_id)).where(_IS_LIVE)),
         col(Inquiry.id) != call.inquiry_id,
     )
     for other in list(session.execute(query).scalars()):

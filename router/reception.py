@@ -260,7 +260,11 @@ class Reception:
             now = self._clock()
 
             def take_in(session: Session) -> tuple[list[intake.Taken], T | None]:
-                return self._intake(session, [prepared], now), tell(session)
+                taken = intake.process(session, [prepared], self._head, now)
+                call = calls.find(session, event.provider, event.call_id)
+                if call is None and taken:
+                    call = calls.open_call(session, event, taken[0].inquiry_id, plan, now)
+                return taken, then(session, call) if call is not None else None
 
             taken, answer = await self._db.write(take_in)
         except StoreUnavailableError:

@@ -13,7 +13,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode, urlsplit
-from zoneinfo import ZoneInfo
 
 import httpx
 from sqlalchemy import text as sql
@@ -21,24 +20,18 @@ from sqlalchemy import text as sql
 from channels.phone.twilio import TwilioPhone
 from router import presence, schema, staff
 from router.call_commands import CallCommands
-from router.chat_live import ChatHub
-from router.chat_queue import terms_of
-from router.correspondence import letterhead
 from router.db import Database
 from router.events import EventHub
 from router.hall import Hall
 from router.models import Role
 from router.number_plan import number_plan
-from router.preparing import Workshop
-from router.presence import directory_of
 from router.reception import Reception
 from router.routing import build_workbench
-from router.sending import Outbox
 from router.settings import load_settings
 from router.store import sync_departments
-from router.tokens import Signer
 from router.web.app import create_app
 from router.web.limits import Limits
+from tests.router.web_house import build_hall
 from tests.twilio_double import ACCOUNT_SID, AUTH_TOKEN, Double, account_of, sign
 
 if TYPE_CHECKING:
@@ -146,12 +139,6 @@ def _hire(session: Session, name: str) -> None:
     staff.add_staff(session, name, f"{name.title()} Olsen", role, departments, None, MONDAY)
 
 
-@cache
-def _workshop() -> Workshop:
-    """One worker for all houses: it is slow to start."""
-    return Workshop(partial(build_workbench, _settings(())))
-
-
 @dataclass
 class Clock:
     now: datetime = MONDAY
@@ -200,6 +187,11 @@ class PhoneHouse:
         """What a restart of the service leaves: the store alone."""
         await self.close()
         await self.open()
+
+    async def clear(self) -> None:
+        """Back to the morning: nobody has called, nobody has said where they are."""
+        await self.write(_forget)
+        self.clock.now = MONDAY
 
     async def hook(self, url: str, **form: str) -> httpx.Response:
         """A signed webhook."""
@@ -277,6 +269,17 @@ class PhoneHouse:
         return [row[0] for row in self.rows(query, ref=ref)]
 
 
+FORGOTTEN = (
+    "call_command recording call presence_claim attachment message decision addressee outbox event"
+    " arrival inquiry address contact counter"
+)
+
+
+def _forget(session: Session) -> None:
+    for table in FORGOTTEN.split():
+        session.connection().execute(sql(f"DELETE FROM {table}"))
+
+
 @asynccontextmanager
 async def phone_house(
     folder: Path, double: Double | None = None, **more: str
@@ -318,33 +321,15 @@ def _hall(
     clock: Clock,
     double: Double,
 ) -> Hall:
-    signer = Signer((b"test",))
-    head = letterhead(settings, signer, ZoneInfo(settings.calendar.timezone))
-    outbox = Outbox(db, {}, settings.blobs, clock)
+    hall = build_hall(settings, workbench, db, hub, clock)
     plan = number_plan(settings, workbench.calendar, workbench.hours)
-    directory = directory_of(settings, workbench.calendar, workbench.hours)
-    workshop = _workshop()
     account = account_of(double)
-    return Hall(
-        settings=settings,
-        db=db,
-        hub=hub,
-        signer=signer,
-        clock=clock,
-        ruleset=workbench.ruleset,
-        calendar=workbench.calendar,
-        hours=workbench.hours,
-        directory=directory,
-        chats=ChatHub(db, hub, terms_of(settings, workbench.calendar, directory), clock),
-        reception=Reception(db, workbench, workshop, workshop, head, outbox, clock, plan=plan),
-        counter=workshop,
-        viewer=workshop,
-        outbox=outbox,
-        reply_context=head,
-        twilio=account,
-        plan=plan,
-        commands=CallCommands(db, TwilioPhone(account, plan.site), plan, clock),
+    hall.reception = Reception(
+        db, workbench, hall.counter, hall.counter, hall.reply_context, hall.outbox, clock, plan=plan
     )
+    hall.twilio, hall.plan = account, plan
+    hall.commands = CallCommands(db, TwilioPhone(account, plan.site), plan, clock)
+    return hall
 
 
 def sids(first: int = 1) -> Iterator[str]:

@@ -200,6 +200,7 @@ LABELS: dict[str, dict[str, str]] = {
         "call_command_failed": N_("The phone provider did not do what was asked"),
         "call_command_uncertain": N_("It is uncertain whether the phone provider did it"),
         "callback_tried": N_("Called back without reaching the resident"),
+        "callback_joined": N_("Goes on in an earlier call-back"),
         "callback_reached": N_("The resident has been reached by phone"),
         "chat_back": N_("The resident is back in the chat"),
         "chat_left": N_("The resident has left the chat"),

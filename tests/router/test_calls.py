@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from datetime import timedelta
 from xml.etree import ElementTree
@@ -650,3 +651,20 @@ class TestFailures:
         assert answer.status_code == 200
         assert re.search("<Record .*<Hangup />", answer.text)
         twiml_grammar.check(answer.text)
+
+    async def test_a_command_that_waits_for_its_time_holds_up_those_behind_it_in_peace(self, home):
+        """Nobody goes round and round meanwhile."""
+        caller = await Caller(home).queue()
+        await taken(home, caller)
+        siv, number = await home.actor("siv"), caller.call.id
+        home.double.fail("Conferences", status=429, code=20429)
+        await home.write(lambda s: talks.hold(s, siv, number, home.clock()))
+        await home.settle()
+        await home.write(lambda s: talks.hang_up(s, siv, number, home.clock()))
+        async with asyncio.timeout(5):
+            await home.settle()
+        states = "SELECT verb, state FROM call_command WHERE state = 'queued' ORDER BY id"
+        assert home.rows(states) == [("hold", "queued"), ("hang_up", "queued")]
+        home.clock.move(seconds=1)
+        await home.settle()
+        assert home.rows(states) == []

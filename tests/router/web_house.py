@@ -195,7 +195,7 @@ async def house(folder: Path, public_url: str = ADDRESS) -> AsyncIterator[House]
     try:
         await hub.start()
         clock = Clock()
-        hall = _hall(settings, replace(workbench, blobs=settings.blobs), db, hub, clock)
+        hall = build_hall(settings, replace(workbench, blobs=settings.blobs), db, hub, clock)
         chats = hall.chats
         chats.start()
         app = _app(hall, public_url)
@@ -231,7 +231,7 @@ def _workshop() -> Workshop:
     return Workshop(partial(build_workbench, settings.model_copy(update={"rules": rules})))
 
 
-def _hall(
+def build_hall(
     settings: Settings, workbench: Workbench, db: Database, hub: EventHub, clock: Clock
 ) -> Hall:
     signer = load_signer(settings.data)
