@@ -238,7 +238,7 @@ class ChatHub:
         def concerns(event: LiveEvent) -> bool:
             return event.inquiry_id in self._by_inquiry
 
-        async with aclosing(self._hub.subscribe(concerns)) as events:
+        async with aclosing(self._hub.subscribe(concerns, own=True)) as events:
             async for event in events:
                 if event is None:
                     continue

@@ -145,6 +145,8 @@ Visible = Callable[[LiveEvent], bool]
 @dataclass(eq=False, slots=True)
 class _Client:
     visible: Visible
+    own: bool
+    """A part of the service itself, no stream to somebody."""
     events: asyncio.Queue[LiveEvent] = field(
         default_factory=lambda: asyncio.Queue(maxsize=CLIENT_BUFFER)
     )
@@ -166,7 +168,7 @@ class EventHub:
     @property
     def clients(self) -> int:
         """Open live streams."""
-        return len(self._clients)
+        return sum(not client.own for client in self._clients)
 
     async def start(self) -> None:
         """Begin to follow the event table."""
@@ -222,14 +224,14 @@ class EventHub:
             return read_after(session, last_id, limit)
 
     async def subscribe(
-        self, visible: Visible, after: int | None = None
+        self, visible: Visible, after: int | None = None, *, own: bool = False
     ) -> AsyncGenerator[LiveEvent | None, None]:
         """Yield events as they happen, `None` when 15 s have passed quietly (send a ping).
 
-        `after` is the last id the client saw; what it missed comes first. Ends when the service
-        stops.
+        `after` is the last id the client saw; what it missed comes first. `own`: a part of the
+        service listens, which counts as no stream. Ends when the service stops.
         """
-        client = _Client(visible)
+        client = _Client(visible, own)
         self._clients.add(client)
         try:
             if after is not None:

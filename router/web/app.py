@@ -397,8 +397,10 @@ class _FormCharset:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            headers = [(name, _without_charset(name, value)) for name, value in scope["headers"]]
-            scope = dict(scope, headers=headers)
+            # In place: who called us looks up in this scope which route answered.
+            scope["headers"] = [
+                (name, _without_charset(name, value)) for name, value in scope["headers"]
+            ]
         await self._app(scope, receive, send)
 
 

@@ -22,7 +22,7 @@ from tests.call_simulator import Exchange, Switch, Truth
 from tests.phone_house import PhoneHouse, phone_house
 
 QUICK = settings(
-    max_examples=10,
+    max_examples=5,
     deadline=None,
     derandomize=True,
     database=None,
