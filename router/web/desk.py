@@ -24,7 +24,7 @@ from router.models import Inquiry, InquiryStatus, Staff
 from router.privacy import mask_text
 from router.web.auth import DeskActor, DeskReader, hall_of
 from router.web.downloads import note_look
-from router.web.frame import desk_frame
+from router.web.frame import alarms, desk_frame
 from router.web.listing import (
     CHANNELS,
     Wanted,
@@ -156,8 +156,8 @@ def alarm(request: Request, actor: DeskReader, page: str = "") -> Response:
     """Emergencies that nobody has acknowledged, and what has got stuck; for the page `page`."""
     hall = hall_of(request)
     with hall.db.read() as session:
-        frame = desk_frame(session, hall, actor)
-    return render(request, "_alarm.html", page_path=page, **frame)
+        found = alarms(session, hall, actor)
+    return render(request, "_alarm.html", page_path=page, **found)
 
 
 @router.get("/session")

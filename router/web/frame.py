@@ -27,8 +27,18 @@ _I: Any = Inquiry.__table__  # type: ignore[attr-defined]
 
 
 def desk_frame(session: Session, hall: Hall, actor: Actor) -> dict[str, Any]:
-    """Emergencies nobody has acknowledged, new messages in what one holds, one's own presence, and
-    for those who watch the doors what has got stuck.
+    """The alarms, one's own presence, what lies aside, and the calls that are going on."""
+    return {
+        **alarms(session, hall, actor),
+        "my_presence": presence.status_of(session, actor.username, hall.clock(), hall.directory),
+        "aside_count": _count_aside(session, actor),
+        **calls_context(session, hall, actor),
+    }
+
+
+def alarms(session: Session, hall: Hall, actor: Actor) -> dict[str, Any]:
+    """Emergencies nobody has acknowledged, new messages in what one holds, and for those who watch
+    the doors what has got stuck.
 
     `sending`: empty when letters go out, `waiting` when they will be tried again, `failed` when
     some did not arrive or may not have. `provider_lost`: calls and texts may be missing.
@@ -37,12 +47,9 @@ def desk_frame(session: Session, hall: Hall, actor: Actor) -> dict[str, Any]:
     return {
         "emergencies": queue.unseen_emergencies(session, actor, hall.clock()),
         "news": queue.news(session, actor),
-        "my_presence": presence.status_of(session, actor.username, hall.clock(), hall.directory),
         "parked_count": journal.count_parked(session) if watches else 0,
-        "aside_count": _count_aside(session, actor),
         "sending": _sending(session, hall) if watches else "",
         "provider_lost": watches and hall.reconciler is not None and bool(hall.reconciler.problem),
-        **calls_context(session, hall, actor),
     }
 
 
