@@ -1,10 +1,9 @@
-"""Reading a thread and answering it. A reply is the message, the outbox row and the stopped clock
-in one commit."""
+"""Answering an inquiry. A reply is the message, the outbox row and the stopped clock in one
+commit."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, select
@@ -12,24 +11,19 @@ from sqlmodel import Session, col
 
 from channels.base import Address, MessageKind, Outgoing, OutgoingKind
 from channels.chat.web import TEXT_LIMIT
-from channels.sms.segments import count
-from router import chat, consent, correspondence, events, letters, outbox, queue, texting
+from router import chat, correspondence, events, letters, outbox, queue, texting
 from router.chat_models import CHANNEL as CHAT
 from router.counters import counted
 from router.errors import InvalidError, NotFoundError
-from router.files import missing_files
 from router.models import (
     ContactAddress,
-    DecisionRecord,
     Department,
     Direction,
-    Event,
     Inquiry,
     InquiryStatus,
     Message,
     OutboxItem,
     ReplyState,
-    Staff,
     StoredAttachment,
 )
 from router.tokens import hash_secret
@@ -50,189 +44,6 @@ _BY_NUMBER = frozenset({PHONE, texting.CHANNEL})
 
 REPLY_LIMIT = 100_000
 """Characters of one reply."""
-
-
-@dataclass(frozen=True, slots=True)
-class ThreadMessage:
-    """One message as people read it."""
-
-    id: int
-    direction: Direction
-    kind: str
-    channel: str
-    sender_name: str
-    sender_address: str
-    recipients: list[str]
-    subject: str
-    text: str
-    has_html: bool
-    at: datetime
-    delivery: str
-    delivery_detail: str
-    staff_name: str
-    attachments: list[StoredAttachment]
-    defects: list[str]
-    sender_check: str
-    marks: list[str]
-    arrival_id: int | None
-    outbox_id: int | None = None
-    """Of what we sent; None for what came in, and for notes."""
-    attempts: int = 0
-    next_at: datetime | None = None
-    """When an unsent message is tried again."""
-    may_resend: bool = False
-    """Whether a person can have it sent once more."""
-    files_waiting: int = 0
-    """Files that are still to be fetched from the provider."""
-    files_lost: int = 0
-    """Files that could not be fetched."""
-    parts: int = 0
-    """Of a text of ours: in how many it is sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class DecisionView:
-    """Why the inquiry went somewhere."""
-
-    at: datetime
-    department: str
-    rule: str
-    reason: str
-    reason_text: str
-    ruleset: str
-    trace: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class EventView:
-    """One line of an inquiry's history."""
-
-    id: int
-    at: datetime
-    kind: str
-    department: str
-    staff_name: str
-    data: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Thread:
-    """Everything about one inquiry."""
-
-    inquiry: queue.QueueRow
-    contact_id: int | None
-    contact_name: str
-    contact_addresses: list[tuple[str, str]]
-    messages: list[ThreadMessage]
-    decisions: list[DecisionView]
-    events: list[EventView]
-    hint_ref: str | None
-    reply_channel: str
-    """How an answer would go; empty when in no way."""
-    reply_address: str
-    """Where to; of a chat, its key."""
-    reply_refusal: str
-    """Why in no way, in plain words."""
-    reply_end: str
-    """What is added under a reply by text, and counts as much."""
-    no_texts: frozenset[str]
-    """Numbers of the contact that have asked for no more texts."""
-    emergency_seen: bool
-
-
-def thread(session: Session, head: Letterhead, actor: Actor, ref: str, now: datetime) -> Thread:
-    """Read one inquiry with its messages, decisions and history. Raises `NotFoundError`."""
-    row = queue.row(session, actor, ref)
-    inquiry = session.get_one(Inquiry, row.id)
-    addresses = _addresses(session, inquiry)
-    hint = session.get(Inquiry, inquiry.hint_id) if inquiry.hint_id else None
-    reply_to, refusal = _reply_to(session, head, inquiry, now)
-    by_text = reply_to is not None and reply_to.channel == PHONE
-    channel = reply_to.channel if reply_to is not None else ""
-    numbers = [value for channel, value in addresses if channel == PHONE]
-    return Thread(
-        inquiry=row,
-        contact_id=inquiry.contact_id,
-        contact_name=inquiry.sender_name,
-        contact_addresses=addresses,
-        messages=messages(session, row.id),
-        decisions=_decisions(session, row.id),
-        events=_events(session, row.id),
-        hint_ref=hint.ref if hint is not None and actor.sees(hint.department) else None,
-        reply_channel=texting.CHANNEL if by_text else channel,
-        reply_address=reply_to.value if reply_to is not None else "",
-        reply_refusal=refusal,
-        reply_end=texting.reply_end(head, inquiry) if by_text else "",
-        no_texts=frozenset(n for n in numbers if consent.withdrawn_at(session, n) is not None),
-        emergency_seen=inquiry.emergency_seen_at is not None,
-    )
-
-
-def _reply_to(
-    session: Session, head: Letterhead, inquiry: Inquiry, now: datetime
-) -> tuple[Address | None, str]:
-    """Where an answer would go, so that whoever writes it sees that; else why it goes nowhere."""
-    try:
-        return _recipient(session, head, inquiry, now), ""
-    except InvalidError as error:
-        return None, error.detail
-
-
-def messages(session: Session, inquiry_id: int) -> list[ThreadMessage]:
-    """The messages of an inquiry, oldest first; automatic letters included, with their delivery
-    state."""
-    files: dict[int, list[StoredAttachment]] = defaultdict(list)
-    for file in session.execute(
-        select(StoredAttachment)
-        .join(Message, col(Message.id) == col(StoredAttachment.message_id))
-        .where(col(Message.inquiry_id) == inquiry_id)
-        .order_by(col(StoredAttachment.id))
-    ).scalars():
-        files[file.message_id].append(file)
-    rows = session.execute(
-        select(Message, col(Staff.name))
-        .outerjoin(Staff, col(Staff.id) == col(Message.staff_id))
-        .where(col(Message.inquiry_id) == inquiry_id)
-        .order_by(col(Message.id))
-    )
-    letters_out = list(
-        session.execute(
-            select(OutboxItem)
-            .where(col(OutboxItem.inquiry_id) == inquiry_id)
-            .order_by(col(OutboxItem.id))
-        ).scalars()
-    )
-    item_of = {item.thread_message_id: item for item in letters_out}
-    missing = missing_files(session, inquiry_id)
-    found = [
-        ThreadMessage(
-            id=message.id or 0,
-            direction=message.direction,
-            kind=message.kind,
-            channel=message.channel,
-            sender_name=message.sender_name,
-            sender_address=message.sender_address,
-            recipients=message.recipients,
-            subject=message.subject,
-            text=message.text,
-            has_html=message.has_html,
-            at=message.at,
-            delivery=message.delivery,
-            delivery_detail=message.delivery_detail,
-            staff_name=staff_name or "",
-            attachments=files[message.id or 0],
-            defects=message.defects,
-            sender_check=message.sender_check,
-            marks=message.marks,
-            arrival_id=message.arrival_id,
-            files_waiting=missing.get((message.id, "announced"), 0),
-            files_lost=missing.get((message.id, "failed"), 0),
-            **_on_its_way(item_of.get(message.id)),
-        )
-        for message, staff_name in rows
-    ]
-    found += [_automatic(item) for item in letters_out if item.thread_message_id is None]
-    return sorted(found, key=lambda message: message.at)
 
 
 def require_replyable(
@@ -256,7 +67,7 @@ def require_replyable(
         raise InvalidError("The reply is too long.")
     queue.require_open(inquiry)
     queue.require_holder(session, actor, inquiry)
-    recipient = _recipient(session, head, inquiry, now)
+    recipient = recipient_of(session, head, inquiry, now)
     if recipient.channel == PHONE:
         text = texting.tidied(head, inquiry, text)
     if recipient.channel != CHAT:  # in a talk, both may write at the same time
@@ -453,7 +264,7 @@ def transfer(
     return inquiry
 
 
-def _recipient(session: Session, head: Letterhead, inquiry: Inquiry, now: datetime) -> Address:
+def recipient_of(session: Session, head: Letterhead, inquiry: Inquiry, now: datetime) -> Address:
     """Where the answer goes: to whoever asked, into the chat while it is open, by text to a
     telephone that takes them.
 
@@ -473,7 +284,7 @@ def _recipient(session: Session, head: Letterhead, inquiry: Inquiry, now: dateti
         .order_by(col(Message.id))
         .limit(1)
     ).scalar()
-    addresses = _addresses(session, inquiry)
+    addresses = addresses_of(session, inquiry)
     known = {value for channel, value in addresses if channel == "email"}
     candidates: list[str] = []
     if latest is not None and latest.sender_address in known - {inquiry.sender_address}:
@@ -513,7 +324,8 @@ def _latest(session: Session, inquiry: Inquiry) -> Message | None:
     return session.execute(query).scalar()
 
 
-def _addresses(session: Session, inquiry: Inquiry) -> list[tuple[str, str]]:
+def addresses_of(session: Session, inquiry: Inquiry) -> list[tuple[str, str]]:
+    """Channel and value of the contact's addresses, the one used for this inquiry first."""
     found = [
         (channel, value)
         for channel, value in session.connection().execute(
@@ -524,7 +336,6 @@ def _addresses(session: Session, inquiry: Inquiry) -> list[tuple[str, str]]:
     ]
     if inquiry.sender_phone:
         found.append(("phone", inquiry.sender_phone))
-    # The address used for this inquiry comes first.
     return sorted(found, key=lambda pair: pair[1] != inquiry.sender_address)
 
 
@@ -541,75 +352,3 @@ def _chain(session: Session, inquiry: Inquiry) -> list[str]:
         .order_by(col(Message.id))
     )
     return list(rows.scalars())
-
-
-def _decisions(session: Session, inquiry_id: int) -> list[DecisionView]:
-    rows = session.execute(
-        select(DecisionRecord)
-        .where(col(DecisionRecord.inquiry_id) == inquiry_id)
-        .order_by(col(DecisionRecord.id))
-    ).scalars()
-    return [
-        DecisionView(
-            at=row.at,
-            department=row.department,
-            rule=row.rule,
-            reason=row.reason,
-            reason_text=row.reason_text,
-            ruleset=row.ruleset,
-            trace=row.trace,
-        )
-        for row in rows
-    ]
-
-
-def _events(session: Session, inquiry_id: int) -> list[EventView]:
-    rows = session.execute(
-        select(Event, col(Staff.name))
-        .outerjoin(Staff, col(Staff.id) == col(Event.staff_id))
-        .where(col(Event.inquiry_id) == inquiry_id)
-        .order_by(col(Event.id))
-    )
-    return [
-        EventView(event.id or 0, event.at, event.kind, event.department, name or "", event.data)
-        for event, name in rows
-    ]
-
-
-def _automatic(item: OutboxItem) -> ThreadMessage:
-    payload = item.payload
-    return ThreadMessage(
-        id=-(item.id or 0),
-        direction=Direction.OUT,
-        kind=item.kind,
-        channel=item.channel,
-        sender_name=payload["sender"]["name"],
-        sender_address=payload["sender"]["value"],
-        recipients=[item.recipient],
-        subject=payload["subject"],
-        text=payload["text"],
-        has_html=False,
-        at=item.created_at,
-        delivery=item.state,
-        delivery_detail=item.detail,
-        staff_name="",
-        attachments=[],
-        defects=[],
-        sender_check="",
-        marks=[],
-        arrival_id=None,
-        **_on_its_way(item),
-    )
-
-
-def _on_its_way(item: OutboxItem | None) -> dict[str, Any]:
-    if item is None:
-        return {}
-    tried_in_vain = item.state == "queued" and item.attempts > 0
-    return {
-        "outbox_id": item.id,
-        "attempts": item.attempts,
-        "next_at": item.next_at,
-        "may_resend": item.state in {"failed", "uncertain"} or tried_in_vain,
-        "parts": count(item.payload["text"]).parts if item.channel == texting.CHANNEL else 0,
-    }

@@ -19,7 +19,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from sqlmodel import Session
 
 from channels import web as web_door
-from router import queue, replies, routing
+from router import queue, replies, routing, thread_views
 from router.access import Actor
 from router.errors import InvalidError, NotFoundError
 from router.files import Source, keep_files
@@ -95,7 +95,7 @@ def read_inquiry(request: Request, actor: ApiActor, ref: Ref) -> Detail:
     """Read one inquiry with its thread, its decisions and its history."""
     hall = hall_of(request)
     with hall.db.read() as session:
-        thread = replies.thread(session, hall.reply_context, actor, ref, hall.clock())
+        thread = thread_views.thread(session, hall.reply_context, actor, ref, hall.clock())
     return Detail(
         **_fields(thread.inquiry, hall.clock()),
         contact=ContactView(
@@ -341,7 +341,7 @@ def _fields(row: queue.QueueRow, now: datetime) -> dict[str, Any]:
     }
 
 
-def _message(message: replies.ThreadMessage) -> MessageView:
+def _message(message: thread_views.ThreadMessage) -> MessageView:
     return MessageView(
         id=message.id,
         direction=message.direction,

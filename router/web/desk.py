@@ -17,7 +17,7 @@ from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
 from sqlmodel import Session
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from router import queue, replies
+from router import queue, replies, thread_views
 from router.errors import ConflictError, InvalidError, RouterError, StoreUnavailableError
 from router.files import FILES_LIMIT, MANY, Source, keep_files
 from router.models import Inquiry, InquiryStatus, Staff
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from router.access import Actor
     from router.hall import Hall
     from router.preparing import KeptFile
-    from router.replies import Thread
+    from router.thread_views import Thread
 
 router = APIRouter(prefix="/desk", include_in_schema=False)
 
@@ -419,7 +419,7 @@ def _inquiry(
 ) -> Response:
     hall = hall_of(request)
     with hall.db.read() as session:
-        thread = replies.thread(session, hall.reply_context, actor, ref, hall.clock())
+        thread = thread_views.thread(session, hall.reply_context, actor, ref, hall.clock())
         signs = queue.signs(session, [thread.inquiry]).get(thread.inquiry.id, queue.NO_SIGNS)
         frame = desk_frame(session, hall, actor)
     if opened and signs.new_message and not _held_by_other(actor, thread.inquiry):

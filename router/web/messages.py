@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from router.queue import QueueRow
-    from router.replies import EventView, Thread, ThreadMessage
     from router.settings import Settings
+    from router.thread_views import EventView, Thread, ThreadMessage
 
 _STATUS = re.compile(r"\b([245])\.(\d{1,3})\.(\d{1,3})\b")
 _REPLY = re.compile(r"\b([45])\d\d\b")

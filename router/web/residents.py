@@ -15,7 +15,7 @@ from sqlmodel import Session, col
 from starlette.responses import RedirectResponse, Response
 
 from channels import web
-from router import queue, replies
+from router import queue, thread_views
 from router.errors import (
     InvalidError,
     NotFoundError,
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
     from babel.support import NullTranslations
 
-    from router.replies import ThreadMessage
     from router.sections import Department
+    from router.thread_views import ThreadMessage
     from rules.calendar import WorkingCalendar
 
 router = APIRouter(include_in_schema=False)
@@ -127,7 +127,7 @@ def status_page(request: Request, token: str, sent: str = "") -> Response:
         raise NotFoundError
     with hall.db.read() as session:
         inquiry = queue.by_id(session, number)
-        thread = replies.messages(session, number)
+        thread = thread_views.messages(session, number)
         messages = _own_messages(session, inquiry, thread)
     chosen = asked_language(request) or inquiry.language
     department = hall.settings.departments.get(inquiry.department)
