@@ -63,6 +63,6 @@ HTTP_SECONDS = Histogram(
     "sentralbord_http_seconds",
     "Time to answer a request, by route template; of a live stream, the time to its first byte.",
     ["method", "route", "status"],
-    buckets=(0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+    buckets=(0.0025, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
     registry=REGISTRY,
 )

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from router.hall import Hall
     from router.web.phrases import DueState
 
-CHANNELS = ("email", "web")
+CHANNELS = ("phone", "chat", "sms", "email", "web")
 """The ways in that the list can be narrowed to."""
 
 _OPTIONAL = ("deadline", "address", "holder")

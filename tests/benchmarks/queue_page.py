@@ -87,7 +87,7 @@ def seed(database: Path, number: int, departments: list[str]) -> None:
 
 
 def page_milliseconds(
-    web: tuple[str, int], cookie: str, departments: list[str], rounds: int = 300
+    web: tuple[str, int], cookie: str, departments: list[str], rounds: int = 1_000
 ) -> list[float]:
     """Client-side milliseconds for the queue page: first page, department pages and pages deep in
     the list."""

@@ -15,6 +15,7 @@ from channels.email.identity import delivery_key
 from router.access import Actor
 from router.events import read_after
 from router.models import Inquiry, OutboxItem, Role
+from router.web.labels import LABELS
 from tests.router.web_house import house
 from tests.service import mail
 
@@ -65,6 +66,14 @@ def statements():
         yield asked
     finally:
         event.remove(Engine, "before_cursor_execute", note)
+
+
+async def test_the_list_can_be_narrowed_to_every_way_in(home):
+    await home.person("kari")
+    await home.sign_in("kari")
+    chooser = (await home.client.get("/desk/queue")).text.split('name="channel"')[1]
+    offered = set(re.findall(r'<option value="(\w+)"', chooser.split("</select>")[0]))
+    assert offered == LABELS["channel"].keys() - {"note"}
 
 
 @pytest.mark.parametrize(
