@@ -147,12 +147,33 @@ def is_listening(conversation: Conversation, now: datetime) -> bool:
 
 def answers_here(session: Session, inquiry: Inquiry, now: datetime) -> Conversation | None:
     """The conversation in which an answer would be read: the page is open, or no other way was
-    given and it may be opened again. None: the answer goes by letter, or nowhere."""
+    given and it may be opened again. None: the answer goes by letter, or nowhere.
+
+    Once somebody has written by letter or text, answers go that way: an address given in a chat is
+    nobody's proof, and its owner may be somebody else than whoever has the chat open.
+    """
     conversation = of_inquiry(session, inquiry.id, now)
-    if conversation is None:
+    if conversation is None or asked_elsewhere(session, inquiry) is not None:
         return None
     elsewhere = conversation.email or conversation.phone or inquiry.sender_address
     return conversation if is_listening(conversation, now) or not elsewhere else None
+
+
+def asked_elsewhere(session: Session, inquiry: Inquiry) -> Message | None:
+    """The latest message of a person that came by another way than a chat."""
+    query = (
+        select(Message)
+        .where(
+            col(Message.inquiry_id) == inquiry.id,
+            col(Message.direction) == Direction.IN,
+            col(Message.kind) == MessageKind.CONTACT.value,
+            col(Message.channel) != CHANNEL,
+        )
+        .order_by(col(Message.id).desc())
+        .limit(1)
+    )
+    found: Message | None = session.execute(query).scalar()
+    return found
 
 
 def begin(
@@ -294,6 +315,18 @@ def answered(session: Session, inquiry: Inquiry, key: str, message_id: int, now:
     if is_listening(conversation, now):
         _place(inquiry, Lane.LIVE, _answer_by(conversation, now))
     session.flush()
+
+
+def answered_by_letter(session: Session, inquiry: Inquiry, now: datetime) -> None:
+    """We have answered by letter or text what was asked in a chat: nobody waits in it any more."""
+    conversation = of_inquiry(session, inquiry.id, now)
+    if conversation is None:
+        return
+    conversation.waiting_since = None
+    _mark_read_by_staff(session, conversation)
+    if asked_elsewhere(session, inquiry) is not None:
+        conversation.state = ConversationState.DEFERRED
+        _place(inquiry, Lane.DEFERRABLE)
 
 
 def read_by_resident(session: Session, conversation: Conversation, message_id: int) -> None:

@@ -141,6 +141,8 @@ def reply(
         texting.post(session, head, inquiry, message, recipient, now)
     else:
         _post(session, head, actor, inquiry, message, recipient, now, rows)
+    if inquiry.channel == CHAT and not in_chat:
+        chat.answered_by_letter(session, inquiry, now)
     with counted(session, inquiry):
         inquiry.answered_at = now
         inquiry.reply_state = ReplyState.ANSWERED
@@ -210,6 +212,14 @@ def _post(
     )
 
 
+def _is_written_to(session: Session, inquiry: Inquiry, address: str) -> bool:
+    """Whether a letter or text of the inquiry went to an address."""
+    query = select(col(OutboxItem.id)).where(
+        col(OutboxItem.inquiry_id) == inquiry.id, col(OutboxItem.recipient) == address
+    )
+    return session.execute(query.limit(1)).first() is not None
+
+
 def _is_written(session: Session, actor: Actor, ref: str, key: str) -> bool:
     """Whether a reply was written under this key already."""
     inquiry = queue.get(session, actor, ref)
@@ -273,11 +283,9 @@ def recipient_of(session: Session, head: Letterhead, inquiry: Inquiry, now: date
     when they wrote from that one last. Whoever else found a way into the thread gets nothing.
     """
     talk = chat.answers_here(session, inquiry, now)
-    latest = _latest(session, inquiry)
-    # An address given in a chat is nobody's proof: what its owner asks by letter or text is not
-    # answered to whoever has the chat open.
-    if talk is not None and (latest is None or latest.channel == CHAT):
+    if talk is not None:
         return Address(CHAT, talk.key, inquiry.sender_name)
+    latest = chat.asked_elsewhere(session, inquiry) or _latest(session, inquiry)
     opening = session.execute(
         select(Message)
         .where(col(Message.inquiry_id) == inquiry.id, col(Message.direction) == Direction.IN)
@@ -287,19 +295,22 @@ def recipient_of(session: Session, head: Letterhead, inquiry: Inquiry, now: date
     addresses = addresses_of(session, inquiry)
     known = {value for channel, value in addresses if channel == "email"}
     candidates: list[str] = []
+    number = inquiry.sender_address
     if latest is not None and latest.sender_address in known - {inquiry.sender_address}:
         candidates.append(latest.sender_address)
     if inquiry.channel == CHAT:
+        # Of several addresses given in a talk, the one that our letter was answered from.
+        if latest is not None and _is_written_to(session, inquiry, latest.sender_address):
+            candidates.append(latest.sender_address)
+            number = latest.sender_address
         candidates.append(inquiry.sender_address)  # the one given last in the talk
     if opening is not None:
         candidates += [opening.reply_to, opening.sender_address]
     refusal = "There is no e-mail address to reply to. Call the person and write a note."
-    if inquiry.channel in _BY_NUMBER or (
-        inquiry.channel == CHAT and inquiry.sender_address.startswith("+")
-    ):
-        hindrance = texting.hindrance(session, head, inquiry.sender_address)
+    if inquiry.channel in _BY_NUMBER or (inquiry.channel == CHAT and number.startswith("+")):
+        hindrance = texting.hindrance(session, head, number)
         if not hindrance and (latest is None or latest.channel != "email"):
-            return Address(PHONE, inquiry.sender_address, inquiry.sender_name)
+            return Address(PHONE, number, inquiry.sender_name)
         refusal = texting.REFUSALS.get(hindrance, refusal)
         # A person has said that these are the same contact's.
         candidates += [value for channel, value in addresses if channel == "email"]

@@ -26,6 +26,8 @@ def status(standing: Standing, hall: Hall, language: str) -> str:
         return t.gettext("The conversation has ended.")
     if standing.closed:
         return t.gettext("We have closed the inquiry. Write here if there is more.")
+    if standing.state is ConversationState.DEFERRED and standing.answered:
+        return by_letter(language)
     if standing.state is ConversationState.DEFERRED and standing.due_at is not None:
         return t.gettext("Registered as inquiry %(ref)s. You will have an answer by %(due)s.") % {
             "ref": standing.ref,
@@ -106,6 +108,11 @@ def told(line: Line, language: str) -> str:
     """The words of a line; of a letter, only that there is one."""
     if line.kind != chat_views.MAILED:
         return line.text
+    return by_letter(language)
+
+
+def by_letter(language: str) -> str:
+    """What is shown of an answer that went by letter or text, and is not for everybody here."""
     return catalogue(language).gettext("We have answered you by e-mail or SMS.")
 
 

@@ -6,6 +6,7 @@ Everything works without script and without cookies.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from starlette.responses import RedirectResponse, Response
 
 from channels import web
 from router import queue, thread_views
+from router.chat_models import CHANNEL as CHAT
 from router.errors import (
     InvalidError,
     NotFoundError,
@@ -128,13 +130,17 @@ def status_page(request: Request, token: str, sent: str = "") -> Response:
     with hall.db.read() as session:
         inquiry = queue.by_id(session, number)
         thread = thread_views.messages(session, number)
-        messages = _own_messages(session, inquiry, thread)
-    chosen = asked_language(request) or inquiry.language
+        chosen = asked_language(request) or inquiry.language
+        language = chosen if chosen in LANGUAGES else _understood(request, chosen)
+        if inquiry.channel == CHAT:
+            messages = _said(thread, language)
+        else:
+            messages = _own_messages(session, inquiry, thread)
     department = hall.settings.departments.get(inquiry.department)
     return render(
         request,
         "status.html",
-        language=chosen if chosen in LANGUAGES else _understood(request, chosen),
+        language=language,
         row=inquiry,
         department=department,
         elsewhere=_elsewhere(inquiry, department, thread),
@@ -254,6 +260,19 @@ def _understood(request: Request, language: str) -> str:
     """What a browser asks for, else what whoever wrote in this language gets letters in."""
     header = request.headers.get("accept-language", "")
     return accepted_language(header, default=letter_language(language))
+
+
+def _said(thread: Sequence[ThreadMessage], language: str) -> list[ShownMessage]:
+    """What was said in a chat, as the chat shows it: its link is known to whoever had it open, and
+    what they and others write and are answered by letter is not for all of them."""
+    return [
+        ShownMessage(message, message.text, "")
+        if message.channel == CHAT
+        else ShownMessage(replace(message, attachments=[]), chat_words.by_letter(language), "")
+        for message in thread
+        if (message.channel == CHAT and message.direction != "note")
+        or (message.direction == "out" and message.kind in _SHOWN_KINDS)
+    ]
 
 
 def _own_messages(

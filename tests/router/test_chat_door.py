@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import io
 import uuid
-from email.message import EmailMessage
 
 import pytest
 
-from channels.base import RawArrival
 from channels.email.verdict import Verdict
-from router import chat
 from router.models import Role
 from tests.browser.people import PNG
 from tests.router.chat_house import (
@@ -252,44 +249,6 @@ async def test_the_talk_by_e_mail_needs_an_answer_first_and_goes_twice(home):
     assert NUMBER not in text
     assert (await resident.post("transcript", to)).status_code == 204
     assert (await resident.post("transcript", to)).status_code == 429
-
-
-async def test_what_others_write_into_the_inquiry_is_not_shown_in_the_chat(home):
-    """Somebody gave an address that is not theirs: who answers from there is not heard here."""
-    siv = await at_desk(home)
-    resident = await visitor(home, "Hei")
-    await resident.post("contact", {"email": "offer@example.no"})
-    await resident.gone(siv)
-    await reply(home, resident.inquiry().ref, "Her er svaret.")
-    [letter] = [item for item in letters(home) if item.kind == "reply"]
-    mail = EmailMessage()
-    mail["From"] = "offer@example.no"
-    mail["To"] = letter.payload["reply_to"]
-    mail["Message-ID"] = "<svar@example.no>"
-    mail.set_content("Jeg har aldri skrevet til dere. Mitt hemmelige svar.")
-    raw = RawArrival(
-        "email",
-        "svar",
-        home.clock(),
-        {"mail_from": "offer@example.no", "recipients": [letter.payload["reply_to"]]},
-        mail.as_bytes(),
-    )
-    await home.hall.reception.receive_now(raw)
-    detail = (await (await home.api()).get(f"/api/inquiries/{resident.inquiry().ref}")).json()
-    assert any("hemmelige" in m["text"] for m in detail["messages"])
-    shown = (await resident.look())["messages"]
-    assert not any("hemmelige" in line["text"] for line in shown)
-    assert [line["kind"] for line in shown] == ["contact", "mailed"]
-
-    await home.hall.db.write(lambda s: chat.listen(s, [resident.row().id], home.clock()))
-    await reply(home, resident.inquiry().ref, "Svar på det hemmelige.")
-    sent = [item.recipient for item in letters(home) if item.kind == "reply"]
-    assert sent == ["offer@example.no"] * 2
-    assert not any("hemmelige" in line for line in await resident.lines())
-
-    await resident.say("Jeg er her igjen.")
-    await reply(home, resident.inquiry().ref, "Så fint.")
-    assert (await resident.lines())[-1] == "Så fint."
 
 
 async def test_departments_see_the_chats_of_their_own(home):
