@@ -101,10 +101,16 @@ def announce(session: Session, call: Call, recording: RecordingRef, now: datetim
     return bool(done.rowcount)
 
 
-def lost(session: Session) -> int:
-    """How many recordings could not be fetched."""
-    query = select(func.count()).where(_TABLE.c.state == "failed")
-    return session.connection().execute(query).scalar_one()
+def by_state(session: Session) -> dict[str, int]:
+    """How many recordings are not deleted at the provider, by state: `announced` ones are on their
+    way, `failed` ones could not be had or read."""
+    query = (
+        select(_TABLE.c.state, func.count())
+        .where(_TABLE.c.state != "deleted")
+        .group_by(_TABLE.c.state)
+    )
+    found: dict[str, int] = dict(session.connection().execute(query).all())
+    return {state: found.get(state, 0) for state in ("announced", "fetched", "failed")}
 
 
 async def collect(db: Database, vault: Vault, blobs: Path, clock: Callable[[], datetime]) -> int:

@@ -15,7 +15,7 @@ from sqlalchemy import func, inspect, select, text
 from sqlmodel import Session, col
 from starlette.responses import PlainTextResponse, Response
 
-from router import journal, outbox, schema
+from router import journal, outbox, recordings, schema
 from router.counters import counts
 from router.db import QUEUE_LIMIT, ping
 from router.jobs import PATIENCE
@@ -198,6 +198,8 @@ class _Present(Collector):
             oldest = journal.oldest_waiting(session)
             age = (hall.clock() - oldest).total_seconds() if oldest else 0
             yield _gauge("intake_oldest_seconds", "Age of the oldest unprocessed arrival.", age)
+            held = recordings.by_state(session)
+            yield _by("recordings", "Messages left on the phone, by state.", "state", held)
             yield _by("outbox", "Messages not sent, by state.", "state", outbox.by_state(session))
             for name, what in (("open", "Open inquiries"), ("overdue", "Overdue inquiries")):
                 kept = counts(session, f"{name}:")

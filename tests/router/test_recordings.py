@@ -178,7 +178,7 @@ async def test_a_sound_that_never_comes_is_told_and_left_at_the_provider(desk):
     assert "voicemail_lost" in desk.home.events(desk.ref)
     assert len(desk.double.of("Recordings")) == 1
     with desk.home.db.read() as session:
-        assert recordings.lost(session) == 1
+        assert recordings.by_state(session)["failed"] == 1
 
 
 async def test_what_could_not_be_deleted_is_deleted_later_and_never_fetched_again(desk):
