@@ -24,6 +24,7 @@ from channels.phone.twilio import GoneError
 from router import calls, metrics, talks
 from router.call_models import Call, CallCommand, CallState
 from router.calls import Way
+from router.clock import spread
 from router.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 PAUSES = (1.0, 2.0, 4.0)
-"""Seconds between the tries of a command."""
+"""Seconds between the tries of a command, at the most."""
 LOOK = 1.0
 """Seconds after which it is looked for commands that nobody has told of."""
 STOP_GRACE = 5.0
@@ -272,7 +273,8 @@ def _record(
     command.attempts += 1
     command.provider_id = result.provider_id or command.provider_id
     if result.state == "queued":
-        command.next_at = now + timedelta(seconds=PAUSES[command.attempts - 1])
+        pause = timedelta(seconds=PAUSES[command.attempts - 1])
+        command.next_at = now + spread(pause, number + command.attempts)
     session.flush()
     if result.state == "failed":
         talks.command_failed(session, command, gone=result.gone, plan=plan, now=now)

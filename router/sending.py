@@ -29,6 +29,7 @@ from channels.base import (
     UnreachableError,
 )
 from router import consent, events, metrics, outbox
+from router.clock import spread
 from router.errors import StoreUnavailableError
 from router.models import Inquiry, Message, OutboxItem
 from router.statements import Prepared
@@ -473,7 +474,8 @@ def _record(session: Session, attempt: _Attempt) -> None:
     if result.pause is None:
         item.attempts += 1
     if result.state == "queued":
-        item.next_at = now + (result.pause or _backoff(item.attempts))
+        spent = (item.id or 0) + item.attempts
+        item.next_at = now + (result.pause or spread(_backoff(item.attempts), spent))
         if now - item.trying_since > GIVE_UP:
             item.state = "failed"
     elif result.state == "sent":
