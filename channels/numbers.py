@@ -8,6 +8,13 @@ from phonenumbers import NumberParseException, PhoneNumberFormat, PhoneNumberTyp
 REGION = "NO"
 """Where a number without a country code belongs."""
 
+COUNTRIES = frozenset(phonenumbers.SUPPORTED_REGIONS)
+"""Those that have numbers (ISO 3166-1 alpha-2)."""
+
+_WORLD = "001"
+"""UN M49."""
+_SHARES_PLAN = {"SJ": "NO"}
+
 _MOBILE = {PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE}
 
 
@@ -40,6 +47,20 @@ def is_mobile(number: str) -> bool:
     no short number (Twilio error 21614)."""
     parsed = _parsed(number) if number.startswith("+") else None
     return parsed is not None and phonenumbers.number_type(parsed) in _MOBILE
+
+
+def country_of(number: str) -> str:
+    """Country of a number in E.164 (ISO 3166-1 alpha-2); empty for one that no country has given
+    out, as those of satellites. Svalbard's are Norwegian."""
+    parsed = _parsed(number) if number.startswith("+") else None
+    region = phonenumbers.region_code_for_number(parsed) if parsed is not None else None
+    return "" if region in {None, _WORLD} else _SHARES_PLAN.get(region, region)
+
+
+def is_premium(number: str) -> bool:
+    """Whether whoever calls this number pays more than for the call."""
+    parsed = _parsed(number) if number.startswith("+") else None
+    return parsed is not None and phonenumbers.number_type(parsed) is PhoneNumberType.PREMIUM_RATE
 
 
 def _parsed(value: str) -> phonenumbers.PhoneNumber | None:

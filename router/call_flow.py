@@ -14,10 +14,11 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from channels.phone.base import At, CallKind, Ring, Said, Step, Verb, is_number
-from router import calls, queue, recordings, staff
+from router import calls, recordings
+from router.call_holder import give_to, hand_over
 from router.call_models import Call, CallState
 from router.calls import Way, answered, end, order, send, tell
-from router.models import DecisionRecord, InquiryStatus, Staff
+from router.models import DecisionRecord
 from router.number_plan import TOGETHER, Opening, Where
 from router.presence import status_of
 
@@ -439,21 +440,6 @@ def _on_accepted(c: _Call, event: CallEvent) -> None:
         hand_over(c.session, c.call, user, c.plan, c.now)
 
 
-def hand_over(session: Session, call: Call, user: str, plan: NumberPlan, now: datetime) -> None:
-    """A transferred call has been taken: the inquiry goes where the colleague works."""
-    inquiry = calls.inquiry_of(session, call)
-    department = plan.door.people[user].department if user in plan.door.people else ""
-    operator = session.get(Staff, call.staff_id) if call.staff_id else None
-    if not department or operator is None or inquiry.status is not InquiryStatus.OPEN:
-        return
-    if inquiry.assignee_id == operator.id:
-        inquiry.assignee_id = None
-    if inquiry.assignee_id is None and inquiry.department != department:
-        session.flush()
-        actor = staff.actor_of(session, operator)
-        queue.transfer(session, actor, inquiry.ref, department, "", now)
-
-
 def _on_digits(c: _Call, event: CallEvent) -> None:
     step = _standing(c)
     if step.at is not At.MENU:
@@ -588,6 +574,8 @@ def _answered_elsewhere(
     named = {*event.users, event.answering}
     user = next((u for u, one in people.items() if named & {u, one.name, one.phone}), "")
     call.person = user or call.person
+    if user:
+        give_to(session, call, user)
     call.through_switchboard = not plan.owners.get(call.line, ("", ""))[1]
     answered(session, call, way, user or next(iter(event.users), event.answering), plan, now)
     call.seen_at = now

@@ -10,16 +10,15 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, false, select, text, update
+from sqlalchemy import bindparam, false, select, text
 from sqlmodel import Session, col
 
 from channels.phone.base import CHANNEL, CallDirection, Step, Verb, is_number
-from channels.phone.record import key_of
-from router import events
+from router import call_thread, events
 from router.call_models import Call, CallCommand, CallOutcome, CallState
 from router.counters import counted
 from router.errors import NotFoundError
-from router.models import Direction, Inquiry, InquiryStatus, Message, ReplyState
+from router.models import Direction, Inquiry, InquiryStatus, ReplyState
 from rules.order import Lane, lane_of, queue_key
 
 if TYPE_CHECKING:
@@ -53,18 +52,6 @@ _OUTCOME_RANK = {
     CallOutcome.ANSWERED: 4,
 }
 
-_IN_WORDS = {
-    CallOutcome.ANSWERED: "Besvart",
-    CallOutcome.MISSED: "Ubesvart",
-    CallOutcome.VOICEMAIL: "La igjen en beskjed",
-    CallOutcome.CALLBACK: "Vil bli ringt opp",
-    CallOutcome.CLOSED: "Ringte utenfor åpningstiden",
-    CallOutcome.FORWARDED: "Satt over til et nummer utenfor huset",
-    CallOutcome.REJECTED: "Avvist av sentralen",
-    CallOutcome.UNKNOWN: "Det er ukjent hvordan samtalen sluttet",
-}
-"""What the thread says of a call; decisions are told in bokmål as well."""
-
 _CALL: Any = Call.__table__  # type: ignore[attr-defined]
 
 # Written out, so that the planner uses the partial index.
@@ -80,8 +67,6 @@ _KNOWN = select(_CALL.c.id).where(
     _CALL.c.provider == bindparam("provider"), _CALL.c.call_id == bindparam("key")
 )
 _BY_NUMBER = select(Call).where(col(Call.id) == bindparam("number")).with_for_update()
-
-_MESSAGE: Any = Message.__table__  # type: ignore[attr-defined]
 
 
 @dataclass(slots=True)
@@ -242,7 +227,7 @@ def open_call(
         inquiry.subject = f"Anrop til {plan.title(event.line)}"
     else:
         events.tell(session, "called_again", inquiry, now, data={"calls": inquiry.calls})
-    _write_in_thread(session, call, f"Anrop til {plan.title(event.line)}.")
+    call_thread.begin(session, call, plan.title(event.line))
     enliven(session, call, now)
     return call
 
@@ -409,7 +394,7 @@ def end(
     session.flush()
     data = _about(call, outcome=outcome.value)
     events.tell(session, "call_ended", inquiry_of(session, call), now, data=data)
-    _settle(session, call, way, now)
+    _settle(session, call, way, plan, now)
 
 
 def refine(session: Session, call: Call, plan: NumberPlan, now: datetime) -> None:
@@ -425,7 +410,7 @@ def refine(session: Session, call: Call, plan: NumberPlan, now: datetime) -> Non
         answered(session, call, way, answered_by, plan, now)
         call.state = CallState.ENDED
     session.flush()
-    _settle(session, call, way, now)
+    _settle(session, call, way, plan, now)
 
 
 def _outcome(call: Call, way: Way) -> CallOutcome:
@@ -440,7 +425,7 @@ def _outcome(call: Call, way: Way) -> CallOutcome:
     return CallOutcome.CLOSED if way.closed else CallOutcome.MISSED
 
 
-def _settle(session: Session, call: Call, way: Way, now: datetime) -> None:
+def _settle(session: Session, call: Call, way: Way, plan: NumberPlan, now: datetime) -> None:
     """What the outcome of a call means for its inquiry."""
     inquiry = inquiry_of(session, call)
     if call.direction is Direction.OUT:
@@ -479,7 +464,7 @@ def _settle(session: Session, call: Call, way: Way, now: datetime) -> None:
     session.flush()
     if was_open and inquiry.status is InquiryStatus.CLOSED:
         events.tell(session, "closed", inquiry, now, data={"by": "call"})
-    _write_in_thread(session, call, _in_words(session, call))
+    call_thread.conclude(session, call, plan.name_of(call.answered_by))
     if not done:
         _join_callbacks(session, call, now)
 
@@ -575,31 +560,3 @@ def tell(session: Session, call: Call, kind: str, now: datetime, **data: object)
     """Record something that happened to a call."""
     inquiry = inquiry_of(session, call)
     events.tell(session, kind, inquiry, now, staff_id=call.staff_id, data=_about(call, **data))
-
-
-def _write_in_thread(session: Session, call: Call, text: str) -> None:
-    session.flush()
-    session.connection().execute(
-        update(_MESSAGE)
-        .where(
-            _MESSAGE.c.channel == CHANNEL,
-            _MESSAGE.c.external_id == key_of(call.provider, call.call_id),
-        )
-        .values(kind="call", text=text)
-    )
-
-
-def _in_words(session: Session, call: Call) -> str:
-    """One line of the thread: «Anrop til Byggesak. Ubesvart etter 2 min.»"""
-    query = select(_MESSAGE.c.text).where(
-        _MESSAGE.c.channel == CHANNEL,
-        _MESSAGE.c.external_id == key_of(call.provider, call.call_id),
-    )
-    begun = (session.connection().execute(query).scalar() or "").partition(". ")[0].rstrip(".")
-    assert call.outcome is not None  # noqa: S101 - a settled call has one
-    words = _IN_WORDS[call.outcome]
-    if call.outcome in {CallOutcome.ANSWERED, CallOutcome.MISSED}:
-        until = call.answered_at if call.outcome is CallOutcome.ANSWERED else call.ended_at
-        waited = max(0, round(((until or call.seen_at) - call.started_at).total_seconds()))
-        words += f" etter {waited} s" if waited < 90 else f" etter {round(waited / 60)} min"
-    return f"{begun}. {words}."

@@ -90,6 +90,14 @@ class NumberPlan:
             return self.door.people[person].name
         return self.names[department] if department else "sentralbordet"
 
+    def name_of(self, whoever: str) -> str:
+        """The name of somebody with a phone here, or as an exchange names them; empty for a number
+        and for nobody."""
+        known = self.door.people.get(whoever)
+        if known is not None:
+            return known.name
+        return whoever if any(c.isalpha() for c in whoever) else ""
+
     def attempts(self, number: str) -> list[Attempt]:
         """What is tried for a call to one of our numbers, in order."""
         person, department = self.owners.get(number, ("", ""))

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from channels.numbers import e164
+from channels.numbers import COUNTRIES, e164
 from channels.phone.phrases import PHRASES, blanks, fault_of
 from channels.text import nfc
 from rules.calendar import Season, WorkingCalendar
@@ -81,12 +81,24 @@ def _text_number(value: object) -> str:
     return text if re.fullmatch(r"[1-9]\d{3,5}", text) else _phone(text)
 
 
+def _country(value: str) -> str:
+    code = value.strip().upper()
+    if code not in COUNTRIES:
+        raise fault(
+            f"«{value}» er ingen landkode på to bokstaver, som NO",
+            f"“{value}” is no country code of two letters like NO",
+        )
+    return code
+
+
 def _username(value: str) -> str:
     return nfc(value).strip().lower()
 
 
 Email = Annotated[str, AfterValidator(_email)]
 Origin = Annotated[str, AfterValidator(_origin)]
+Country = Annotated[str, AfterValidator(_country)]
+"""ISO 3166-1 alpha-2."""
 Phone = Annotated[str, BeforeValidator(_phone)]
 TextNumber = Annotated[str, BeforeValidator(_text_number)]
 Username = Annotated[str, AfterValidator(_username)]
@@ -344,6 +356,9 @@ class PhoneDoor(Section):
     """A call without an end event is over after so long."""
     callback_hours: int = Field(default=24, ge=1, le=168)
     """A call-back closes itself when the person is reached within this time."""
+    transfer_countries: tuple[Country, ...] = ("NO",)
+    """Callers can be passed on to numbers in these countries: whoever breaks in at the desk shall
+    not call far away at our expense."""
     standby: Phone | Literal[""] = ""
     """Rings while the service is down."""
     fallback_url: str = ""

@@ -10,13 +10,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from channels.numbers import e164
+from channels.numbers import country_of, e164, is_premium
 from channels.phone.base import At, CallKind, Said, Step, Verb
 from router import calls, queue
-from router.call_flow import REASONS, hand_over, send_on
+from router.call_flow import REASONS, send_on
+from router.call_holder import hand_over
 from router.call_models import Call, CallCommand, CallState
 from router.calls import CONTROLLED, Way, answered, end, order, tell
-from router.errors import AbsentError, ConflictError, InvalidError, NotFoundError
+from router.errors import (
+    AbsentError,
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+)
 from router.models import Staff
 from router.number_plan import EMERGENCY_SERVICES, Where
 from router.presence import status_of
@@ -50,11 +57,20 @@ def of_desk(session: Session, actor: Actor, number: int) -> Call:
 
 def desk_phone(actor: Actor, plan: NumberPlan, person: str = "") -> str:
     """Username under which the actor's phone stands in the number plan; a service of ours may say
-    for whom it acts. Raises `ConflictError` with what is missing."""
+    for whom it acts. Raises `ConflictError` with what is missing, `ForbiddenError` when it may not
+    act for that person."""
     username = actor.username if actor.is_person else person
     if username not in plan.door.people:
         raise ConflictError("You have no phone in the number plan, so no call can be put through.")
+    _require_acts_for(actor, username, plan)
     return username
+
+
+def _require_acts_for(actor: Actor, username: str, plan: NumberPlan) -> None:
+    """A service of a department acts for its people alone."""
+    person = plan.door.people.get(username)
+    if not actor.is_person and not actor.sees(person.department if person else ""):
+        raise ForbiddenError("This token may act for people of its own department only.")
 
 
 def take(
@@ -93,9 +109,9 @@ def take(
     return call
 
 
-def hold(session: Session, actor: Actor, number: int, now: datetime) -> Call:
+def hold(session: Session, actor: Actor, number: int, plan: NumberPlan, now: datetime) -> Call:
     """Let the caller wait on the line. Holding twice changes nothing."""
-    call, way = _in_talk(session, actor, number)
+    call, way = _in_talk(session, actor, number, plan)
     if not way.held:
         way.held = True
         way.keep(call)
@@ -104,9 +120,9 @@ def hold(session: Session, actor: Actor, number: int, now: datetime) -> Call:
     return call
 
 
-def resume(session: Session, actor: Actor, number: int, now: datetime) -> Call:
+def resume(session: Session, actor: Actor, number: int, plan: NumberPlan, now: datetime) -> Call:
     """Talk with the caller again."""
-    call, way = _in_talk(session, actor, number)
+    call, way = _in_talk(session, actor, number, plan)
     if way.held:
         _resume(session, call, way, now)
         way.keep(call)
@@ -131,7 +147,7 @@ def transfer(
     Raises `ConflictError` when whoever is meant cannot be reached, `InvalidError` when there is no
     such person, department or number.
     """
-    call, way = _in_talk(session, actor, number)
+    call, way = _in_talk(session, actor, number, plan)
     if way.warm:
         raise ConflictError("A colleague is being asked already. Take the call back first.")
     ahead, user, phone = _whither(session, target, plan, now)
@@ -155,7 +171,7 @@ def complete_transfer(
     """Leave the caller to the colleague. Who has not answered yet goes on ringing, and the call
     comes back when nobody does."""
     call = of_desk(session, actor, number)
-    _require_mine(session, actor, call)
+    _require_mine(session, actor, call, plan)
     way = Way.of(call)
     if not way.warm:
         raise ConflictError("Nobody has been asked to take over.")
@@ -166,7 +182,7 @@ def complete_transfer(
 def take_back(session: Session, actor: Actor, number: int, plan: NumberPlan, now: datetime) -> Call:
     """End the transfer and talk with the caller again."""
     call = of_desk(session, actor, number)
-    _require_mine(session, actor, call)
+    _require_mine(session, actor, call, plan)
     way = Way.of(call)
     if way.warm:
         for key in way.live_legs("colleague"):
@@ -186,11 +202,11 @@ def take_back(session: Session, actor: Actor, number: int, plan: NumberPlan, now
     return call
 
 
-def hang_up(session: Session, actor: Actor, number: int, now: datetime) -> Call:
+def hang_up(session: Session, actor: Actor, number: int, plan: NumberPlan, now: datetime) -> Call:
     """End the call for everybody. Ending what has ended changes nothing."""
     call = of_desk(session, actor, number)
     if call.state is not CallState.ENDED:
-        _require_mine(session, actor, call)
+        _require_mine(session, actor, call, plan)
         order(session, call, Verb.HANG_UP, now, actor.staff_id)
         tell(session, call, "call_hung_up", now)
     return call
@@ -382,12 +398,27 @@ def _whither(
             if status_of(session, name, now, plan.directory).reach_phone is not False:
                 return [[Where.DEPARTMENT.value, target.value], back], name, ""
         raise ConflictError(f"Nobody at {plan.names[target.value]} can be reached by phone now.")
-    digits = "".join(target.value.split())
-    # Emergency numbers are too short for E.164, and are never refused.
-    phone = digits if digits in EMERGENCY_SERVICES else e164(digits)
+    phone = _outside(target.value, plan)
+    return [[Where.NUMBER.value, phone], back], "", phone
+
+
+def _outside(value: str, plan: NumberPlan) -> str:
+    """A number outside the house that callers may be passed to, E.164 or an emergency service's.
+    Raises `InvalidError`: what is passed on is paid for by us."""
+    digits = "".join(value.split())
+    # Too short for E.164, and never refused.
+    if digits in EMERGENCY_SERVICES:
+        return digits
+    phone = e164(digits)
     if not phone:
         raise InvalidError("This is no phone number.")
-    return [[Where.NUMBER.value, phone], back], "", phone
+    if phone in plan.owners:
+        raise InvalidError("This is a number of our own. Choose the person or the department.")
+    if is_premium(phone):
+        raise InvalidError("Calls are not passed on to premium-rate numbers.")
+    if country_of(phone) not in plan.door.transfer_countries:
+        raise InvalidError("Calls are not passed on to numbers in this country.")
+    return phone
 
 
 def _absent(session: Session, person: str, plan: NumberPlan, now: datetime) -> ConflictError:
@@ -399,10 +430,10 @@ def _absent(session: Session, person: str, plan: NumberPlan, now: datetime) -> C
     return AbsentError(name)
 
 
-def _in_talk(session: Session, actor: Actor, number: int) -> tuple[Call, Way]:
+def _in_talk(session: Session, actor: Actor, number: int, plan: NumberPlan) -> tuple[Call, Way]:
     """A call that the actor is talking in."""
     call = of_desk(session, actor, number)
-    _require_mine(session, actor, call)
+    _require_mine(session, actor, call, plan)
     way = Way.of(call)
     talking = any(leg.state == "talking" for leg in way.live_legs("operator").values())
     if call.state is not CallState.TALKING or not talking:
@@ -410,7 +441,7 @@ def _in_talk(session: Session, actor: Actor, number: int) -> tuple[Call, Way]:
     return call, way
 
 
-def _require_mine(session: Session, actor: Actor, call: Call) -> None:
+def _require_mine(session: Session, actor: Actor, call: Call, plan: NumberPlan) -> None:
     """Whoever has taken a call does what is to be done with it; a service acts for its people."""
     _require_control(call)
     if call.state is CallState.ENDED:
@@ -419,6 +450,7 @@ def _require_mine(session: Session, actor: Actor, call: Call) -> None:
         raise ConflictError("Nobody has taken this call yet.")
     if call.staff_id != actor.staff_id and actor.is_person:
         raise _held_by(session, call)
+    _require_acts_for(actor, Way.of(call).operator, plan)
 
 
 def _require_control(call: Call) -> None:

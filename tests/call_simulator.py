@@ -398,10 +398,8 @@ class Exchange:
 
     async def act(self, who: str, action: Any, number: int, *more: Any, **options: Any) -> bool:
         actor, plan, now = await self.house.actor(who), self.house.hall.plan, self.house.clock()
-        short = action in {talks.hold, talks.resume, talks.hang_up}
-        given = (*more, now) if short else (*more, plan, now)
         try:
-            await self.house.write(lambda s: action(s, actor, number, *given, **options))
+            await self.house.write(lambda s: action(s, actor, number, *more, plan, now, **options))
         except (ConflictError, InvalidError):
             return False
         return True

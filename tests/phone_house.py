@@ -240,9 +240,11 @@ class PhoneHouse:
             )
         return self._actors[username]
 
-    async def api(self, role: Role = Role.OPERATOR) -> httpx.AsyncClient:
+    async def api(self, department: str | None = None) -> httpx.AsyncClient:
         token = await self.write(
-            lambda session: staff.create_api_token(session, role, None, "", self.clock())
+            lambda session: staff.create_api_token(
+                session, Role.OPERATOR, department, "", self.clock()
+            )
         )
         return httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app),

@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from channels.numbers import e164
 from router import call_list, talks
 from router.errors import ConflictError, InvalidError, NotFoundError, RouterError
+from router.number_plan import EMERGENCY_SERVICES
 from router.talks import Target
 from router.web.auth import DeskActor, DeskReader, hall_of
 from router.web.call_board import calls_context
@@ -50,13 +51,17 @@ def take(request: Request, actor: DeskActor, number: RowNumber) -> Response:
 @router.post("/{number}/hold")
 def hold(request: Request, actor: DeskActor, number: RowNumber) -> Response:
     """Let the caller wait on the line."""
-    return _act(request, actor, lambda session, _, now: talks.hold(session, actor, number, now))
+    return _act(
+        request, actor, lambda session, plan, now: talks.hold(session, actor, number, plan, now)
+    )
 
 
 @router.post("/{number}/resume")
 def resume(request: Request, actor: DeskActor, number: RowNumber) -> Response:
     """Talk with the caller again."""
-    return _act(request, actor, lambda session, _, now: talks.resume(session, actor, number, now))
+    return _act(
+        request, actor, lambda session, plan, now: talks.resume(session, actor, number, plan, now)
+    )
 
 
 @router.post("/{number}/take-back")
@@ -82,7 +87,9 @@ def complete(request: Request, actor: DeskActor, number: RowNumber) -> Response:
 @router.post("/{number}/hang-up")
 def hang_up(request: Request, actor: DeskActor, number: RowNumber) -> Response:
     """End the call for everybody."""
-    return _act(request, actor, lambda session, _, now: talks.hang_up(session, actor, number, now))
+    return _act(
+        request, actor, lambda session, plan, now: talks.hang_up(session, actor, number, plan, now)
+    )
 
 
 @router.post("/{number}/transfer")
@@ -135,6 +142,8 @@ def _target(hall: Hall, actor: Actor, text: str) -> Target:
         return Target("department", slugs[0])
     if slugs:
         raise InvalidError("Several departments fit. Write more of the name.")
+    if text in EMERGENCY_SERVICES:
+        return Target("number", text)
     if any(c.isdigit() for c in text) and e164(text):
         return Target("number", e164(text))
     raise InvalidError("Nobody is called that. Write a name, a department or a phone number.")

@@ -22,7 +22,7 @@ from router.web.shapes import Body, Input, Instant, Line
 
 router = APIRouter(prefix="/api", tags=["calls"])
 
-_ACT = responses(400, 401, 404, 409, 413, 422, 429, 503)
+_ACT = responses(400, 401, 403, 404, 409, 413, 422, 429, 503)
 
 CallId = Annotated[int, Path(ge=1, le=2**53, description="Number of the call.")]
 
@@ -42,7 +42,8 @@ class Take(Input):
     person: Line = Field(
         "",
         max_length=100,
-        description="For a service's token: the username whose phone shall ring.",
+        description="For a service's token: the username whose phone shall ring. A token of a "
+        "department acts for its people alone.",
     )
 
 
@@ -132,13 +133,17 @@ def take(request: Request, actor: ApiActor, call_id: CallId, body: Take | None =
 @router.post("/calls/{call_id}/hold", responses=_ACT)
 def hold(request: Request, actor: ApiActor, call_id: CallId) -> CallView:
     """Let the caller wait on the line."""
-    return _act(request, actor, lambda session, _, now: talks.hold(session, actor, call_id, now))
+    return _act(
+        request, actor, lambda session, plan, now: talks.hold(session, actor, call_id, plan, now)
+    )
 
 
 @router.post("/calls/{call_id}/resume", responses=_ACT)
 def resume(request: Request, actor: ApiActor, call_id: CallId) -> CallView:
     """Talk with the caller again."""
-    return _act(request, actor, lambda session, _, now: talks.resume(session, actor, call_id, now))
+    return _act(
+        request, actor, lambda session, plan, now: talks.resume(session, actor, call_id, plan, now)
+    )
 
 
 @router.post("/calls/{call_id}/transfer", responses=_ACT)
@@ -183,7 +188,9 @@ def complete(request: Request, actor: ApiActor, call_id: CallId) -> CallView:
 @router.post("/calls/{call_id}/hang-up", responses=_ACT)
 def hang_up(request: Request, actor: ApiActor, call_id: CallId) -> CallView:
     """End the call for everybody."""
-    return _act(request, actor, lambda session, _, now: talks.hang_up(session, actor, call_id, now))
+    return _act(
+        request, actor, lambda session, plan, now: talks.hang_up(session, actor, call_id, plan, now)
+    )
 
 
 def _act(

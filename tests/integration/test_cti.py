@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
+from router import staff
+from router.models import Role
 from tests import service as running
 
 if TYPE_CHECKING:
@@ -216,6 +219,34 @@ def test_a_call_to_somebodys_own_number_goes_to_their_department(house):
     call.tell("newCall", "hangup")
     [row] = call.to_call_back
     assert row["department"] == "byggesak"
+
+
+def test_the_inquiry_of_a_call_is_with_whoever_answered_it(house):
+    house.write(
+        lambda session: staff.add_staff(
+            session, "kari", "Kari Nordmann", Role.MEMBER, ["byggesak"], None, datetime.now(UTC)
+        )
+    )
+    call = Exchange(house, someone(), line="+4763869101")
+    call.tell("newCall")
+    call.tell("answer", answeringNumber="63869201")
+    [row] = call.inquiries
+    assert (row["status"], row["assignee"]) == ("open", "kari")
+    call.tell("hangup", cause="normalClearing")
+    [row] = call.inquiries
+    assert (row["status"], row["assignee"]) == ("closed", "kari")
+    desk = running.Desk(house.api())
+    [line] = [message["text"] for message in desk.read(row["ref"])["messages"]]
+    assert line.startswith("Anrop til Kari Nordmann. Besvart av Kari Nordmann etter ")
+    # An inquiry of a department that is not hers is not given to her; her name stands there.
+    call = Exchange(house, someone())
+    call.tell("newCall")
+    call.tell("answer", answeringNumber="63869201")
+    call.tell("hangup", cause="normalClearing")
+    [row] = call.inquiries
+    assert (row["status"], row["assignee"]) == ("closed", None)
+    [line] = [message["text"] for message in desk.read(row["ref"])["messages"]]
+    assert "Besvart av Kari Nordmann" in line
 
 
 def test_a_form_of_parts_is_read_too(house):

@@ -23,144 +23,14 @@ from tests.phone_house import (
     PHONES,
     SWITCHBOARD,
     phone_house,
-    sids,
 )
+from tests.router.callers import Caller, accept, operator_leg, taken
 
 
 @pytest.fixture
 async def home(tmp_path):
     async with phone_house(tmp_path) as opened:
         yield opened
-
-
-class Caller:
-    """Somebody who calls, and hears what we answer."""
-
-    _sids = sids()
-
-    def __init__(self, home, to: str = SWITCHBOARD, number: str = CALLER, **form: str) -> None:
-        self.home, self.to, self.number, self.form = home, to, number, form
-        self.sid = next(self._sids)
-        self.document = ""
-
-    async def ring(self):
-        await self.tell("voice", CallStatus="ringing")
-        return self
-
-    async def tell(self, step: str, context: str = "call", **form: str) -> str:
-        form = {"From": self.number, **self.form, **form}
-        self.document = await self.home.told(step, self.sid, to=self.to, **form)
-        twiml_grammar.check(self.document, context)
-        return self.document
-
-    @property
-    def verbs(self) -> list[str]:
-        return [verb.tag for verb in ElementTree.fromstring(self.document)]
-
-    @property
-    def heard(self) -> str:
-        return " ".join(say.text for say in ElementTree.fromstring(self.document).iter("Say"))
-
-    def address(self, name: str = "action") -> str:
-        """The first address of this kind in what was answered last."""
-        for element in ElementTree.fromstring(self.document).iter():
-            if name in element.attrib:
-                return element.attrib[name]
-        raise AssertionError(f"no {name} in {self.document}")
-
-    @property
-    def rung(self) -> list[str]:
-        return [n.text for n in ElementTree.fromstring(self.document).iter("Number")]
-
-    async def dialled(self, status: str, **form: str) -> str:
-        return await self.tell(self.address(), DialCallStatus=status, **form)
-
-    async def press(self, key: str) -> str:
-        return await self.tell(self.address(), Digits=key)
-
-    async def wait(self, **form: str) -> str:
-        return await self.tell(self.waiting, "wait", **form)
-
-    async def queue(self) -> Caller:
-        """Ring, and remember the addresses of the queue."""
-        await self.ring()
-        self.waiting, self.left = self.address("waitUrl"), self.address()
-        return self
-
-    async def leave(self, result: str = "leave", **form: str) -> str:
-        return await self.tell(self.left, QueueResult=result, **form)
-
-    async def hang_up(self) -> None:
-        await self.tell("status", CallStatus="completed")
-
-    @property
-    def call(self):
-        return self.home.one("SELECT * FROM call WHERE call_id = :sid", sid=self.sid)
-
-    @property
-    def inquiry(self):
-        return self.home.one("SELECT * FROM inquiry WHERE id = :id", id=self.call.inquiry_id)
-
-    @property
-    def reasons(self) -> list[str]:
-        """Of each step, in order."""
-        query = "SELECT data FROM event WHERE kind = 'call_step' ORDER BY id"
-        import orjson
-
-        found = [orjson.loads(row[0]) for row in self.home.rows(query)]
-        return [f"{e['step']}: {e['reason']}" for e in found if e["call"] == self.call.id]
-
-
-async def accept(home, caller: Caller, user: str) -> str:
-    """A colleague's phone picks up, and a key is pressed."""
-    whisper = next(
-        number.attrib["url"]
-        for number in ElementTree.fromstring(caller.document).iter("Number")
-        if number.text == PHONES[user]
-    )
-    form = {"From": CALLER, "ParentCallSid": caller.sid, "Direction": "outbound-dial"}
-    leg = "CA" + "f" * 32
-    document = await home.told(whisper, leg, to=PHONES[user], **form)
-    twiml_grammar.check(document, "whisper")
-    [gather] = ElementTree.fromstring(document).iter("Gather")
-    return await home.told(gather.attrib["action"], leg, to=PHONES[user], Digits="1", **form)
-
-
-async def operator_leg(home, status: str, number: int = -1, **form: str) -> None:
-    """What has become of the phone that was rung last, or of another."""
-    asked = [a for a in home.double.asked if a.resource.endswith("/Participants")][number]
-    await home.told(
-        asked["StatusCallback"],
-        "CA" + "e" * 32,
-        to=asked["To"],
-        CallStatus=status,
-        Direction="outbound-api",
-        **form,
-    )
-
-
-async def taken(home, caller: Caller, username: str = "siv") -> None:
-    """An operator takes a waiting call and picks up the phone."""
-    actor = await home.actor(username)
-    number = caller.call.id
-    await home.write(lambda s: talks.take(s, actor, number, home.hall.plan, home.clock()))
-    await home.settle()
-    [redirect] = [a for a in home.double.asked if a.resource == f"Calls/{caller.sid}"][-1:]
-    await caller.tell(redirect["Url"])
-    await home.settle()
-    await operator_leg(home, "in-progress")
-
-
-@pytest.fixture(autouse=True)
-def _calls_are_known(home, monkeypatch):
-    """The double knows each call that rings."""
-    ring = Caller.ring
-
-    async def known(self):
-        home.double.put("Calls", sid=self.sid, status="ringing")
-        return await ring(self)
-
-    monkeypatch.setattr(Caller, "ring", known)
 
 
 async def test_at_the_first_ring_there_is_an_inquiry_ahead_of_all_mail(home):
@@ -658,9 +528,9 @@ class TestFailures:
         await taken(home, caller)
         siv, number = await home.actor("siv"), caller.call.id
         home.double.fail("Conferences", status=429, code=20429)
-        await home.write(lambda s: talks.hold(s, siv, number, home.clock()))
+        await home.write(lambda s: talks.hold(s, siv, number, home.hall.plan, home.clock()))
         await home.settle()
-        await home.write(lambda s: talks.hang_up(s, siv, number, home.clock()))
+        await home.write(lambda s: talks.hang_up(s, siv, number, home.hall.plan, home.clock()))
         async with asyncio.timeout(5):
             await home.settle()
         states = "SELECT verb, state FROM call_command WHERE state = 'queued' ORDER BY id"
