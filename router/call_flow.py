@@ -18,7 +18,8 @@ from router import calls, recordings
 from router.call_holder import give_to, hand_over
 from router.call_models import Call, CallState
 from router.calls import Way, answered, end, order, send, tell
-from router.models import DecisionRecord
+from router.counters import counted
+from router.models import DecisionRecord, ReplyState
 from router.number_plan import TOGETHER, Opening, Where
 from router.presence import status_of
 
@@ -331,6 +332,7 @@ def _queue(c: _Call, reason: str, say: Iterable[Said] = ()) -> None:
         _offer(c, [*say], [])
         return
     returned, c.way.sent_back = c.way.sent_back, ""
+    c.way.came_back = returned or c.way.came_back
     if c.way.tried or returned or reason == "emergency_service":
         c.way.priority = True
     c.way.talking, c.way.arrived, c.way.held, c.way.warm = "", False, False, False
@@ -356,7 +358,10 @@ def _give_back(c: _Call, operator: str, reason: str) -> None:
     """A transferred call that nobody took: anybody at the switchboard may have it, and the one who
     passed it on is told why."""
     inquiry = calls.inquiry_of(c.session, c.call)
-    inquiry.assignee_id = None
+    with counted(c.session, inquiry):
+        inquiry.assignee_id = None
+        # Nobody has helped the caller yet.
+        inquiry.answered_at, inquiry.reply_state = None, ReplyState.UNANSWERED
     tell(c.session, c.call, "call_returned", c.now, reason=reason, operator=operator)
     c.call.staff_id = None
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, bindparam, func, or_, select, text
+from sqlalchemy import and_, bindparam, case, func, or_, select, text
 from sqlmodel import Session, col
 
 from channels.phone.base import CHANNEL
@@ -107,7 +107,7 @@ class CallRow:
     reason: str
     """Why it is where it is: the code of its last step."""
     returned_by: str
-    """Username of the operator to whom a transferred call comes back."""
+    """Username of the operator who passed the call on, or did not pick up after taking it."""
     position: int | None
     """In the queue, from 1."""
     calls: int
@@ -128,7 +128,8 @@ class CallRow:
 def listing(
     session: Session, actor: Actor, now: datetime, *, live: bool, limit: int = 100
 ) -> list[CallRow]:
-    """Calls that the actor may see: those going on, longest waiting first, or the latest ended."""
+    """Calls that the actor may see: those going on, the actor's own first and then
+    the longest waiting, or the latest ended."""
     query = (
         select(Call, Inquiry, Staff, Contact)
         .join(Inquiry, col(Inquiry.id) == col(Call.inquiry_id))
@@ -136,8 +137,9 @@ def listing(
         .outerjoin(Contact, col(Contact.id) == col(Inquiry.contact_id))
     )
     if live:
+        own = case((col(Call.staff_id) == (actor.staff_id or 0), 0), else_=1)
         query = query.where(_IS_LIVE).order_by(
-            col(Inquiry.lane), col(Inquiry.sort_at), col(Call.id)
+            own, col(Inquiry.lane), col(Inquiry.sort_at), col(Call.id)
         )
     else:
         query = query.where(col(Call.state) == CallState.ENDED).order_by(
@@ -196,7 +198,7 @@ def _row(
         staff_name=staff.name if staff else "",
         answered_by=call.answered_by,
         reason=way.reason,
-        returned_by=way.sent_back,
+        returned_by=way.sent_back or way.came_back,
         position=place(session, call, now).position if waits else None,
         calls=inquiry.calls,
         held=way.held,

@@ -115,6 +115,8 @@ class Way:
     """Whether the caller has heard who we are."""
     sent_back: str = ""
     """Username of the operator to whom a transferred call comes back."""
+    came_back: str = ""
+    """Username of the operator who had the call before it came back to the queue."""
     held: bool = False
     warm: bool = False
     """Whether the operator talks with a colleague while the caller is on hold."""
@@ -358,7 +360,7 @@ def answered(
 ) -> None:
     """Somebody talks with the caller."""
     way.talking = by or "?"
-    way.sent_back = ""
+    way.sent_back = way.came_back = ""
     way.keep(call)
     call.state = CallState.TALKING
     call.answered_by = by

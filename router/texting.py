@@ -6,6 +6,8 @@ and never say what the inquiry is about: telephones show them to whoever is near
 
 from __future__ import annotations
 
+import unicodedata
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import insert
@@ -13,7 +15,7 @@ from sqlalchemy import insert
 from channels.base import Address, MessageKind, Outgoing, OutgoingKind
 from channels.numbers import is_mobile
 from channels.sms import TEXT_LIMIT
-from channels.sms.segments import count, plain
+from channels.sms.segments import count, odd_one, plain
 from router import consent, letters
 from router.errors import InvalidError
 from router.models import OutboxItem
@@ -173,13 +175,42 @@ def reply_end(head: Letterhead, inquiry: Inquiry) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a reply takes as a text, its end included."""
+
+    encoding: Literal["gsm7", "ucs2"]
+    characters: int
+    parts: int
+    left: int
+    """Characters that are free in the last part."""
+    odd_one: str
+    """What makes the parts small: the first character that is not in the usual alphabet, as
+    `U+200D` where it cannot be seen; empty when there is none."""
+    too_long: bool
+
+
+def measured(text: str, end: str) -> Measured:
+    """How long a reply is that has this `end`."""
+    whole = _whole(_tidy(text), end)
+    found = count(whole)
+    return Measured(
+        encoding=found.encoding,
+        characters=len(whole),
+        parts=found.parts,
+        left=found.left,
+        odd_one=_visible(odd_one(whole)),
+        too_long=_too_long(whole),
+    )
+
+
 def tidied(head: Letterhead, inquiry: Inquiry, text: str) -> str:
     """A reply as it is sent, without its end: typography plain where that saves parts. Raises
     `InvalidError` when it is too long for a text."""
-    whole = plain(text.strip() + reply_end(head, inquiry))
-    if len(whole.encode("utf-16-le")) // 2 > TEXT_LIMIT:
+    tidy = _tidy(text)
+    if _too_long(_whole(tidy, reply_end(head, inquiry))):
         raise InvalidError(TOO_LONG)
-    return plain(text.strip())
+    return tidy
 
 
 def post(
@@ -199,13 +230,30 @@ def post(
         to=recipient,
         sender=Address("phone", message.sender_address, message.sender_name),
         subject="",
-        text=plain(message.text + reply_end(head, inquiry)),
+        text=_whole(message.text, reply_end(head, inquiry)),
         language=letters.letter_language(inquiry.language),
     )
     session.connection().execute(
         insert(OutboxItem.__table__),  # type: ignore[attr-defined]
         row(letter, inquiry.id or 0, message.id, now),
     )
+
+
+def _tidy(text: str) -> str:
+    return plain(text.strip()).strip()
+
+
+def _whole(text: str, end: str) -> str:
+    return plain(text + end)
+
+
+def _visible(text: str) -> str:
+    seen = text[:1].isprintable() and not unicodedata.combining(text[:1] or " ")
+    return text if seen else f"U+{ord(text[0]):04X}"
+
+
+def _too_long(whole: str) -> bool:
+    return len(whole.encode("utf-16-le")) // 2 > TEXT_LIMIT
 
 
 def _with_link(text: str, url: str) -> str:

@@ -8,6 +8,7 @@ makes three parts of one.
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,6 +37,8 @@ _PLAIN = {
     "…": "...",
     "•": "-",
 }
+_JOINED = frozenset(map(chr, (*range(0xFE00, 0xFE10), *range(0x1F3FB, 0x1F400))))
+"""Variants and skin tones: shown as one with what stands before."""
 _TYPOGRAPHIC = str.maketrans(_PLAIN)
 
 
@@ -75,6 +78,19 @@ class _Astral:
 
     def __contains__(self, c: str) -> bool:
         return c > "\uffff"
+
+
+def odd_one(text: str) -> str:
+    """The first character that keeps a text out of the GSM alphabet, with the marks that belong to
+    it; empty when none does. Typography does not count: `plain` would take it away."""
+    text = tidy(text).translate(_TYPOGRAPHIC)
+    found = re.compile(f"[^{re.escape(''.join(BASIC | EXTENDED))}]").search(text)
+    if found is None:
+        return ""
+    end = found.end()
+    while end < len(text) and (unicodedata.combining(text[end]) or text[end] in _JOINED):
+        end += 1
+    return text[found.start() : end]
 
 
 def tidy(text: str) -> str:

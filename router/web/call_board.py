@@ -31,7 +31,7 @@ def calls_context(session: Session, hall: Hall, actor: Actor) -> dict[str, Any]:
     return {
         "calls": rows,
         "line_titles": {row.line: plan.title(row.line) for row in rows},
-        "people_names": {name: one.name for name, one in plan.door.people.items()},
+        "phone_names": {name: one.name for name, one in plan.door.people.items()},
         "call_targets": _targets(session, hall, actor, now) if _transfers(rows) else [],
         "has_phone": actor.username in plan.door.people,
     }

@@ -80,7 +80,9 @@ class CallView(BaseModel):
     staff_name: str
     answered_by: str
     reason: str = Field(description="Why it is where it is.", examples=["no_answer"])
-    returned_by: str = Field(description="Operator to whom a transferred call comes back.")
+    returned_by: str = Field(
+        description="Operator who passed the call on, or did not pick up after taking it."
+    )
     position: int | None = Field(description="In the queue, from 1.")
     calls: int = Field(description="How often this caller has rung about it.")
     held: bool

@@ -17,7 +17,7 @@ from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
 from sqlmodel import Session
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from router import queue, replies, thread_views
+from router import queue, replies, texting, thread_views
 from router.errors import ConflictError, InvalidError, RouterError, StoreUnavailableError
 from router.files import FILES_LIMIT, MANY, Source, keep_files
 from router.models import Inquiry, InquiryStatus, Staff
@@ -307,6 +307,16 @@ def reply(
     )
 
 
+@router.post("/inquiries/{ref}/parts")
+def parts(request: Request, actor: DeskActor, ref: str, text: Text = "") -> Response:
+    """In how many parts a reply goes that is being written, by text."""
+    hall = hall_of(request)
+    with hall.db.read() as session:
+        inquiry = queue.get(session, actor, ref)
+        end = texting.reply_end(hall.reply_context, inquiry)
+    return render(request, "_parts.html", parts=texting.measured(text, end))
+
+
 @router.post("/inquiries/{ref}/outbox/{number}/retry")
 def send_again(request: Request, actor: DeskActor, ref: str, number: RowNumber) -> Response:
     """Send a message of ours once more, because a person says so."""
@@ -454,6 +464,7 @@ def _inquiry(
             for text in (one.visible, one.quoted, one.message.subject)
         ),
         revealed=revealed,
+        parts=texting.measured(refused.typed.get("reply", "") if refused else "", thread.reply_end),
         lost=latest_owed(thread, "failed"),
         unsure=latest_owed(thread, "uncertain"),
         undelivered=undelivered,

@@ -66,7 +66,13 @@ LABELS: dict[str, dict[str, str]] = {
         "queue_error": N_("the queue failed"),
         "chosen": N_("as the caller chose"),
     },
+    "operator_reason": {
+        "operator_busy": N_("took the call, but the desk phone was busy"),
+        "operator_no_answer": N_("took the call, but did not pick up"),
+        "operator_unreachable": N_("took the call, but the desk phone could not be reached"),
+    },
     "message": {
+        "call": N_("Phone call"),
         "contact": N_("Message from the resident"),
         "form": N_("Message from the resident"),
         "stranger": N_("Message from somebody else than the resident"),
@@ -97,6 +103,7 @@ LABELS: dict[str, dict[str, str]] = {
         "sensitive": N_("Sensitive"),
         "external": N_("External"),
         "not_delivered": N_("Reply not delivered"),
+        "callback": N_("To be called back"),
         "new_message": N_("New message"),
         "receipt_failed": N_("Receipt not delivered"),
         "answered": N_("Answered"),

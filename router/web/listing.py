@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from fastapi import Query
 from markupsafe import Markup
 
-from router import queue
+from router import calls, queue
 from router.counters import count_of, queue_counts
 from router.models import InquiryStatus, ReplyState
 from router.privacy import mask_text
@@ -178,6 +178,7 @@ def marks(row: queue.QueueRow, signs: queue.Signs, *, external: bool) -> tuple[s
         ("sensitive", row.sensitivity),
         ("external", external),
         ("not_delivered", row.reply_state is ReplyState.NOT_DELIVERED),
+        ("callback", row.kind == calls.KIND and row.reply_state is ReplyState.UNANSWERED),
         ("new_message", signs.new_message),
         ("receipt_failed", signs.receipt_failed),
         ("answered", row.reply_state is ReplyState.ANSWERED and row.status is InquiryStatus.OPEN),

@@ -1,7 +1,9 @@
-"""Calls at the desk: who rings is seen at once, taken with one key, and gone when it is over."""
+"""Calls and texts at the desk: who rings is seen at once, taken with one key, passed on, and gone
+when it is over; who writes a text sees in how many parts it goes."""
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from itertools import count
 
@@ -33,6 +35,7 @@ def twilio():
 def service(twilio, smarthost, tmp_path_factory):
     settings = settings_for(twilio) | {
         "CHANNELS__PHONE__ENABLED": "true",
+        "CHANNELS__SMS__ENABLED": "true",
         "CHANNELS__PHONE__PEOPLE__SIV__NAME": "Siv Sentral",
         "CHANNELS__PHONE__PEOPLE__SIV__PHONE": SIV_PHONE,
         "CHANNELS__PHONE__PEOPLE__SIV__DEPARTMENT": "servicetorg",
@@ -121,10 +124,7 @@ def test_a_call_stands_on_every_page_before_the_mail_and_is_taken_by_one_key(
     [fetched] = twilio.first(f"Calls/{sid}")
     _, heard = ring(service, url=fetched["Url"], sid=sid, CallStatus="in-progress")
     assert "<Conference" in heard
-    wait_until(
-        lambda: any(asked.get("To") == SIV_PHONE for asked in list(twilio.asked)),
-        "Siv's phone to be rung",
-    )
+    wait_until(lambda: rings_of_siv(twilio), "Siv's phone to be rung")
     expect(board(page)).to_contain_text("I samtale")
 
     ring(service, "status", sid, CallStatus="completed", CallDuration="12")
@@ -148,3 +148,121 @@ def test_without_a_phone_of_ones_own_the_board_says_so(visitors, service, siv):
     expect(board(page)).to_contain_text("Du har ingen telefon i nummerplanen")
     expect(board(page).get_by_role("button", name="Ta samtalen")).to_have_count(0)
     ring(service, "status", sid, CallStatus="completed")
+
+
+def rings_of_siv(twilio):
+    return [asked for asked in list(twilio.asked) if asked.get("To") == SIV_PHONE]
+
+
+def in_talk(page, service, twilio):
+    """Siv takes a call and picks up her phone; returns the call's id."""
+    sid = f"CA{0xD00 + next(_calls):032x}"
+    twilio.put("Calls", sid=sid, from_=DOCTORS, to=LINE, status="in-progress")
+    rung_before = len(rings_of_siv(twilio))
+    ring(service, sid=sid)
+    expect(board(page)).to_contain_text("Venter i køen")
+    page.keyboard.press("a")
+    page.wait_for_url("**/desk/inquiries/S-*")
+    fetched = twilio.first(f"Calls/{sid}")[-1]
+    ring(service, url=fetched["Url"], sid=sid, CallStatus="in-progress")
+    [asked] = wait_until(lambda: rings_of_siv(twilio)[rung_before:], "Siv's phone to be rung")
+    leg = {"To": SIV_PHONE, "CallStatus": "in-progress", "Direction": "outbound-api"}
+    ring(service, url=asked["StatusCallback"], sid=f"CA{0xE00 + next(_calls):032x}", **leg)
+    expect(board(page).get_by_role("button", name="Sett på vent")).to_be_visible()
+    return sid
+
+
+def test_a_talk_is_held_and_passed_on_by_keyboard_and_the_focus_is_never_lost(
+    visitors, service, siv, twilio
+):
+    page = visitors.staff(siv)
+    sid = in_talk(page, service, twilio)
+    # Who waits does not push down the call that one is in.
+    other, _ = ring(service)
+    expect(board(page).get_by_role("listitem")).to_have_count(2)
+    expect(board(page).get_by_role("listitem").first).to_contain_text("I samtale")
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    for size in (WIDE, NARROW):
+        page.set_viewport_size(size)
+        assert page.evaluate(SCAN, EVERYTHING) == []
+        assert page.evaluate(TOO_WIDE) == []
+    page.set_viewport_size(WIDE)
+
+    page.keyboard.press("h")
+    expect(board(page).get_by_role("button", name="Snakk igjen")).to_be_visible()
+    page.keyboard.press("h")
+    expect(board(page).get_by_role("button", name="Sett på vent")).to_be_visible()
+
+    page.keyboard.press("t")
+    to = page.get_by_label("Sett over til")
+    expect(to).to_be_focused()
+    page.keyboard.type("Ingen")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert").filter(has_text="Ingen heter det")).to_be_visible()
+    expect(to).to_be_focused()
+    page.keyboard.type("63 86 41 23")
+    page.get_by_role("button", name="Sett over med en gang").focus()
+    page.keyboard.press("Enter")
+    expect(to).to_have_count(0)
+    assert page.evaluate("document.activeElement !== document.body")
+
+    for one in (sid, other):
+        ring(service, "status", one, CallStatus="completed")
+    expect(board(page)).to_have_count(0)
+
+
+def test_with_telephones_every_page_of_the_desk_opens(service):
+    pages = ("queue", "aside", "parked", "outbox", "presence", "presence/of/kari", "account")
+    visitor = service.sign_in("admin")
+    for page in (*pages, "statistics", "presence/rows", "presence/find?q=k", "calls", "alarm"):
+        answer = visitor.get(f"/desk/{page}")
+        assert answer.status_code == 200, (page, answer.status_code)
+
+
+def test_who_writes_a_text_sees_in_how_many_parts_it_goes(visitors, service, siv):
+    sid, resident = f"SM{next(_calls):032x}", "+4790012399"
+    form = {"MessageSid": sid, "From": resident, "To": "+4759440000", "Body": "Er det åpent?"}
+    form |= {"AccountSid": ACCOUNT_SID, "NumMedia": "0"}
+    assert webhook(f"{service.url}/hooks/sms/twilio", form).status_code == 200
+    [ref] = wait_until(
+        lambda: [ref for (ref,) in service.read("SELECT ref FROM inquiry WHERE channel = 'sms'")],
+        "the text to be an inquiry",
+    )
+    page = visitors.staff(siv, path=f"/desk/inquiries/{ref}")
+    area = page.get_by_label("Svar med SMS til 90 01 23 99")
+    parts = page.locator("#reply-parts")
+    expect(parts).to_contain_text("Sendes i 1 del")
+    expect(page.get_by_label("Filer (valgfritt)")).to_have_count(0)
+    page.keyboard.press("r")
+    page.keyboard.insert_text("x" * 160)
+    expect(parts).to_contain_text("Sendes i 2 deler")
+    expect(page.locator("#said")).to_contain_text("Sendes i 2 deler")
+    page.keyboard.insert_text(" – «ja»")
+    expect(parts).not_to_contain_text("tegnsettet")
+    page.keyboard.insert_text(" Čáhcesuolu")
+    expect(parts).to_contain_text("Sendes i 4 deler")
+    expect(parts).to_contain_text("«Č» finnes ikke i det vanlige tegnsettet for SMS")
+    expect(parts).to_contain_text("67 tegn i hver del, ikke 153")
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    for size in (WIDE, NARROW):
+        page.set_viewport_size(size)
+        assert page.evaluate(SCAN, EVERYTHING) == []
+        assert page.evaluate(TOO_WIDE) == []
+    # Another visit: the draft comes back, and with it what it takes.
+    page.reload()
+    expect(area).to_have_value(re.compile("Čáhcesuolu"))
+    expect(parts).to_contain_text("Sendes i 4 deler")
+    page.get_by_role("button", name="Send svar", exact=True).click()
+    expect(page.get_by_role("article", name="Svar fra oss")).to_contain_text("(4 deler)")
+
+
+def test_without_script_a_text_that_is_too_long_says_so_and_is_kept(visitors, service, siv):
+    [(ref,)] = service.read("SELECT ref FROM inquiry WHERE channel = 'sms'")
+    page = visitors.staff(siv, path=f"/desk/inquiries/{ref}", java_script_enabled=False)
+    page.get_by_label("Svar med SMS til").fill("lang " * 330)
+    page.get_by_role("button", name="Send svar", exact=True).click()
+    expect(page.get_by_role("alert").filter(has_text="høyst 1600 tegn")).to_be_visible()
+    expect(page.locator("#reply-parts")).to_contain_text("høyst 1600 tegn")
+    page.get_by_label("Svar med SMS til").fill("Ja.")
+    page.get_by_role("button", name="Send svar", exact=True).click()
+    expect(page.get_by_role("article", name="Svar fra oss").last).to_contain_text("Ja.")

@@ -372,6 +372,11 @@ class TestOperators:
         query = "SELECT data FROM event WHERE kind = 'call_returned'"
         assert '"reason":"busy"' in home.one(query)
         assert '"operator":"siv"' in home.one(query)
+        # It waits as before: nobody has helped, and the desk says who had it and why it is back.
+        assert caller.inquiry.reply_state == "unanswered"
+        assert caller.inquiry.answered_at is None
+        [row] = (await (await home.api()).get("/api/calls")).json()["items"]
+        assert (row["state"], row["returned_by"], row["reason"]) == ("waiting", "siv", "busy")
         await caller.hang_up()
         assert caller.call.outcome == CallOutcome.MISSED
         assert (caller.inquiry.kind, caller.inquiry.reply_state) == ("callback", "unanswered")

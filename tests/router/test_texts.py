@@ -13,7 +13,7 @@ import pytest
 from channels.sms.segments import count
 from channels.sms.twilio import arrival
 from channels.twilio import Webhook
-from router import consent, journal, letters, replies
+from router import consent, journal, letters, replies, texting
 from router.errors import InvalidError
 from router.preparing import KeptFile
 from router.routing import text_plan
@@ -170,6 +170,44 @@ def test_texts_are_rung_back_by_nobody_but_answered_by_text(home):
     assert stored == 'Vi kommer - kl. 12. "Hilsen"'
     assert KARI in recipients
     assert home.inquiry(ref).reply_state == "answered"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Vi kommer i morgen.",
+        " Vi kommer – kl.\u00a012. «Hilsen»  ",
+        "Sámi giella đ – «a»",
+        "x" * 140,
+        "Kom \ufeff ",
+        "😕" * 40,
+    ],
+)
+def test_what_is_told_while_writing_is_what_is_sent(home, words):
+    actor, ref = home.person(), text(home).ref
+    end = texting.reply_end(home.head, home.inquiry(ref))
+    told = texting.measured(words, end)
+    home.reply(actor, ref, words)
+    sent = letters_of(home, ref)[-1][-1]
+    assert sent.endswith(end)
+    found = count(sent)
+    assert (told.characters, told.parts, told.left) == (len(sent), found.parts, found.left)
+    assert told.encoding == found.encoding
+
+
+@pytest.mark.parametrize(
+    ("words", "odd"),
+    [
+        ("Vi kommer – «snart»…", ""),
+        ("– Čáhcesuolu", "Č"),
+        ("Takk 👍🏽!", "👍🏽"),
+        ("e\u0323\u0304n", "ẹ̄"),
+        ("a\u200db", "U+200D"),
+        ("€ [ok] ^", ""),
+    ],
+)
+def test_the_character_that_makes_parts_small_is_named(words, odd):
+    assert texting.measured(words, "\n\nHilsen Vei").odd_one == odd
 
 
 def refused(home, ref: str, words: str = "Vi kommer.", **options) -> str:

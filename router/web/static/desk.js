@@ -36,9 +36,9 @@ let signedOut = false;
 let streamUp = true;
 let fetchUp = true;
 
-async function fetchPage(address) {
+async function fetchPage(address, options = {}) {
   try {
-    const response = await fetch(address, { headers: { Accept: "text/html" } });
+    const response = await fetch(address, { headers: { Accept: "text/html" }, ...options });
     signedOut = response.status === 401 || response.redirected;
     fetchUp = response.ok && !signedOut;
     if (!fetchUp) throw new Error(`status ${response.status}`);
@@ -97,6 +97,18 @@ function showWaiting(before) {
   document.title = now ? `(${now}) ${plainTitle}` : plainTitle;
   if (now > before) say(now === 1 ? callBoard.dataset.one : callBoard.dataset.many.replace("{n}", now));
 }
+
+/** What was pressed may be gone: the reader goes on where the call stands, or at the page. */
+document.addEventListener("htmx:after:swap", () => {
+  if (!callBoard) return;
+  if (byId("call-problem")) { byId("call-to")?.select(); return; }
+  if (pressedIn && document.activeElement === document.body) {
+    (callBoard.querySelector(`#${pressedIn} :is(button, a)`) ?? byId("main")).focus();
+  }
+  pressedIn = "";
+});
+let pressedIn = "";
+callBoard?.addEventListener("submit", (event) => { pressedIn = event.target.closest(".call")?.id ?? ""; });
 
 function useCallKey(name) {
   const element = callBoard?.querySelector(`[data-call-key="${name}"]`);
@@ -302,6 +314,7 @@ function setUpInquiry() {
     area.addEventListener("input", () => store(sessionStorage, key, area.value || null));
   }
   setUpFiles();
+  setUpParts();
   byId("problem")?.focus();
   byId("transfer-department")?.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.ctrlKey || event.metaKey || event.isComposing) return;
@@ -329,6 +342,22 @@ function chooseDepartment(field) {
   } else if (wanted) {
     byId("transfer-found").textContent = (found.length ? field.dataset.several : field.dataset.none).replace("{text}", text);
   }
+}
+
+/** In how many parts a text goes, while it is written. Those who listen hear of it when that changes, not at each key. */
+function setUpParts() {
+  const shown = byId("reply-parts");
+  const area = byId("reply-text");
+  if (!shown) return;
+  const step = () => shown.firstElementChild.dataset.step;
+  const soon = gathered(async () => {
+    const before = step();
+    const body = new URLSearchParams({ csrf: area.form.elements.namedItem("csrf").value, text: area.value });
+    await replaceInside(shown, await fetchPage(shown.dataset.counts, { method: "POST", body }));
+    if (step() !== before) say(shown.textContent.trim(), "parts");
+  }, 250);
+  area.addEventListener("input", soon);
+  if (area.value !== area.defaultValue) soon();
 }
 
 /** Files chosen for a reply: a list in which each can be taken out again; choosing more adds to it. */
