@@ -83,9 +83,8 @@ const plainTitle = document.title;
 
 async function refreshCalls() {
   const before = waitingCalls();
-  const target = byId("call-to");
-  const typed = target?.value ?? "";
   const html = await fetchPage("/desk/calls");
+  const typed = byId("call-to")?.value;
   await replaceInside(callBoard, html);
   if (typed && byId("call-to")) byId("call-to").value = typed;
   showWaiting(before);
