@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, false, select, text
+from sqlalchemy import bindparam, select, text
 from sqlmodel import Session, col
 
 from channels.phone.base import CHANNEL, CallDirection, Step, Verb, is_number
@@ -58,14 +58,38 @@ _CALL: Any = Call.__table__  # type: ignore[attr-defined]
 _IS_LIVE = text("call.state <> 'ended'")
 
 # Asked at every webhook: built once.
-_FIND = (
-    select(Call)
-    .where(col(Call.provider) == bindparam("provider"), col(Call.call_id) == bindparam("key"))
-    .with_for_update()
+_LOOK = select(Call).where(
+    col(Call.provider) == bindparam("provider"), col(Call.call_id) == bindparam("key")
 )
+_FIND = _LOOK.with_for_update()
 _KNOWN = select(_CALL.c.id).where(
     _CALL.c.provider == bindparam("provider"), _CALL.c.call_id == bindparam("key")
 )
+_CALLBACKS = select(Inquiry).where(
+    col(Inquiry.channel) == CHANNEL,
+    col(Inquiry.sender_address) == bindparam("caller"),
+    col(Inquiry.status) == InquiryStatus.OPEN,
+    col(Inquiry.answered_at).is_(None),
+    col(Inquiry.line) != "",
+)
+"""The open inquiries of a number with whom nobody has talked yet."""
+_IDLE = col(Inquiry.id).not_in(select(col(Call.inquiry_id)).where(_IS_LIVE))
+_IDLE_CALLBACKS = _CALLBACKS.where(col(Inquiry.kind) == KIND, _IDLE).order_by(col(Inquiry.id))
+_LATEST_CALLBACK = _CALLBACKS.order_by(col(Inquiry.id).desc()).limit(1)
+_RECENT_CALLBACKS = _CALLBACKS.where(
+    col(Inquiry.received_at) >= bindparam("since"), _IDLE, col(Inquiry.id) != bindparam("reached")
+)
+_OTHERS = (
+    select(Call)
+    .where(
+        col(Call.inquiry_id) == bindparam("inquiry"),
+        col(Call.id) != bindparam("call"),
+        col(Call.direction) == Direction.IN,
+    )
+    .order_by(col(Call.id).desc())
+    .limit(20)
+)
+
 _BY_NUMBER = select(Call).where(col(Call.id) == bindparam("number")).with_for_update()
 
 
@@ -174,6 +198,12 @@ def find(session: Session, provider: str, call_id: str) -> Call | None:
     return found
 
 
+def look(session: Session, provider: str, call_id: str) -> Call | None:
+    """The call with this key of its provider's, to be read."""
+    found: Call | None = session.execute(_LOOK, {"provider": provider, "key": call_id}).scalar()
+    return found
+
+
 def is_known(session: Session, provider: str, call_id: str) -> bool:
     """Whether there is such a call."""
     key = {"provider": provider, "key": call_id}
@@ -262,7 +292,6 @@ def enliven(session: Session, call: Call, now: datetime) -> None:
     )
     inquiry.lane, inquiry.sort_at = int(lane), sort_at
     inquiry.last_message_at = max(inquiry.last_message_at, now)
-    session.flush()
 
 
 def order(
@@ -341,14 +370,16 @@ def ring(
     way.legs[str(number)] = Leg(label, user)
 
 
-def note_status(call: Call, status: str) -> bool:
-    """Note the provider's word for where a call is. It never goes back, and an end is for ever;
-    returns whether it is news."""
+def note_status(call: Call, status: str) -> None:
+    """Note the provider's word for where a call is. It never goes back, and an end is for ever."""
+    if is_news(call, status):
+        call.provider_status = status
+
+
+def is_news(call: Call, status: str) -> bool:
+    """Whether a provider's word says more of where a call is than what is known."""
     known, told = _rank(call.provider_status), _rank(status)
-    if told <= known or known == _TERMINAL:
-        return False
-    call.provider_status = status
-    return True
+    return told > known and known != _TERMINAL
 
 
 def _rank(status: str) -> int:
@@ -442,11 +473,12 @@ def _settle(session: Session, call: Call, way: Way, plan: NumberPlan, now: datet
     done = answered_now or (elsewhere and inquiry.calls == 1)
     others = _other_calls(session, call)
     live = any(other.state is not CallState.ENDED for other in others)
-    # Somebody who rings twice at a time is reached by one of the calls.
+    # Somebody who rings twice at a time is reached by one of the calls, be it still going on:
+    # should it be lost after all, its own end says so.
     reached = not done and any(
         other.answered_at is not None and other.answered_at >= call.started_at
         for other in others
-        if other.outcome is CallOutcome.ANSWERED
+        if other.outcome in {None, CallOutcome.ANSWERED}
     )
     keeps_place = call.outcome is CallOutcome.CALLBACK and call.waiting_since is not None
     was_open = inquiry.status is InquiryStatus.OPEN
@@ -473,27 +505,18 @@ def _settle(session: Session, call: Call, way: Way, plan: NumberPlan, now: datet
 
 def _other_calls(session: Session, call: Call) -> list[Call]:
     """The other calls of the same inquiry, the latest of them."""
-    query = (
-        select(Call)
-        .where(
-            col(Call.inquiry_id) == call.inquiry_id,
-            col(Call.id) != call.id,
-            col(Call.direction) == Direction.IN,
-        )
-        .order_by(col(Call.id).desc())
-        .limit(20)
+    return list(
+        session.execute(_OTHERS, {"inquiry": call.inquiry_id, "call": call.id or 0}).scalars()
     )
-    return list(session.execute(query).scalars())
 
 
 def _join_callbacks(session: Session, call: Call, now: datetime) -> None:
     """Somebody who was talked with, sent on and lost, and meanwhile called once more, is called
     back once: the later inquiry is closed, with a link to the first."""
-    live = select(col(Call.inquiry_id)).where(_IS_LIVE)
-    query = _callbacks_of(call.caller).where(
-        col(Inquiry.kind) == KIND, col(Inquiry.id).not_in(live)
-    )
-    first, *others = list(session.execute(query.order_by(col(Inquiry.id))).scalars()) or [None]
+    if not is_number(call.caller):
+        return
+    found = session.execute(_IDLE_CALLBACKS, {"caller": call.caller}).scalars()
+    first, *others = list(found) or [None]
     for other in others:
         with counted(session, other):
             other.status, other.closed_at = InquiryStatus.CLOSED, now
@@ -502,17 +525,6 @@ def _join_callbacks(session: Session, call: Call, now: datetime) -> None:
         first.calls += other.calls
         events.tell(session, "callback_joined", other, now, data={"into": first.ref})
         events.tell(session, "called_again", first, now, data={"calls": first.calls})
-
-
-def _callbacks_of(caller: str) -> Any:
-    """The open inquiries of a number with whom nobody has talked yet."""
-    return select(Inquiry).where(
-        col(Inquiry.channel) == CHANNEL,
-        col(Inquiry.sender_address) == caller if is_number(caller) else false(),
-        col(Inquiry.status) == InquiryStatus.OPEN,
-        col(Inquiry.answered_at).is_(None),
-        col(Inquiry.line) != "",
-    )
 
 
 def _settle_callback(session: Session, call: Call, inquiry: Inquiry, now: datetime) -> None:
@@ -528,22 +540,21 @@ def _settle_callback(session: Session, call: Call, inquiry: Inquiry, now: dateti
 
 def open_callback(session: Session, caller: str) -> Inquiry | None:
     """The open inquiry of somebody with whom nobody has talked yet: there is one for a number."""
-    query = _callbacks_of(caller).order_by(col(Inquiry.id).desc()).limit(1)
-    found: Inquiry | None = session.execute(query).scalar()
+    if not is_number(caller):
+        return None
+    found: Inquiry | None = session.execute(_LATEST_CALLBACK, {"caller": caller}).scalar()
     return found
 
 
 def _close_callbacks(session: Session, call: Call, plan: NumberPlan, now: datetime) -> None:
     """Whoever has been reached needs no call back: other open ones of the number are closed, with
     the inquiry in which that happened."""
+    if not is_number(call.caller):
+        return
     since = now - timedelta(hours=plan.door.callback_hours)
     reached = inquiry_of(session, call)
-    query = _callbacks_of(call.caller).where(
-        col(Inquiry.received_at) >= since,
-        col(Inquiry.id).not_in(select(col(Call.inquiry_id)).where(_IS_LIVE)),
-        col(Inquiry.id) != call.inquiry_id,
-    )
-    for other in list(session.execute(query).scalars()):
+    values = {"caller": call.caller, "since": since, "reached": call.inquiry_id}
+    for other in list(session.execute(_RECENT_CALLBACKS, values).scalars()):
         with counted(session, other):
             other.status, other.closed_at = InquiryStatus.CLOSED, now
             other.answered_at = now
@@ -561,4 +572,13 @@ def _about(call: Call, **more: object) -> dict[str, Any]:
 def tell(session: Session, call: Call, kind: str, now: datetime, **data: object) -> None:
     """Record something that happened to a call."""
     inquiry = inquiry_of(session, call)
-    events.tell(session, kind, inquiry, now, staff_id=call.staff_id, data=_about(call, **data))
+    # As `events.tell`, without writing the call out: it will be told of again in this transaction.
+    events.record(
+        session,
+        kind,
+        at=now,
+        inquiry_id=inquiry.id,
+        department=inquiry.department,
+        staff_id=call.staff_id,
+        data={"ref": inquiry.ref, **_about(call, **data)},
+    )

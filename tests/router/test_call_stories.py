@@ -131,6 +131,15 @@ async def test_stories_in_which_webhooks_are_lost(home, seed):
     await play(home, seed, losses=True)
 
 
+@pytest.mark.parametrize(
+    ("seed", "losses"), [(8874762027149433018, False), (16033109404006831875, True)]
+)
+async def test_who_rings_twice_and_is_being_talked_with_needs_no_call_back(home, seed, losses):
+    """One of two calls is missed while an operator talks in the other: nobody is owed a call, and a
+    third call is no second debt."""
+    await play(home, seed, losses=losses)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 async def test_many_stories(home, part):
