@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import phonenumbers
 from phonenumbers import NumberParseException, PhoneNumberFormat, PhoneNumberType
 
@@ -18,6 +20,7 @@ _SHARES_PLAN = {"SJ": "NO"}
 _MOBILE = {PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE}
 
 
+@lru_cache(512)
 def e164(value: str) -> str:
     """The number in E.164, or empty when it cannot be one. Norwegian unless it says otherwise.
 

@@ -78,7 +78,6 @@ class _Call:
         """Write it down."""
         self.way.keep(self.call)
         self.call.seen_at = self.now
-        self.session.flush()
 
     def told(self, step: str, reason: str, **data: object) -> None:
         """Record a step with its reason; one that was passed over is not where the call is."""
@@ -470,11 +469,33 @@ def _on_queued(c: _Call, event: CallEvent) -> None:
         return
     if event.digits == "1" and is_number(c.call.caller):
         c.call.wants_callback = True
-    elif c.now - (c.call.waiting_since or c.now) < timedelta(minutes=c.plan.door.wait_minutes):
+    elif not _has_waited_enough(c.call, c.plan, c.now):
         return
     c.way.step = replace(step, leaving=True)
     c.call.state = CallState.RINGING
     c.keep()
+
+
+def _has_waited_enough(call: Call, plan: NumberPlan, now: datetime) -> bool:
+    return now - (call.waiting_since or now) >= timedelta(minutes=plan.door.wait_minutes)
+
+
+def waits_on(call: Call, event: CallEvent, plan: NumberPlan, now: datetime) -> bool:
+    """Whether somebody in the queue asks what to hear, and nothing changes: most webhooks are
+    this."""
+    step = Way.of(call).step
+    return (
+        event.kind is CallKind.QUEUED
+        and not event.digits
+        and not event.gone
+        and call.state is CallState.WAITING
+        and step is not None
+        and step.at is At.QUEUE
+        and not step.leaving
+        and event.step == step.number
+        and not calls.is_news(call, event.status)
+        and not _has_waited_enough(call, plan, now)
+    )
 
 
 def _on_left_queue(c: _Call, event: CallEvent) -> None:

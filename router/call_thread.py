@@ -56,6 +56,5 @@ def conclude(session: Session, call: Call, by: str) -> None:
 
 
 def _write(session: Session, call: Call, words: str) -> None:
-    session.flush()
     key = key_of(call.provider, call.call_id)
     session.connection().execute(_WRITE, {"key": key, "words": words})

@@ -8,6 +8,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from router.models import Addressee, Counter, Inquiry, InquiryStatus
+from router.statements import Prepared
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -19,6 +20,16 @@ _C: Any = Counter.__table__  # type: ignore[attr-defined]
 
 # They are a few dozen: asking for all of them costs least.
 _ALL = select(_C.c.name, _C.c.value).where(_C.c.value != 0)
+
+
+def _adding(dialect: str) -> Any:
+    statement = (sqlite if dialect == "sqlite" else postgresql).insert(_C)
+    return statement.values(name=bindparam("name"), value=bindparam("value")).on_conflict_do_update(
+        index_elements=["name"], set_={"value": _C.c.value + statement.excluded.value}
+    )
+
+
+_ADD = Prepared(_adding)
 
 _OTHERS = select(_A.c.department).where(_A.c.inquiry_id == bindparam("inquiry"))
 
@@ -57,15 +68,7 @@ def add_to_counters(session: Session, changes: dict[str, int]) -> None:
     rows = [{"name": name, "value": value} for name, value in changes.items() if value]
     if not rows:
         return
-    connection = session.connection()
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(_C)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["name"], set_={"value": _C.c.value + statement.excluded.value}
-        ),
-        rows,
-    )
+    _ADD.many(session.connection(), rows)
 
 
 def buckets(inquiry: Inquiry, others: Collection[str] = ()) -> list[str]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, TypeVar
@@ -19,7 +20,7 @@ import structlog
 from channels import web
 from channels.base import Disposition, RawArrival, TemporaryError
 from channels.phone import cti, record
-from channels.phone.base import CHANNEL, CallDirection
+from channels.phone.base import CHANNEL, CallDirection, CallKind
 from router import calls, intake, journal, metrics
 from router.blobs import blob_path
 from router.errors import InvalidError, StoreUnavailableError
@@ -128,7 +129,6 @@ class Reception:
         self._held_size = 0
         self._alone: set[int] = set()
         self._forms: dict[int, asyncio.Event] = {}
-        self._calls: set[int] = set()
         self._wake = asyncio.Event()
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._ahead = asyncio.Semaphore(AHEAD)
@@ -232,50 +232,67 @@ class Reception:
         outgoing call to somebody who waits for none. Raises `StoreUnavailableError` when it cannot
         be kept.
         """
-        plan = self._plan
-        assert plan is not None  # noqa: S101 - no phone door is open without one
-
-        def tell(session: Session) -> T | None:
-            call = calls.find(session, event.provider, event.call_id)
-            if call is None and event.direction is CallDirection.OUT:
-                inquiry = calls.open_callback(session, event.caller)
-                if inquiry is not None:
-                    call = calls.open_call(session, event, inquiry.id or 0, plan, self._clock())
-            return then(session, call) if call is not None else None
-
-        with self._db.read() as session:
-            known = calls.is_known(session, event.provider, event.call_id)
-        if known or event.direction is CallDirection.OUT:
-            return await self._db.write(tell)
+        outgoing = event.direction is CallDirection.OUT
+        if outgoing or event.kind is not CallKind.RINGING:
+            known, answer = await self._db.write(lambda session: self._told(session, event, then))
+            if known or outgoing:
+                return answer
         arrival = record.arrival(event)
         try:
-            disposition, number = await journal.append(self._db, self._workbench.blobs, arrival)
-        except TemporaryError as error:
-            raise StoreUnavailableError from error
-        metrics.ARRIVALS.labels(arrival.channel, disposition.value).inc()
-        self._calls.add(number)
-        try:
-            # A call has no hostile content, and its caller waits: no worker is asked.
-            prepared = prepare(self._workbench, _work(number, arrival))
-            now = self._clock()
-
-            def take_in(session: Session) -> tuple[list[intake.Taken], T | None]:
-                taken = intake.process(session, [prepared], self._head, now)
-                call = calls.find(session, event.provider, event.call_id)
-                if call is None and taken:
-                    call = calls.open_call(session, event, taken[0].inquiry_id, plan, now)
-                return taken, then(session, call) if call is not None else None
-
-            taken, answer = await self._db.write(take_in)
+            return await self._first_told(event, arrival, then)
         except StoreUnavailableError:
             raise
         except Exception as error:
-            log.exception("call.refused", arrival=number)
+            log.exception("call.refused")
+            # What cannot be taken in now is kept for later, and to be looked at.
+            with suppress(TemporaryError):
+                await journal.append(self._db, self._workbench.blobs, arrival)
             raise StoreUnavailableError from error
-        finally:
-            self._calls.discard(number)
-        self._note(taken, [prepared], now)
+
+    def _told(
+        self, session: Session, event: CallEvent, then: Callable[[Session, Call], T]
+    ) -> tuple[bool, T | None]:
+        """What is told of a call that is known; whether it is."""
+        call = calls.find(session, event.provider, event.call_id)
+        if call is None and event.direction is CallDirection.OUT:
+            inquiry = calls.open_callback(session, event.caller)
+            if inquiry is not None:
+                call = calls.open_call(session, event, inquiry.id or 0, self._called, self._clock())
+        return (True, then(session, call)) if call is not None else (False, None)
+
+    async def _first_told(
+        self, event: CallEvent, arrival: RawArrival, then: Callable[[Session, Call], T]
+    ) -> T | None:
+        # A call has no hostile content, and its caller waits: no worker is asked, and the journal
+        # and the inquiry are one commit.
+        ready = prepare(self._workbench, _work(0, arrival))
+        now = self._clock()
+
+        def take_in(
+            session: Session,
+        ) -> tuple[Disposition, list[intake.Taken], Prepared, T | None]:
+            known, answer = self._told(session, event, then)
+            if known:
+                return Disposition.DUPLICATE, [], ready, answer
+            entry = journal.Entry(arrival)
+            [(disposition, number)] = journal.insert(session.connection(), [entry])
+            item = replace(ready, arrival_id=number)
+            taken = intake.process(session, [item], self._head, now)
+            if taken:
+                inquiry = taken[0].inquiry_id
+                call = calls.open_call(session, event, inquiry, self._called, now)
+                answer = then(session, call)
+            return disposition, taken, item, answer
+
+        disposition, taken, item, answer = await self._db.write(take_in)
+        metrics.ARRIVALS.labels(arrival.channel, disposition.value).inc()
+        self._note(taken, [item], now)
         return answer
+
+    @property
+    def _called(self) -> NumberPlan:
+        assert self._plan is not None  # noqa: S101 - no phone door is open without one
+        return self._plan
 
     async def find_waiting(self) -> None:
         """Look in the journal for arrivals nobody has in hand: after a retry, or a failure."""
@@ -291,8 +308,8 @@ class Reception:
 
     def _enqueue_unattended(self, numbers: Sequence[int]) -> None:
         for number in numbers:
-            # Forms and calls are in hand already: somebody waits for the answer.
-            if number not in self._forms and number not in self._calls:
+            # Forms are in hand already: somebody waits for the answer.
+            if number not in self._forms:
                 self._enqueue(number)
 
     def _enqueue(self, number: int) -> None:

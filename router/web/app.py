@@ -167,7 +167,10 @@ def create_app(hall: Hall) -> FastAPI:
     )
     app.state.hall = hall
     app.state.limits = limits
+    # Whoever calls waits for the answer: their doors are asked for first.
     for module in (
+        voice_hooks,
+        hooks,
         auth,
         desk,
         downloads,
@@ -186,8 +189,6 @@ def create_app(hall: Hall) -> FastAPI:
         presence_api,
         stream,
         health,
-        hooks,
-        voice_hooks,
         cti_hooks,
         calls_api,
     ):

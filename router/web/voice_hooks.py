@@ -69,7 +69,7 @@ async def next_step(request: Request) -> Response:
     hall, plan, event = await _told(request, hook)
     now = hall.clock()
     try:
-        found = await hall.reception.receive_call(
+        found = _waiting(hall, event, plan, now) or await hall.reception.receive_call(
             event, lambda session, call: _turn(session, call, event, plan, now)
         )
         if found is None:
@@ -208,6 +208,19 @@ def _turn(
     place = call_list.place(session, call, now) if waits else None
     since = Way.of(call).taken_at if step.at is At.TALK else call.waiting_since
     return step, _facts(call), place, (now - (since or now)).total_seconds()
+
+
+def _waiting(
+    hall: Hall, event: CallEvent, plan: NumberPlan, now: datetime
+) -> tuple[Step, Facts, Place | None, float] | None:
+    """The same for somebody who only waits on: it needs no turn at the writer."""
+    if event.kind is not CallKind.QUEUED:
+        return None
+    with hall.db.read() as session:
+        call = calls.look(session, event.provider, event.call_id)
+        if call is None or not call_flow.waits_on(call, event, plan, now):
+            return None
+        return _turn(session, call, event, plan, now)
 
 
 def _asked(
