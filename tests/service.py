@@ -81,6 +81,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def answers(port: int) -> bool:
+    """Whether somebody listens on a port of 127.0.0.1."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1):
+            return True
+    except OSError:
+        return False
+
+
 def unique(word: str = "Sak") -> str:
     """A subject nobody else uses; only letters, so that no rule takes it for something."""
     return f"{word} " + "".join(secrets.choice("bcdfghjklmnpqrstvwxz") for _ in range(12))

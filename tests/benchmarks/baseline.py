@@ -1,5 +1,4 @@
-"""The yardstick of the intake figures: aiosmtpd as it comes, accepting the same mails and keeping
-nothing."""
+"""What our figures stand beside: libraries as they come, which take the same and keep nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +7,14 @@ import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import uvicorn
 from aiosmtpd.controller import Controller
+from fastapi import FastAPI, Request
+from starlette.responses import Response
+from twilio.request_validator import RequestValidator
+
+from tests.service import answers, free_port, wait_until
+from tests.twilio_double import AUTH_TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,3 +48,33 @@ def _serve(pipe: Any) -> None:
     pipe.send(port)
     pipe.recv()
     controller.stop()
+
+
+@contextmanager
+def bare_webhook() -> Iterator[int]:
+    """FastAPI with Twilio's own validator, answering every webhook with the same document; yields
+    its port."""
+    port = free_port()
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_serve_webhook, args=(port,), daemon=True)
+    process.start()
+    try:
+        wait_until(lambda: answers(port), "the bare webhook")
+        yield port
+    finally:
+        process.kill()
+        process.join()
+
+
+def _serve_webhook(port: int) -> None:
+    application, validator = FastAPI(), RequestValidator(AUTH_TOKEN)
+
+    @application.post("/{path:path}")
+    async def webhook(request: Request) -> Response:
+        form = await request.form()
+        signature = request.headers.get("x-twilio-signature", "")
+        if not validator.validate(str(request.url), form, signature):
+            return Response(status_code=403)
+        return Response("<Response><Say>Hei.</Say></Response>", media_type="text/xml")
+
+    uvicorn.run(application, host="127.0.0.1", port=port, log_level="warning")

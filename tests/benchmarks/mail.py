@@ -15,7 +15,7 @@ import psutil
 from tests.benchmarks import baseline, helpdesk, load
 from tests.benchmarks.load import RECIPIENT, Batch, Generator
 from tests.benchmarks.running import Probe, Row, fresh_service, settle, share, watch
-from tests.service import Desk, Service, free_port, wait_until
+from tests.service import Desk, Service, answers, free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -179,7 +179,7 @@ def smtp_sink() -> Iterator[int]:
         ["/usr/sbin/smtp-sink", "-u", POSTFIX_USER, f"127.0.0.1:{port}", "200"]
     )
     try:
-        wait_until(lambda: _answers(port), "smtp-sink")
+        wait_until(lambda: answers(port), "smtp-sink")
         yield port
     finally:
         process.terminate()
@@ -205,14 +205,6 @@ def smtp_source(port: int, number: int, sessions: int = 20) -> float:
     if any(codes):
         raise RuntimeError("smtp-source was refused")
     return time.perf_counter() - began
-
-
-def _answers(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), 1):
-            return True
-    except OSError:
-        return False
 
 
 def _warm(running: Service) -> None:
