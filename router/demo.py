@@ -160,8 +160,8 @@ def _texts_and_calls(settings: Settings) -> list[Contact]:
     if settings.channels.phone.enabled:
         calls = [{**call, "channel": "phone"} for call in found["calls"]]
     both = [one for pair in zip_longest(texts, calls) for one in pair if one is not None]
-    # Everybody has a number of their own.
-    return [{**one, "number": f"+4740{place:06d}"} for place, one in enumerate(both, 100_000)]
+    # Everybody else has a number of their own.
+    return [{"number": f"+4740{place:06d}", **one} for place, one in enumerate(both, 100_000)]
 
 
 def _moments(number: int) -> Iterator[float]:
