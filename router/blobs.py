@@ -7,11 +7,7 @@ import hashlib
 import os
 import secrets
 import time
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
+from pathlib import Path
 
 _YOUNG = 3600.0
 """Seconds after which whoever wrote a blob has long made its name durable."""
@@ -63,13 +59,49 @@ def read_blob(folder: Path, sha256: str) -> bytes:
 
 def _is_there(target: Path) -> bool:
     """Whether the blob is there, to stay: whoever writes it may not have made its name durable
-    yet."""
+    yet, and an old one that nothing refers to may be about to be swept."""
+    now = time.time()
     try:
-        written = target.stat().st_mtime
+        age = now - target.stat().st_mtime
+        if age > 2 * _YOUNG:
+            os.utime(target, (now - _YOUNG, now - _YOUNG))
     except FileNotFoundError:
         return False
-    if time.time() - written < _YOUNG:
+    if age < _YOUNG:
         _sync_name(target)
+    return True
+
+
+def old_blobs(folder: Path, oldest: float, youngest: float) -> list[str]:
+    """Hashes of the blobs that were last put there between two ages, in seconds. What a writer
+    that was killed left behind, and is older than the younger age, is deleted."""
+    now, found = time.time(), []
+    for directory in (folder, *folder.glob("[0-9a-f][0-9a-f]")):
+        for entry in os.scandir(directory) if directory.is_dir() else ():
+            if not entry.is_file(follow_symlinks=False):
+                continue
+            age = now - entry.stat().st_mtime
+            if entry.name.startswith(".") and age > youngest:
+                Path(entry.path).unlink(missing_ok=True)
+            elif youngest < age < oldest and blob_path(folder, entry.name).parent == directory:
+                found.append(entry.name)
+    return found
+
+
+def drop_blob(folder: Path, sha256: str, youngest: float) -> bool:
+    """Delete a blob that nothing refers to, unless somebody puts the same content meanwhile, from
+    which on it is younger than `youngest` seconds; whether it is gone."""
+    target = blob_path(folder, sha256)
+    away = target.parent / f".{secrets.token_hex(8)}"
+    try:
+        target.rename(away)
+    except FileNotFoundError:
+        return False
+    if time.time() - away.stat().st_mtime < youngest:
+        away.rename(target)  # put meanwhile: whoever did so relies on it
+        _sync_name(target)
+        return False
+    away.unlink()
     return True
 
 

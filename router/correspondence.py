@@ -308,6 +308,7 @@ def forward_row(
     head: Letterhead, item: Prepared, inquiry_id: int, ref: str, now: datetime
 ) -> dict[str, Any]:
     """The contact on its way to the external body that the rules chose."""
+    unchecked = Mark.UNSCANNED in item.incoming.marks
     return _forward_row(
         head,
         head.departments[item.decision.department],
@@ -319,11 +320,12 @@ def forward_row(
             item.received_at,
             item.incoming.text,
             item.incoming.language,
+            left_out=bool(item.files) and unchecked,
         ),
         now,
         automatic=True,
         arrival_id=item.arrival_id,
-        files=[asdict(file) for file in item.files],
+        files=[] if unchecked else [asdict(file) for file in item.files],
     )
 
 
@@ -345,13 +347,16 @@ def handover_rows(
             .order_by(col(Message.id))
         ).scalars()
     )
-    files = session.execute(
-        select(StoredAttachment).where(
-            col(StoredAttachment.message_id).in_(
-                [message.id for message in incoming if Mark.QUARANTINED not in message.marks]
+    unchecked = {message.id for message in incoming if Mark.UNSCANNED in message.marks}
+    files = list(
+        session.execute(
+            select(StoredAttachment).where(
+                col(StoredAttachment.message_id).in_(
+                    [message.id for message in incoming if Mark.QUARANTINED not in message.marks]
+                )
             )
-        )
-    ).scalars()
+        ).scalars()
+    )
     resident = Address("email", inquiry.sender_address, inquiry.sender_name)
     forwarded = Forwarded(
         inquiry.id or 0,
@@ -361,6 +366,7 @@ def handover_rows(
         inquiry.received_at,
         "\n\n---\n\n".join(message.text for message in incoming),
         language,
+        left_out=any(file.message_id in unchecked for file in files),
     )
     rows = [
         _forward_row(
@@ -377,6 +383,7 @@ def handover_rows(
                     "inline": file.inline,
                 }
                 for file in files
+                if file.message_id not in unchecked
             ],
         )
     ]
@@ -400,6 +407,8 @@ class Forwarded:
     text: str
     language: str
     """The resident's."""
+    left_out: bool = False
+    """Whether files stay here because nobody has checked them for viruses yet."""
 
 
 def _forward_row(
@@ -435,7 +444,9 @@ def _forward_row(
             ref=inquiry.ref,
             sender=who,
             received=letters.moment_in_words(inquiry.received_at, head.zone, language),
-            text=inquiry.text,
+            text=f"{inquiry.text}\n\n{letters.write(language, 'forward_unchecked')}"
+            if inquiry.left_out
+            else inquiry.text,
             municipality=head.municipality,
             phone=head.phone,
         ),

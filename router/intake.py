@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, func, insert, select, update
 from sqlmodel import Session, col
 
-from channels.base import MessageKind, OutgoingKind
+from channels.base import Mark, MessageKind, OutgoingKind
 from channels.chat.web import conversation_of
 from router import chat, correspondence, events, outbox, robots, texting
 from router.chat_models import CHANNEL as CHAT
@@ -44,6 +44,7 @@ from router.records import (
     withheld_row,
 )
 from router.repeats import is_in, key_of, known_messages, recognise
+from router.scanning import note_verdict
 from router.statements import Prepared as Statement
 from router.threads import by_token, find_thread, takes_part
 from rules.order import Lane
@@ -156,6 +157,10 @@ def _again(
     session: Session, item: Prepared, known: Known, head: Letterhead, now: datetime
 ) -> Taken:
     """A message that is here already, delivered to another of our addresses."""
+    first = session.get_one(Message, known.message_id)
+    if Mark.QUARANTINED in item.incoming.marks and Mark.QUARANTINED not in first.marks:
+        # The scanners know more than they did; it is the same content.
+        note_verdict(session, first, [Mark.QUARANTINED], now)
     token = item.incoming.thread_token
     thread = by_token(session, token, head) if token else None
     if thread is None or is_in(session, thread.id, item):

@@ -3,6 +3,7 @@ not in a job."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -18,6 +19,7 @@ from router import (
     chat_letters,
     chat_queue,
     deadlines,
+    leftovers,
     presence,
     reconcile,
     recordings,
@@ -138,6 +140,11 @@ async def end_chats(hall: Hall) -> None:
     await hall.db.write(lambda session: chat.expire(session, now))
 
 
+async def sweep_files(hall: Hall) -> None:
+    """Delete files that nothing refers to."""
+    await asyncio.to_thread(leftovers.sweep, hall.db, hall.settings.blobs)
+
+
 JOBS = (
     Job("sweep_deadlines", 5, sweep_deadlines),
     Job("watch_arrivals", 15, watch_arrivals),
@@ -152,6 +159,7 @@ JOBS = (
     Job("sweep_chats", 5, sweep_chats),
     Job("mail_unread_chats", 30, mail_unread_chats),
     Job("end_chats", 3600, end_chats),
+    Job("sweep_files", 12 * 3600, sweep_files),
 )
 
 

@@ -85,6 +85,10 @@ TEXTS: dict[str, dict[str, str]] = {
             "{text}\n\n"
             "Vennlig hilsen\n{municipality}\n{phone}\n"
         ),
+        "forward_unchecked": (
+            "[Innbyggeren sendte også filer. De er ikke undersøkt for virus ennå, og er derfor\n"
+            "ikke med. Svar på denne e-posten hvis dere trenger dem.]"
+        ),
         "reply_end": "\n\nVennlig hilsen\n{staff}{department}, {municipality}\n\nReferanse: {ref}\n{status_url}\n",
         "chat_emergency": (
             "Er liv eller helse i fare nå, må du ringe: brann 110, politi 112, ambulanse 113.\n"
@@ -193,6 +197,10 @@ TEXTS: dict[str, dict[str, str]] = {
             "{text}\n\n"
             "Venleg helsing\n{municipality}\n{phone}\n"
         ),
+        "forward_unchecked": (
+            "[Innbyggjaren sende òg filer. Dei er ikkje undersøkte for virus enno, og er difor\n"
+            "ikkje med. Svar på denne e-posten om de treng dei.]"
+        ),
         "reply_end": "\n\nVenleg helsing\n{staff}{department}, {municipality}\n\nReferanse: {ref}\n{status_url}\n",
         "chat_emergency": (
             "Er liv eller helse i fare no, må du ringje: brann 110, politi 112, ambulanse 113.\n"
@@ -300,6 +308,10 @@ TEXTS: dict[str, dict[str, str]] = {
             "Received: {received}\n\n"
             "{text}\n\n"
             "Kind regards\n{municipality}\n{phone}\n"
+        ),
+        "forward_unchecked": (
+            "[The resident sent files too. They have not been checked for viruses yet, so they are\n"
+            "not enclosed. Reply to this e-mail if you need them.]"
         ),
         "reply_end": "\n\nKind regards\n{staff}{department}, {municipality}\n\nReference: {ref}\n{status_url}\n",
         "chat_emergency": (

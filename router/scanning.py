@@ -11,14 +11,16 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 
 from channels.base import Mark
+from channels.email.identity import content_key
 from channels.email.scan import Scanner
 from router import events, metrics
 from router.blobs import blob_path
+from router.journal import same_key
 from router.models import Arrival, Inquiry, Message, Unscanned
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ LATER = tuple(timedelta(minutes=m) for m in (5, 30, 240, 1440))
 """Pauses after attempts in vain; then its mark stays."""
 
 _TABLE: Any = Unscanned.__table__  # type: ignore[attr-defined]
+_MESSAGE: Any = Message.__table__  # type: ignore[attr-defined]
 
 
 def scanner_of(settings: Settings) -> Scanner | None:
@@ -109,7 +112,8 @@ async def scan_again(
             content, envelope = await asyncio.to_thread(_mail, db, blobs, number)
             verdict = await scanner.scan(content, envelope, PATIENCE)
             metrics.SCANS.labels(_result(verdict)).inc()
-            await db.write(partial(_settle, number=number, verdict=verdict, now=clock()))
+            key = await asyncio.to_thread(content_key, content)
+            await db.write(partial(_settle, number=number, key=key, verdict=verdict, now=clock()))
 
     await asyncio.gather(*(lane() for _ in range(AT_ONCE)))
 
@@ -132,7 +136,7 @@ def _mail(db: Database, blobs: Path, number: int) -> tuple[bytes | Path, dict[st
         return content, arrival.envelope
 
 
-def _settle(session: Session, number: int, verdict: Verdict, now: datetime) -> None:
+def _settle(session: Session, number: int, key: str, verdict: Verdict, now: datetime) -> None:
     """Write down what the scanners say now. Spam stays where it is: somebody may be at it."""
     waiting = session.get(Unscanned, number)
     if waiting is None:
@@ -146,20 +150,28 @@ def _settle(session: Session, number: int, verdict: Verdict, now: datetime) -> N
         return
     session.delete(waiting)
     arrival = session.get_one(Arrival, number)
+    # The arrival may be a further delivery of a message that came in by another.
     messages = session.execute(
         select(Message).where(
-            col(Message.inquiry_id) == arrival.inquiry_id, col(Message.arrival_id) == number
+            col(Message.inquiry_id) == arrival.inquiry_id,
+            col(Message.channel) == arrival.channel,
+            or_(col(Message.arrival_id) == number, same_key(_MESSAGE.c, key)),
         )
     ).scalars()
     for message in messages:
-        kept = [mark for mark in message.marks if mark != Mark.UNSCANNED]
-        message.marks = [*verdict.marks, *kept]
-        inquiry = session.get_one(Inquiry, message.inquiry_id)
-        events.record(
-            session,
-            "quarantined" if verdict.virus else "scanned",
-            at=now,
-            inquiry_id=inquiry.id,
-            department=inquiry.department,
-            data={"ref": inquiry.ref},
-        )
+        note_verdict(session, message, verdict.marks, now)
+
+
+def note_verdict(session: Session, message: Message, marks: Sequence[str], now: datetime) -> None:
+    """Write down what the scanners say of a message that is here: `marks` of its content."""
+    kept = [mark for mark in message.marks if mark not in {Mark.UNSCANNED, *marks}]
+    message.marks = [*marks, *kept]
+    inquiry = session.get_one(Inquiry, message.inquiry_id)
+    events.record(
+        session,
+        "quarantined" if Mark.QUARANTINED in marks else "scanned",
+        at=now,
+        inquiry_id=inquiry.id,
+        department=inquiry.department,
+        data={"ref": inquiry.ref},
+    )

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import select
 
+from channels.base import Mark
 from router import journal, outbox
 from router.models import OutboxItem
 from tests.router.store_house import house
@@ -84,6 +85,17 @@ def test_one_mail_to_two_of_us_in_the_same_batch_is_one_inquiry(home):
     assert TOWN_HALL in recipients
     assert ROADS in recipients
     assert home.count("SELECT count(*) FROM outbox") == 1
+
+
+def test_a_second_delivery_in_which_a_virus_is_found_locks_the_files_of_the_first(home):
+    raw = mail("Faktura", "Se vedlegg.")
+    first = home.deliver(raw)
+    [later] = home.prepared(home.journal(raw, ROADS))
+    infected = replace(later, incoming=replace(later.incoming, marks=(Mark.QUARANTINED,)))
+    [taken] = home.take_in(infected)
+    assert (taken.ref, taken.outcome) == (first.ref, "duplicate")
+    assert home.rows("SELECT marks FROM message") == [('["quarantined"]',)]
+    assert "quarantined" in home.events(first.ref)
 
 
 UNDATED = b"From: pumpe@eksempel.no\r\nSubject: Alarm\r\n\r\nPumpen er nede.\r\n"

@@ -20,10 +20,11 @@ from channels.base import (
     UnreachableError,
 )
 from channels.email.compose import compose
+from channels.email.verdict import Verdict
 from channels.fake import FakeChannel
 from router import outbox, replies, sending
 from router.errors import NotFoundError
-from router.models import OutboxItem
+from router.models import Arrival, OutboxItem
 from router.sending import CIRCUIT_PAUSE, GIVE_UP, LEASE, Outbox
 from tests.router.store_house import house
 from tests.router.test_writer import unpaid
@@ -264,6 +265,41 @@ async def test_a_contact_that_a_person_sends_on_is_no_automatic_letter(home, doo
     await open_outbox(home, door).deliver_due()
     [forward] = [letter for letter in door.sent if letter.kind == "forward"]
     assert b"Auto-Submitted" not in compose(forward, "post.sorum.kommune.no")
+
+
+WITH_FILE = (
+    b"From: Kari <kari@eksempel.no>\r\nSubject: En sak\r\nMessage-ID: <f@eksempel.no>\r\n"
+    b"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n"
+    b"--x\r\nContent-Type: text/plain\r\n\r\nHva kan dere gjore med dette?\r\n--x\r\n"
+    b"Content-Type: application/pdf; name=dunk.pdf\r\n"
+    b"Content-Disposition: attachment; filename=dunk.pdf\r\n\r\n%PDF-1.7 dunk\r\n--x--\r\n"
+)
+
+
+@pytest.mark.parametrize("checked", [True, False], ids=["checked", "unchecked"])
+@pytest.mark.parametrize("by", ["rules", "person"])
+async def test_files_that_nobody_has_checked_do_not_go_along_to_other_bodies(
+    home, door, checked, by
+):
+    to = "renovasjon@sorum.kommune.no" if by == "rules" else "postmottak@sorum.kommune.no"
+    scan = Verdict(unscanned=not checked).for_envelope()
+    number = home.journal(WITH_FILE, to)
+    home.write(
+        lambda s: setattr(a := s.get_one(Arrival, number), "envelope", a.envelope | {"scan": scan})
+    )
+    [taken] = home.take_in(*home.prepared(number))
+    if by == "person":
+        actor = home.person()
+        home.write(
+            lambda s: replies.transfer(
+                s, home.head, actor, taken.ref, "renovasjon", "", home.clock()
+            )
+        )
+    await open_outbox(home, door).deliver_due()
+    [forward] = [letter for letter in door.sent if letter.kind == "forward"]
+    assert "Hva kan dere gjore med dette?" in forward.text
+    assert [file.filename for file in forward.attachments] == (["dunk.pdf"] if checked else [])
+    assert ("ikke undersøkt for virus" in forward.text) is not checked
 
 
 async def test_a_silent_smarthost_is_logged_when_it_begins_and_when_it_ends(home, door):

@@ -15,7 +15,7 @@ from sqlmodel import select
 from router import events, queue
 from router.access import Actor
 from router.blobs import put_blob
-from router.models import Event, Inquiry, Message, OutboxItem, Role, StoredAttachment
+from router.models import Event, Inquiry, Message, OutboxItem, ReplyState, Role, StoredAttachment
 from router.web import assets, phrases, render
 from router.web.labels import LABELS
 from router.web.listing import match_departments
@@ -404,6 +404,37 @@ async def test_what_a_stranger_wrote_into_the_thread_is_not_shown_to_the_residen
     await home.hall.db.write(add)
     page = await home.client.get(sent.headers["location"])
     assert "Internt fra renovasjonsselskapet" not in page.text
+
+
+@pytest.mark.parametrize("sensitivity", ["", "helse"])
+async def test_whose_answer_by_text_did_not_arrive_is_told_what_to_do(home, sensitivity):
+    ref = await home.inquiry()
+
+    def job(session):
+        inquiry = session.execute(select(Inquiry).where(Inquiry.ref == ref)).scalar_one()
+        inquiry.channel, inquiry.sensitivity = "sms", sensitivity
+        inquiry.reply_state = ReplyState.NOT_DELIVERED
+        session.add(
+            Message(
+                inquiry_id=inquiry.id,
+                channel="sms",
+                external_id="<ut@eksempel.no>",
+                direction="out",
+                kind="reply",
+                text="Vi tetter hullet i morgen.",
+                delivery="failed",
+                at=home.clock(),
+            )
+        )
+
+    await home.hall.db.write(job)
+    page = (await home.client.get(f"/status/{home.hall.signer.sign('status', 1)}")).text
+    assert "svaret kom ikke fram til deg" in page
+    assert ("Du kan lese det nedenfor" in page) is not bool(sensitivity)
+    assert ("Vi tetter hullet i morgen." in page) is not bool(sensitivity)
+    assert ("Ring oss" in page) is bool(sensitivity)
+    assert "Send en ny SMS til samme nummer" in page
+    assert "e-posten du har fra oss" not in page
 
 
 async def test_unknown_and_forged_status_links_look_alike(home):

@@ -196,6 +196,30 @@ def waiting_for_a_scan(home) -> int:
     return home.count("SELECT count(*) FROM unscanned")
 
 
+async def test_a_further_delivery_that_is_checked_later_locks_what_came_in_by_the_first(
+    home, scanned_reception, clamd, monkeypatch
+):
+    monkeypatch.setattr(scan, "PROBE_PATIENCE", 0.1)
+    reception, scan_again = scanned_reception
+    bad = unique()
+    first = arrival(home, bad, text=f"Se her: {scanners.VIRUS}")
+    to = ["vei@sorum.kommune.no"]
+    clamd.dead = True
+    await reception.receive(first)
+    await soon(lambda: not reception.backlog, "taking in")
+    # The first delivery has used up its tries.
+    home.write(lambda s: s.connection().exec_driver_sql("DELETE FROM unscanned"))
+    envelope = first.envelope | {"recipients": to}
+    again = replace(first, external_id=delivery_key(first.raw, to), envelope=envelope)
+    await reception.receive(again)
+    await soon(lambda: not reception.backlog, "taking in")
+    states = home.rows("SELECT state FROM arrival ORDER BY id DESC LIMIT 2")
+    assert states == [("duplicate",), ("processed",)]
+    clamd.dead = False
+    await scan_again()
+    assert marks(home, bad) == [["quarantined"]]
+
+
 async def test_what_came_in_unscanned_is_looked_at_when_the_scanner_is_back(
     home, scanned_reception, clamd, monkeypatch
 ):
