@@ -10,7 +10,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 CONFIG ?= config.yaml
 # Debian packages that the tests need, each with the command that shows it is there. Of postfix, only
 # its binaries are used: it is installed without a configuration and never started.
-TEST_PACKAGES := chromium:/usr/bin/chromium openssl:/usr/bin/openssl postfix:/usr/sbin/smtp-source clamav-daemon:/usr/sbin/clamd rspamd:/usr/bin/rspamd
+TEST_PACKAGES := chromium:/usr/bin/chromium openssl:/usr/bin/openssl postfix:/usr/sbin/smtp-source clamav-daemon:/usr/sbin/clamd rspamd:/usr/bin/rspamd prosody:/usr/bin/prosody
 
 # Browsers and services of several tests share the cores, so one of thousands may miss its patience.
 # What failed is tried once more, alone; what fails twice fails the run.

@@ -225,6 +225,10 @@ class Incoming:
     """The words can mean that texts may come again, from somebody who had asked for none."""
     remote: tuple[RemoteMedia, ...] = ()
     """Files that are to be fetched."""
+    jid: str = ""
+    """Whose talk it is said in, where that is known by an XMPP address; bare."""
+    local: str = ""
+    """The local part of ours that this address wrote to."""
 
 
 class OutgoingKind(StrEnum):
@@ -234,6 +238,8 @@ class OutgoingKind(StrEnum):
     RECEIPT = "receipt"
     EMERGENCY = "emergency"
     FORWARD = "forward"
+    RELAY = "relay"
+    """To somebody who works here: what a resident wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,3 +312,12 @@ class Channel(Protocol):
 
     def health(self) -> str:
         """Empty when well, else one sentence for `/readyz`."""
+
+
+@runtime_checkable
+class SharedDoor(Channel, Protocol):
+    """A door that one service at a time has open, where several work on one store."""
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether another service has it, or may have it: nothing is sent from here then."""

@@ -58,6 +58,7 @@ from router.web.app import create_app
 from router.web.connections import Bounds, Connection
 from router.web.hooks import SMS_STATUS
 from router.workers import Worker
+from router.xmpp import XmppOffice
 from rules.testing import run_tests
 
 if TYPE_CHECKING:
@@ -151,6 +152,11 @@ async def open_hall(
             plan=plan,
             file_scanner=file_scanner_of(settings),
         )
+        if settings.channels.xmpp.enabled:
+            hall.xmpp = XmppOffice(settings, db, hub, chats, reception, outbox, head, clock)
+            channels[hall.xmpp.door.name] = hall.xmpp.door
+            hall.xmpp.start()
+            stack.push_async_callback(hall.xmpp.stop)
         if plan is not None and account is not None and phone.enabled:
             hall.commands = CallCommands(db, TwilioPhone(account, plan.site), plan, clock)
             hall.commands.start()

@@ -8,16 +8,16 @@ What is said are messages of the inquiry's thread. What only the chat knows stan
 from __future__ import annotations
 
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select, update
 from sqlmodel import Session, col
 
 from channels.base import Address, Mark, MessageKind, OutgoingKind
 from channels.chat.web import message_key
-from router import events, letters
+from router import chat_files, events, letters, xmpp_letters
 from router.chat_models import CHANNEL, Conversation, ConversationState
 from router.contacts import contact_at
 from router.counters import counted
@@ -28,7 +28,6 @@ from router.models import (
     InquiryStatus,
     Message,
     ReplyState,
-    StoredAttachment,
 )
 from router.privacy import mask_text
 from router.records import INSERT_MESSAGE
@@ -36,7 +35,7 @@ from router.tokens import hash_secret, new_secret
 from rules.order import Lane, queue_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from router.correspondence import Letterhead
     from router.preparing import KeptFile
@@ -52,8 +51,10 @@ ANSWER_WITHIN = timedelta(minutes=1)
 """The target for an answer in a chat: what the live lane of the queue is sorted by,"""
 AT_EASE = timedelta(minutes=10)
 """and where a talk stands in it while nobody waits."""
-FILES_IN_ALL = 12
-"""Files that one conversation takes."""
+KEPT = timedelta(days=30)
+"""A talk by XMPP is kept so long after its last message: the address stays who it is."""
+THERE = timedelta(minutes=10)
+"""How long after a message somebody who writes by XMPP counts as there; no page tells."""
 
 _LIVE = (ConversationState.WAITING, ConversationState.TALKING)
 _C: Any = Conversation.__table__  # type: ignore[attr-defined]
@@ -152,7 +153,7 @@ def answers_here(session: Session, inquiry: Inquiry, now: datetime) -> Conversat
     Once somebody has written by letter or text, answers go that way: an address given in a chat is
     nobody's proof, and its owner may be somebody else than whoever has the chat open.
     """
-    conversation = of_inquiry(session, inquiry.id, now)
+    conversation = of_inquiry(session, inquiry.id, now) or _by_xmpp(session, inquiry.id)
     if conversation is None or asked_elsewhere(session, inquiry) is not None:
         return None
     elsewhere = conversation.email or conversation.phone or inquiry.sender_address
@@ -190,12 +191,17 @@ def begin(
 
     For intake, within its transaction. `emergency`: the fixed answer is given at once.
     """
-    conversation = _by_key(session, key)
+    conversation = by_key(session, key)
     if conversation is None:
         return
     inquiry = session.get_one(Inquiry, inquiry_id)
     conversation.inquiry_id = inquiry_id
     inquiry.sender_name = inquiry.sender_name or conversation.name
+    if conversation.jid:
+        conversation.language = letters.letter_language(inquiry.language)
+        # Whose server has vouched for the address; it is no e-mail address, though it looks it.
+        who = Address("xmpp", conversation.jid, conversation.name)
+        inquiry.contact_id = contact_at(session, who, inquiry.language, now)
     # The beginning of what was written, which also stands over letters.
     inquiry.subject = mask_text(inquiry.subject)
     _await(conversation, inquiry, inquiry.received_at)
@@ -216,7 +222,7 @@ def joined(
     emergency: bool = False,
 ) -> None:
     """A message of a chat came by intake into its thread, as after a crash between the two."""
-    conversation = _by_key(session, key)
+    conversation = by_key(session, key)
     if conversation is None:
         return
     _await(conversation, inquiry, now)
@@ -227,7 +233,7 @@ def joined(
 
 def inquiry_of(session: Session, key: str) -> Inquiry | None:
     """The inquiry that a conversation is about; None before its first message."""
-    conversation = _by_key(session, key)
+    conversation = by_key(session, key)
     if conversation is None or conversation.inquiry_id is None:
         return None
     return session.get(Inquiry, conversation.inquiry_id)
@@ -252,7 +258,7 @@ def say(session: Session, head: Letterhead, said: Said) -> Spoken:
         if known.text != said.text:
             raise InvalidError("This key was used for another message.")
         return Spoken(known.id or 0, known.inquiry_id, known.at, duplicate=True)
-    if said.files and count_files(session, conversation) + len(said.files) > FILES_IN_ALL:
+    if said.files and chat_files.count(session, conversation) + len(said.files) > chat_files.IN_ALL:
         raise InvalidError("Too many files in one conversation. Send the rest by e-mail.")
     inquiry = session.get_one(Inquiry, conversation.inquiry_id)
     [answer] = INSERT_MESSAGE.each(
@@ -283,7 +289,7 @@ def say(session: Session, head: Letterhead, said: Said) -> Spoken:
         ],
     )
     message_id: int = answer[0]
-    keep_files(session, message_id, said.files)
+    chat_files.keep(session, message_id, said.files)
     data = _count_in(session, inquiry, said)
     _await(conversation, inquiry, said.at)
     session.flush()
@@ -301,10 +307,21 @@ def spoken(session: Session, key: str) -> Message | None:
     return found
 
 
-def answered(session: Session, inquiry: Inquiry, key: str, message_id: int, now: datetime) -> None:
-    """We have said something in a conversation: nobody waits any more, the talk is on."""
-    conversation = _by_key(session, key)
-    if conversation is None or conversation.state is ConversationState.ENDED:
+def answered(
+    session: Session,
+    inquiry: Inquiry,
+    conversation: Conversation | None,
+    message_id: int,
+    now: datetime,
+) -> None:
+    """We have said something in a conversation: nobody waits any more, the talk is on. One by XMPP
+    is taken up again however long it rested."""
+    if conversation is None:
+        return
+    if conversation.jid:
+        conversation.ended_at = None
+        _keep_alive(conversation, now)
+    elif conversation.state is ConversationState.ENDED:
         return
     conversation.state = ConversationState.TALKING
     conversation.waiting_since = None
@@ -419,40 +436,6 @@ def expire(session: Session, now: datetime) -> int:
     return int(silent.rowcount + ended.rowcount)
 
 
-def give_address(
-    session: Session,
-    conversation: Conversation,
-    now: datetime,
-    *,
-    name: str = "",
-    email: str = "",
-    phone: str = "",
-) -> Inquiry | None:
-    """The resident says how they can be reached, of their own accord; nobody has verified it.
-
-    `email` and `phone` are normalised. Returns the inquiry, if there is one yet.
-    """
-    conversation.name = name or conversation.name
-    conversation.email = email or conversation.email
-    conversation.phone = phone or conversation.phone
-    if conversation.inquiry_id is None:
-        return None
-    inquiry = session.get_one(Inquiry, conversation.inquiry_id)
-    inquiry.sender_name = conversation.name or inquiry.sender_name
-    inquiry.sender_phone = conversation.phone or inquiry.sender_phone
-    address = None
-    if conversation.email:
-        address = Address("email", conversation.email, conversation.name)
-    elif conversation.phone:
-        address = Address("phone", conversation.phone, conversation.name)
-    if address is not None and address.value != inquiry.sender_address:
-        inquiry.contact_id = contact_at(session, address, conversation.language, now)
-        inquiry.sender_address = address.value
-    inquiry.version += 1
-    events.tell(session, "address_given", inquiry, now)
-    return inquiry
-
-
 def defer(
     session: Session, head: Letterhead, conversation: Conversation, reason: str, now: datetime
 ) -> Inquiry:
@@ -494,31 +477,21 @@ def answer_emergency(
     _say_automatically(session, head, inquiry, kind, text, now, once=f"emergency-{message_id}")
 
 
-def keep_files(session: Session, message_id: int, files: Sequence[KeptFile]) -> None:
-    """Write down the files of a message; their bytes lie in the blob folder already."""
-    if files:
-        session.connection().execute(
-            insert(StoredAttachment.__table__),  # type: ignore[attr-defined]
-            [{"message_id": message_id, **asdict(file)} for file in files],
-        )
-
-
-def count_files(session: Session, conversation: Conversation) -> int:
-    """How many files the resident has sent in a conversation."""
-    query = (
-        select(col(StoredAttachment.id))
-        .join(Message, col(Message.id) == col(StoredAttachment.message_id))
-        .where(
-            col(Message.inquiry_id) == conversation.inquiry_id,
-            col(Message.channel) == CHANNEL,
-            col(Message.direction) == Direction.IN,
-        )
-    )
-    return len(session.execute(query).all())
-
-
-def _by_key(session: Session, key: str) -> Conversation | None:
+def by_key(session: Session, key: str) -> Conversation | None:
+    """The conversation with this key."""
     query = select(Conversation).where(col(Conversation.key) == key)
+    found: Conversation | None = session.execute(query).scalar()
+    return found
+
+
+def _by_xmpp(session: Session, inquiry_id: int | None) -> Conversation | None:
+    """The latest talk by XMPP about an inquiry, over or not: its address is still there."""
+    query = (
+        select(Conversation)
+        .where(col(Conversation.inquiry_id) == inquiry_id, col(Conversation.jid) != "")
+        .order_by(col(Conversation.id).desc())
+        .limit(1)
+    )
     found: Conversation | None = session.execute(query).scalar()
     return found
 
@@ -557,6 +530,8 @@ def _await(conversation: Conversation, inquiry: Inquiry, at: datetime) -> None:
     """Somebody has said something and waits."""
     conversation.waiting_since = conversation.waiting_since or at
     _keep_alive(conversation, at)
+    if conversation.jid:
+        conversation.listening_until = at + THERE
     if conversation.state is ConversationState.DEFERRED:
         _place(inquiry, Lane.DEFERRABLE)
     else:
@@ -570,6 +545,9 @@ def _answer_by(conversation: Conversation, now: datetime) -> datetime:
 
 def _keep_alive(conversation: Conversation, now: datetime) -> None:
     conversation.seen_at = max(conversation.seen_at, now)
+    if conversation.jid:
+        conversation.expires_at = now + KEPT
+        return
     conversation.expires_at = min(conversation.created_at + LONGEST, conversation.seen_at + IDLE)
 
 
@@ -599,20 +577,22 @@ def _say_automatically(
 ) -> None:
     """A message nobody wrote. It is no answer: who waits goes on waiting."""
     key = f"{inquiry.id}:{once}:{now.isoformat()}"
-    session.add(
-        Message(
-            inquiry_id=inquiry.id or 0,
-            channel=CHANNEL,
-            external_id=key,
-            direction=Direction.OUT,
-            kind=kind.value,
-            sender_name=head.municipality,
-            text=text,
-            at=now,
-            delivery="sent",
-        )
+    message = Message(
+        inquiry_id=inquiry.id or 0,
+        channel=CHANNEL,
+        external_id=key,
+        direction=Direction.OUT,
+        kind=kind.value,
+        sender_name=head.municipality,
+        text=text,
+        at=now,
+        delivery="sent",
     )
+    session.add(message)
     session.flush()
+    conversation = of_inquiry(session, inquiry.id, now)
+    if conversation is not None and conversation.jid:
+        xmpp_letters.post(session, head, conversation, message, now)
 
 
 def _mark_read_by_staff(session: Session, conversation: Conversation) -> None:

@@ -101,6 +101,8 @@ class ChatHub:
         clock: Callable[[], datetime],
     ) -> None:
         self.terms = terms
+        self.on_typing: Callable[[int, Side], None] | None = None
+        """Told that one side writes, for those who have no page."""
         self._db = db
         self._hub = hub
         self._clock = clock
@@ -180,6 +182,8 @@ class ChatHub:
         if now - self._typed.get(key, -1.0) < 1:
             return
         self._typed[key] = now
+        if self.on_typing is not None:
+            self.on_typing(conversation_id, side)
         for page in self._pages.get(conversation_id, ()):
             if page.side is not side:
                 page.offer(Typing(side))

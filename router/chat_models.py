@@ -1,4 +1,4 @@
-"""The table of chats: who a browser is to us, and how far each side has come.
+"""The tables of chats: who a resident is to us, and how far each side has come.
 
 What is said are rows of `message`, so the thread of the inquiry is the talk; see docs/chat.md.
 """
@@ -33,6 +33,7 @@ class ConversationState(StrEnum):
 
 
 _UNDER_WAY = text("state IN ('waiting', 'talking')")
+_BY_XMPP = text("jid <> ''")
 _UNREAD = text("last_out > resident_read AND last_out > mailed")
 
 
@@ -57,6 +58,14 @@ class Conversation(Table, table=True):
         ),
         Index("ix_conversation_expires", "expires_at", "id"),
         Index("ix_conversation_answered", "answered_at"),
+        Index(
+            "ix_conversation_jid",
+            "jid",
+            "local",
+            "id",
+            sqlite_where=_BY_XMPP,
+            postgresql_where=_BY_XMPP,
+        ),
     )
     id: int | None = Field(default=None, primary_key=True)
     key: str = Field(unique=True)
@@ -97,3 +106,17 @@ class Conversation(Table, table=True):
     """Id of the last message of ours that went by letter as well, because nobody read it here."""
     transcripts: int = 0
     """How often the talk was sent by e-mail on wish."""
+    jid: str = ""
+    """Of a resident who writes by XMPP: their address, bare. No token opens such a conversation."""
+    local: str = ""
+    """The local part of ours that they write to, and that answers come from."""
+
+
+class Relayed(Table, table=True):
+    """How far whoever holds an inquiry has been told by XMPP what its resident wrote."""
+
+    __tablename__ = "relayed"
+    inquiry_id: int = Field(foreign_key="inquiry.id", primary_key=True)
+    staff_id: int = Field(foreign_key="staff.id")
+    message_id: int
+    """The last message they were told of."""

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select, text, update
 from sqlmodel import Session, col
 
-from router import chat, chat_letters, presence
+from channels.base import Address
+from router import chat, chat_letters, events, presence
 from router.chat_models import Conversation, ConversationState
+from router.contacts import contact_at
 from router.models import Event, Inquiry, InquiryStatus, Role, Staff
 from rules.order import Lane
 from rules.presence import Layer
@@ -246,7 +248,7 @@ def note_address(
     """The resident gave an address; an inquiry that has a reply date already gets its receipt."""
     conversation = session.get_one(Conversation, conversation_id)
     first = bool(email) and not conversation.email
-    chat.give_address(session, conversation, now, name=name, email=email, phone=phone)
+    _give_address(session, conversation, now, name=name, email=email, phone=phone)
     session.flush()
     if first and conversation.state is ConversationState.DEFERRED:
         chat_letters.receipt(session, head, conversation, now)
@@ -288,3 +290,33 @@ def _last_taken(session: Session, conversation: Conversation, since: datetime) -
     )
     taken: datetime | None = session.execute(query).scalar()
     return max(since, taken) if taken is not None else since
+
+
+def _give_address(
+    session: Session,
+    conversation: Conversation,
+    now: datetime,
+    *,
+    name: str,
+    email: str,
+    phone: str,
+) -> None:
+    """The resident says how they can be reached, of their own accord; nobody has verified it."""
+    conversation.name = name or conversation.name
+    conversation.email = email or conversation.email
+    conversation.phone = phone or conversation.phone
+    if conversation.inquiry_id is None:
+        return
+    inquiry = session.get_one(Inquiry, conversation.inquiry_id)
+    inquiry.sender_name = conversation.name or inquiry.sender_name
+    inquiry.sender_phone = conversation.phone or inquiry.sender_phone
+    address = None
+    if conversation.email:
+        address = Address("email", conversation.email, conversation.name)
+    elif conversation.phone:
+        address = Address("phone", conversation.phone, conversation.name)
+    if address is not None and address.value != inquiry.sender_address:
+        inquiry.contact_id = contact_at(session, address, conversation.language, now)
+        inquiry.sender_address = address.value
+    inquiry.version += 1
+    events.tell(session, "address_given", inquiry, now)

@@ -54,6 +54,8 @@ class Letterhead:
     text_numbers: tuple[str, ...] = ()
     """Our numbers that texts are sent from, the usual one first; none where we send no texts."""
     text_receipts: Receipts = field(default_factory=Receipts)
+    xmpp_domain: str = ""
+    """What our XMPP addresses are under; empty where there are none."""
 
     def most(self, limit: str, channel: str = "email") -> int:
         """How many automatic letters a limit allows, by the name it has in the settings."""
@@ -113,6 +115,7 @@ def letterhead(settings: Settings, signer: Signer, zone: ZoneInfo) -> Letterhead
         owners=settings.department_addresses,
         text_numbers=settings.channels.sms.numbers if settings.channels.sms.enabled else (),
         text_receipts=settings.channels.sms.receipts,
+        xmpp_domain=settings.channels.xmpp.domain if settings.channels.xmpp.enabled else "",
     )
 
 

@@ -23,6 +23,8 @@ _OPEN = frozenset({"queued", "sending", "uncertain"})
 _TAKEN = frozenset({DeliveryState.SENDING, DeliveryState.SENT})
 """The provider has it and its recipient has not, as far as anybody knows."""
 
+XMPP = "xmpp"
+
 _BY_PROVIDER = text("outbox.channel = 'sms'")
 """Written out, so that the planner uses the partial index."""
 
@@ -35,6 +37,16 @@ def report(session: Session, status: SmsStatus, now: datetime, *, message_id: st
     """
     item = _item(session, status.provider_id, message_id)
     return item is not None and settle(session, item, status, now)
+
+
+def fared(session: Session, message_id: str, jid: str, status: SmsStatus, now: datetime) -> bool:
+    """Note what the device or the server of an XMPP address says of a message that went there;
+    whether that was news. What anybody else says of it counts for nothing."""
+    query = select(OutboxItem).where(col(OutboxItem.message_id) == message_id)
+    item = session.execute(query).scalar()
+    if item is None or item.channel != XMPP or jid not in {item.recipient, item.recipient_domain}:
+        return False
+    return settle(session, item, status, now)
 
 
 def settle(session: Session, item: OutboxItem, status: SmsStatus, now: datetime) -> bool:
@@ -60,6 +72,8 @@ def settle(session: Session, item: OutboxItem, status: SmsStatus, now: datetime)
     if item.thread_message_id is not None:
         message = session.get_one(Message, item.thread_message_id)
         message.delivery, message.delivery_detail = state, status.detail
+    if item.kind in outbox.INTERNAL:
+        return True
     inquiry = session.get_one(Inquiry, item.inquiry_id)
     outbox.answer_arrived(session, item, inquiry, now)
     events.tell(session, state, inquiry, now, data={"kind": item.kind, "state": state})

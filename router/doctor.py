@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from router.settings import Settings
 
 LOW_DISK = 2 * 1024**3
+XMPP_SECRET_LENGTH = 22
+"""Characters that 128 bit take in base64."""
+_LOCAL = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def examine(settings: Settings, told: Callable[[Problem], str] = Problem.text) -> Iterator[Finding]:
@@ -47,6 +50,7 @@ def examine(settings: Settings, told: Callable[[Problem], str] = Problem.text) -
     if settings.uses_twilio and settings.twilio.account_sid:
         yield from asyncio.run(provider.examine(settings))
     yield from _exchange(settings)
+    yield from _xmpp(settings)
     yield from _exposure(settings)
     for variable in ignored_variables():
         yield Finding("warning", variable)
@@ -215,9 +219,36 @@ def _exchange(settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", f"The exchange tells of its calls at {address} and its token.")
 
 
+def _xmpp(settings: Settings) -> Iterator[Finding]:
+    door = settings.channels.xmpp
+    if not door.enabled:
+        return
+    if door.host not in _LOCAL:
+        yield Finding(
+            "warning",
+            f"channels.xmpp: the link to {door.host} has no TLS. Keep it on this machine or in a "
+            "network of its own.",
+        )
+    if len(door.secret.get_secret_value()) < XMPP_SECRET_LENGTH:
+        yield Finding(
+            "warning",
+            f"channels.xmpp: the secret has less than {XMPP_SECRET_LENGTH} characters. "
+            "Make one: openssl rand -hex 32",
+        )
+    try:
+        socket.create_connection((door.host, door.port), timeout=3).close()
+    except OSError as error:
+        yield Finding(
+            "warning",
+            f"The XMPP server {door.host}:{door.port} does not answer "
+            f"({error.strerror or error}); chats by XMPP wait until it does.",
+        )
+    else:
+        yield Finding("ok", f"The XMPP server {door.host}:{door.port} answers.")
+
+
 def _exposure(settings: Settings) -> Iterator[Finding]:
-    local = {"127.0.0.1", "::1", "localhost"}
-    if settings.web.host not in local and not settings.public_url.startswith("https://"):
+    if settings.web.host not in _LOCAL and not settings.public_url.startswith("https://"):
         yield Finding(
             "warning",
             "The web listens beyond this machine, but public_url is not https: "
@@ -230,14 +261,14 @@ def _exposure(settings: Settings) -> Iterator[Finding]:
             f"{settings.public_url}. Set it to the address that residents use.",
         )
     listen = settings.channels.email.listen
-    if listen.enabled and listen.host not in local and not listen.trusted_peers:
+    if listen.enabled and listen.host not in _LOCAL and not listen.trusted_peers:
         yield Finding(
             "warning",
             "The SMTP door listens beyond this machine without trusted_peers: "
             "any host may deliver mail.",
         )
     lmtp = settings.channels.email.lmtp
-    if lmtp.enabled and lmtp.host not in local:
+    if lmtp.enabled and lmtp.host not in _LOCAL:
         yield Finding(
             "warning",
             "The LMTP door listens beyond this machine: whoever reaches it is trusted as the "

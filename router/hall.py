@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from router.settings import Settings
     from router.tokens import Signer
     from router.workers import Worker
+    from router.xmpp import XmppOffice
     from rules.calendar import WorkingCalendar
     from rules.ruleset import Ruleset
 
@@ -69,6 +70,9 @@ class Hall:
     commands: CallCommands | None = None
     """What the phone provider is told to do; None where it takes no commands."""
 
+    xmpp: XmppOffice | None = None
+    """What the hall does by XMPP; None where that door is not open."""
+
     def has_door(self, name: str) -> bool:
         """Whether webhooks of a door are taken."""
         return name in self.channels or (name == "phone" and self.settings.channels.phone.enabled)
@@ -83,3 +87,8 @@ class Hall:
         if self.commands is not None:
             health["phone"] = self.commands.problem
         return health
+
+    def doors_notes(self) -> dict[str, str]:
+        """Door -> what there is to say of it when it is well, where that is more than being
+        open."""
+        return {self.xmpp.door.name: self.xmpp.door.note()} if self.xmpp is not None else {}

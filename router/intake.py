@@ -47,6 +47,7 @@ from router.repeats import is_in, key_of, known_messages, recognise
 from router.scanning import note_verdict
 from router.statements import Prepared as Statement
 from router.threads import by_token, find_thread, takes_part
+from router.xmpp_talks import placed
 from rules.order import Lane
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ def process(
 ) -> list[Taken]:
     """Take prepared arrivals in; one that is no longer `new` is passed over. All or nothing."""
     waiting = _still_new(session, batch)
-    todo, seen = recognise(session, [item for item in batch if item.arrival_id in waiting])
+    new = [placed(session, item, now) for item in batch if item.arrival_id in waiting]
+    todo, seen = recognise(session, new)
     taken: list[Taken] = []
     fresh: list[tuple[Prepared, int | None]] = []
     later: list[Prepared] = []
@@ -279,7 +281,7 @@ def _join(
         now,
         data={
             "kind": incoming.kind.value,
-            "other_sender": not takes_part(session, inquiry, incoming.sender),
+            "other_sender": not talk and not takes_part(session, inquiry, incoming.sender),
         },
     )
     if alarming:

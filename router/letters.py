@@ -136,6 +136,31 @@ TEXTS: dict[str, dict[str, str]] = {
             " 116117. Vi leser ikke SMS døgnet rundt. Ref. {ref}"
         ),
         "text_end": "\n\nHilsen {department}, {municipality}",
+        "staff_opening": (
+            "{ref}: {subject}\n"
+            "{department}. Svarfrist: {due}.\n\n"
+            "{lines}\n\n"
+            "Det du skriver her, går til innbyggeren. /hjelp viser hva du ellers kan gjøre.\n"
+            "{url}"
+        ),
+        "staff_line": "{clock} {who}: {text}",
+        "staff_files": "Vedlegg: {names}. De ligger på siden til saken: {url}",
+        "staff_more": "… Resten står på siden til saken: {url}",
+        "staff_help": (
+            "Det du skriver her, går til innbyggeren på den kanalen de bruker.\n"
+            "/notat TEKST skriver et notat som blir i huset.\n"
+            "/lukk avslutter saken.\n"
+            "/hjelp viser dette.\n"
+            "Skal svaret begynne med en skråstrek, skriv to."
+        ),
+        "staff_noted": "Notatet er skrevet.",
+        "staff_closed": "Saken er avsluttet.",
+        "staff_unknown": "Denne adressen finnes ikke.",
+        "staff_held": "{holder} har denne saken. Du kan skrive et notat: /notat TEKST",
+        "staff_shut": "Saken er avsluttet. Åpne den på nytt på siden til saken: {url}",
+        "staff_no_command": "Kommandoen {command} finnes ikke, så ingenting ble sendt. /hjelp viser dem som finnes.",
+        "staff_no_text": "Skriv noe etter kommandoen.",
+        "staff_not_sent": "Svaret kan ikke sendes herfra. Se hvorfor på siden til saken: {url}",
         "no_subject": "Henvendelse",
         "at": "{date} kl. {time}",
         "date": "EEEE d. MMMM y",
@@ -248,6 +273,31 @@ TEXTS: dict[str, dict[str, str]] = {
             " 116117. Vi les ikkje SMS døgnet rundt. Ref. {ref}"
         ),
         "text_end": "\n\nHelsing {department}, {municipality}",
+        "staff_opening": (
+            "{ref}: {subject}\n"
+            "{department}. Svarfrist: {due}.\n\n"
+            "{lines}\n\n"
+            "Det du skriv her, går til innbyggjaren. /hjelp viser kva du elles kan gjere.\n"
+            "{url}"
+        ),
+        "staff_line": "{clock} {who}: {text}",
+        "staff_files": "Vedlegg: {names}. Dei ligg på sida til saka: {url}",
+        "staff_more": "… Resten står på sida til saka: {url}",
+        "staff_help": (
+            "Det du skriv her, går til innbyggjaren på den kanalen dei bruker.\n"
+            "/notat TEKST skriv eit notat som blir i huset.\n"
+            "/lukk avsluttar saka.\n"
+            "/hjelp viser dette.\n"
+            "Skal svaret byrje med ein skråstrek, skriv to."
+        ),
+        "staff_noted": "Notatet er skrive.",
+        "staff_closed": "Saka er avslutta.",
+        "staff_unknown": "Denne adressa finst ikkje.",
+        "staff_held": "{holder} har denne saka. Du kan skrive eit notat: /notat TEKST",
+        "staff_shut": "Saka er avslutta. Opne ho på nytt på sida til saka: {url}",
+        "staff_no_command": "Kommandoen {command} finst ikkje, så ingenting vart sendt. /hjelp viser dei som finst.",
+        "staff_no_text": "Skriv noko etter kommandoen.",
+        "staff_not_sent": "Svaret kan ikkje sendast herfrå. Sjå kvifor på sida til saka: {url}",
         "no_subject": "Førespurnad",
         "at": "{date} kl. {time}",
         "date": "EEEE d. MMMM y",
@@ -360,6 +410,31 @@ TEXTS: dict[str, dict[str, str]] = {
             " duty: 116117. Texts are not read at night. Ref. {ref}"
         ),
         "text_end": "\n\nRegards, {department}, {municipality}",
+        "staff_opening": (
+            "{ref}: {subject}\n"
+            "{department}. Answer by {due}.\n\n"
+            "{lines}\n\n"
+            "What you write here goes to the resident. /help shows what else you can do.\n"
+            "{url}"
+        ),
+        "staff_line": "{clock} {who}: {text}",
+        "staff_files": "Attachments: {names}. They are on the page of the inquiry: {url}",
+        "staff_more": "… The rest is on the page of the inquiry: {url}",
+        "staff_help": (
+            "What you write here goes to the resident by the channel that they use.\n"
+            "/note TEXT writes a note that stays in the house.\n"
+            "/close closes the inquiry.\n"
+            "/help shows this.\n"
+            "If your answer begins with a slash, write two."
+        ),
+        "staff_noted": "The note is written.",
+        "staff_closed": "The inquiry is closed.",
+        "staff_unknown": "There is no such address.",
+        "staff_held": "{holder} holds this inquiry. You can write a note: /note TEXT",
+        "staff_shut": "The inquiry is closed. Reopen it on its page: {url}",
+        "staff_no_command": "There is no command {command}, so nothing was sent. /help shows those there are.",
+        "staff_no_text": "Write something after the command.",
+        "staff_not_sent": "The answer cannot be sent from here. See why on the page of the inquiry: {url}",
         "no_subject": "Inquiry",
         "at": "{date} at {time}",
         "date": "EEEE d MMMM y",

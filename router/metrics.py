@@ -41,6 +41,13 @@ SCANS = Counter(
     ["result"],
     registry=REGISTRY,
 )
+STANZAS = Counter(
+    "sentralbord_stanzas",
+    "Messages by XMPP, by outcome (accepted, duplicate, answered, ignored, or the error that they"
+    " were refused with).",
+    ["outcome"],
+    registry=REGISTRY,
+)
 DELIVERIES = Counter(
     "sentralbord_deliveries",
     "Attempts to send, by outcome (sent, retried, uncertain, failed).",

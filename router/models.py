@@ -112,6 +112,9 @@ class Staff(Table, table=True):
     locked_until: datetime | None = None
     desk_until: datetime | None = None
     """A page of the desk is open until then at least; renewed while it is."""
+    jid: str | None = Field(default=None, unique=True)
+    """XMPP address, bare and in lower case: inquiries they hold are told there, and what comes from
+    it is theirs."""
 
 
 class Membership(Table, table=True):
@@ -524,6 +527,15 @@ class OutboxItem(Table, table=True):
     sent_at: datetime | None = None
     provider_id: str = ""
     detail: str = ""
+
+
+class Lease(Table, table=True):
+    """What only one service at a time may do, and which one does."""
+
+    __tablename__ = "lease"
+    name: str = Field(primary_key=True)
+    holder: str
+    until: datetime
 
 
 class Counter(Table, table=True):

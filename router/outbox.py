@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 OWED = frozenset({OutgoingKind.REPLY.value, OutgoingKind.FORWARD.value})
 """What leaves the contact without an answer when it cannot be delivered."""
 
+INTERNAL = frozenset({OutgoingKind.RELAY.value})
+"""What goes to people who work here: how it fares is no part of an inquiry's history."""
+
 _TABLE: Any = OutboxItem.__table__  # type: ignore[attr-defined]
 
 UNSENT = text("outbox.state NOT IN ('sent', 'delivered')")
@@ -154,6 +157,8 @@ def fail(
     if item.thread_message_id is not None:
         message = session.get_one(Message, item.thread_message_id)
         message.delivery, message.delivery_detail = item.state, detail
+    if item.kind in INTERNAL:
+        return
     inquiry = session.get_one(Inquiry, item.inquiry_id)
     if item.kind in OWED:
         with counted(session, inquiry):

@@ -35,6 +35,7 @@ ONE_TIME = timedelta(minutes=60)
 
 Username = Annotated[str, typer.Argument(metavar="NAME", help="What the person signs in with.")]
 RoleOption = Annotated[str, typer.Option(help="operator, member, lead or admin.")]
+_JID = "XMPP address that the person answers from."
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from standard input.")
 ]
@@ -66,6 +67,7 @@ def user_add(
         list[str] | None, typer.Option(help="Slug; may be given several times.")
     ] = None,
     name: Annotated[str, typer.Option(help="Full name, as residents see it.")] = "",
+    jid: Annotated[str, typer.Option(help=_JID)] = "",
     password_stdin: PasswordStdin = False,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
@@ -76,12 +78,15 @@ def user_add(
     chosen = _role(role)
     password, made = _password(password_stdin)
     hashed = staff.hash_password(password)
-    with open_store(config) as write:
-        write(
-            lambda session: staff.add_staff(
-                session, username, name or username, chosen, department or [], hashed, utc_now()
-            )
+
+    def job(session: Session) -> None:
+        person = staff.add_staff(
+            session, username, name or username, chosen, department or [], hashed, utc_now()
         )
+        staff.set_jid(session, person, jid)
+
+    with open_store(config) as write:
+        write(job)
     if made:
         print(made)  # noqa: T201 - what the command is asked for
     note(f"{username} can sign in as {chosen.value}.")
@@ -96,18 +101,22 @@ def user_set(
         typer.Option(help="Slug; may be given several times and replaces those there are."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Full name, as residents see it.")] = None,
+    jid: Annotated[str | None, typer.Option(help=f"{_JID} Empty takes it away.")] = None,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
-    """Change a person's role, departments or full name; it holds from their next click."""
+    """Change a person's role, departments, full name or XMPP address; it holds from their next
+    click."""
     from router import staff
 
     chosen = _role(role) if role else None
-    if not (role or department or name):
-        raise InvalidError("Nothing to change: give --role, --department or --name.")
+    if not (role or department or name) and jid is None:
+        raise InvalidError("Nothing to change: give --role, --department, --name or --jid.")
 
     def job(session: Session) -> None:
         person = staff.require_staff(session, username)
         staff.change_staff(session, person, role=chosen, departments=department or None, name=name)
+        if jid is not None:
+            staff.set_jid(session, person, jid)
 
     with open_store(config) as write:
         write(job)

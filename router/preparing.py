@@ -16,6 +16,7 @@ import orjson
 
 from channels import web
 from channels.chat import web as chat
+from channels.chat import xmpp
 from channels.email.authentication import NOBODY, Trust
 from channels.email.parse import OwnAddresses
 from channels.email.parse import parse as parse_email
@@ -157,6 +158,8 @@ def prepare(workbench: Workbench, work: Work) -> Prepared:
         incoming = web.parse(work.content(), work.envelope, work.external_id)
     elif work.channel == chat.CHANNEL:
         incoming = chat.parse(work.content(), work.envelope, work.external_id)
+    elif work.channel == xmpp.CHANNEL:
+        incoming = xmpp.parse(work.content(), work.envelope, work.external_id)
     elif work.channel == phone.CHANNEL:
         incoming = record.incoming(record.read(work.content()))
     elif work.channel == sms.CHANNEL:

@@ -296,12 +296,20 @@ def hand_back(session: Session, actor: Actor, ref: str, reason: str, now: dateti
     return inquiry
 
 
-def note(session: Session, actor: Actor, ref: str, body: str, now: datetime) -> Inquiry:
-    """Write a note that stays in the house. Anyone who sees the inquiry may."""
+def note(
+    session: Session, actor: Actor, ref: str, body: str, now: datetime, *, key: str = ""
+) -> Inquiry:
+    """Write a note that stays in the house. Anyone who sees the inquiry may. The same `key` once
+    more changes nothing."""
     inquiry = get(session, actor, ref)
     if not body.strip():
         raise InvalidError("The note is empty.")
-    _add_note(session, actor, inquiry, body, now)
+    known = select(col(Message.id)).where(
+        col(Message.channel) == "note", col(Message.external_id) == key
+    )
+    if key and session.execute(known).first() is not None:
+        return inquiry
+    _add_note(session, actor, inquiry, body, now, key)
     events.tell(session, "noted", inquiry, now, staff_id=actor.staff_id)
     return inquiry
 
@@ -502,12 +510,14 @@ def _move(
     )
 
 
-def _add_note(session: Session, actor: Actor, inquiry: Inquiry, body: str, now: datetime) -> None:
+def _add_note(
+    session: Session, actor: Actor, inquiry: Inquiry, body: str, now: datetime, key: str = ""
+) -> None:
     session.add(
         Message(
             inquiry_id=inquiry.id or 0,
             channel="note",
-            external_id=secrets.token_hex(16),
+            external_id=key or secrets.token_hex(16),
             direction=Direction.NOTE,
             kind="note",
             sender_name=actor.name,

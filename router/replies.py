@@ -11,7 +11,7 @@ from sqlmodel import Session, col
 
 from channels.base import Address, MessageKind, Outgoing, OutgoingKind
 from channels.chat.web import TEXT_LIMIT
-from router import chat, correspondence, events, letters, outbox, queue, texting
+from router import chat, correspondence, events, letters, outbox, queue, texting, xmpp_letters
 from router.chat_models import CHANNEL as CHAT
 from router.counters import counted
 from router.errors import InvalidError, NotFoundError
@@ -91,7 +91,7 @@ def reply(
     key: str = "",
 ) -> Inquiry:
     """Answer the resident: the text is stored, put in the outbox, and the clock stops. In a chat
-    whose page is open it is stored, and the page shows it.
+    whose page is open it is stored, and the page shows it; in one by XMPP it goes out.
 
     `files` lie in the blob folder already. The same `key` once more changes nothing. Raises
     `InvalidError` when there is no text or nowhere to send it; `ConflictError` when somebody else
@@ -106,8 +106,10 @@ def reply(
     subject = letters.tagged_subject(inquiry.subject, inquiry.ref, language)
     outgoing_id = head.new_message_id(inquiry.id or 0)
     in_chat, by_text = recipient.channel == CHAT, recipient.channel == PHONE
-    if by_text and files:
-        raise InvalidError(texting.FILES)
+    talk = chat.by_key(session, recipient.value) if in_chat else None
+    by_xmpp = talk is not None and bool(talk.jid)
+    if files and (by_text or by_xmpp):
+        raise InvalidError(texting.FILES if by_text else xmpp_letters.FILES)
     message = Message(
         inquiry_id=inquiry.id or 0,
         channel=texting.CHANNEL if by_text else recipient.channel,
@@ -135,7 +137,9 @@ def reply(
             [{"message_id": message.id, **row} for row in rows],
         )
     if in_chat:
-        chat.answered(session, inquiry, recipient.value, message.id or 0, now)
+        chat.answered(session, inquiry, talk, message.id or 0, now)
+        if talk is not None and by_xmpp:
+            xmpp_letters.post(session, head, talk, message, now)
     elif by_text:
         inquiry.line = inquiry.line or message.sender_address  # what is texted back finds it
         texting.post(session, head, inquiry, message, recipient, now)

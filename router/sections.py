@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from channels.chat.xmpp import bare_jid
 from channels.numbers import COUNTRIES, e164
 from channels.phone.phrases import PHRASES, blanks, fault_of
 from channels.text import nfc
@@ -401,6 +402,28 @@ class ChatDoor(Section):
     """In one conversation."""
 
 
+def _domain(value: str) -> str:
+    value = value.strip().lower().rstrip(".")
+    if value and bare_jid(f"x@{value}") != f"x@{value}":
+        raise fault(
+            f"«{value}» er ikke et domene, som sentralbord.sorum.kommune.no",
+            f"“{value}” is no domain like sentralbord.sorum.kommune.no",
+        )
+    return value
+
+
+class XmppDoor(Section):
+    """The XMPP door: a component of the municipality's own server. The secret comes by environment
+    only."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: int = Field(default=5347, ge=1, le=65535)
+    domain: Annotated[str, AfterValidator(_domain)] = ""
+    """What the server knows the component by; all our addresses are under it."""
+    secret: SecretStr = SecretStr("")
+
+
 class Channels(Section):
     """The doors."""
 
@@ -408,6 +431,7 @@ class Channels(Section):
     sms: SmsDoor = SmsDoor()
     phone: PhoneDoor = PhoneDoor()
     chat: ChatDoor = ChatDoor()
+    xmpp: XmppDoor = XmppDoor()
 
 
 class Rules(Section):

@@ -25,6 +25,7 @@ from channels.base import (
     MisconfiguredError,
     OptedOutError,
     PermanentError,
+    SharedDoor,
     UncertainError,
     UnreachableError,
 )
@@ -129,6 +130,15 @@ class Outbox:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
+    async def reopen(self, door: str) -> None:
+        """A door that nobody answered at is open again: what waits for it goes now. What was handed
+        over when it closed, and has not been heard of, goes once more under its id."""
+        self._paused_until.pop(door, None)
+        self._unreachable.pop(door, None)
+        if not self._once_only(door):
+            await self._db.write(partial(_hasten, door=door, now=self._clock()))
+        self.wake()
+
     def wake(self) -> None:
         """Something new may be due; callable from any thread."""
         if self._loop is not None and not self._loop.is_closed():
@@ -181,6 +191,9 @@ class Outbox:
     async def _deliver_next(self, lane: _Lane) -> bool:
         """Send the message that has waited longest; whether there was one."""
         now = self._clock()
+        channel = self._channels.get(lane.door)
+        if isinstance(channel, SharedDoor) and channel.elsewhere:
+            return False
         if self._paused_until.get(lane.door, now) > now:
             return False
         with self._db.read() as session:
@@ -399,6 +412,18 @@ def _hold(session: Session, mine: Any, now: datetime, until: datetime, why: str)
     )
 
 
+def _hasten(session: Session, door: str, now: datetime) -> None:
+    session.connection().execute(
+        update(_TABLE)
+        .where(
+            outbox.UNSENT,
+            _TABLE.c.channel == door,
+            _TABLE.c.state.in_(["queued", "uncertain"]),
+        )
+        .values(state="queued", next_at=now)
+    )
+
+
 def _lost(session: Session, now: datetime) -> list[OutboxItem]:
     query = select(OutboxItem).where(
         outbox.UNSENT, _TABLE.c.state == "sending", _TABLE.c.lease_until <= now
@@ -453,6 +478,8 @@ def _record_letters(connection: Connection, attempts: Sequence[_Attempt]) -> lis
     rows = []
     for attempt in attempts:
         item = attempt.item
+        if item.kind in outbox.INTERNAL:
+            continue
         rows.append(
             events.row("delivered", item.inquiry_id, *inquiries[item.inquiry_id], attempt.at)
         )
@@ -496,6 +523,8 @@ def _record(session: Session, attempt: _Attempt) -> None:
     if item.state == "sent":
         outbox.answer_arrived(session, item, inquiry, now)
     session.flush()
+    if item.kind in outbox.INTERNAL:
+        return
     if kind is None:
         if now - item.created_at <= NOTICE_AFTER:
             return

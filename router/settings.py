@@ -60,6 +60,7 @@ _SECRETS = (
     ("signing_key",),
     ("channels", "email", "smarthost", "password"),
     ("channels", "phone", "cti", "token"),
+    ("channels", "xmpp", "secret"),
     ("twilio", "auth_token"),
     ("twilio", "old_auth_token"),
     ("twilio", "shared_secret"),
@@ -150,6 +151,13 @@ class Settings(Section):
     def line_departments(self) -> dict[str, str]:
         """Phone numbers that decide by themselves -> department slug."""
         return {number: slug for number, (_who, slug) in self.line_owners.items() if slug}
+
+    @property
+    def xmpp_addresses(self) -> dict[str, str]:
+        """Local part that residents write to by XMPP -> department slug: the slug itself, and the
+        names of its e-mail addresses."""
+        names = {a.partition("@")[0]: slug for a, slug in self.address_owners.items()}
+        return names | {slug: slug for slug in self.departments}
 
     @property
     def mail_domains(self) -> frozenset[str]:
@@ -309,6 +317,7 @@ def _contradictions(settings: Settings, origins: Mapping[tuple[str, ...], str]) 
         nb = "nettlesere tar imot slike informasjonskapsler bare over https; sett public_url"
         yield loc, nb, "browsers take such cookies over https alone; set public_url"
     yield from _cti_faults(settings)
+    yield from _xmpp_faults(settings)
     yield from _twilio_faults(settings)
     smarthost = settings.channels.email.smarthost
     if smarthost.username and smarthost.tls == "none":
@@ -379,6 +388,28 @@ def _cti_faults(settings: Settings) -> Iterator[_Fault]:
         signs = "(A-Z a-z 0-9 - . _ ~): openssl rand -hex 16"
         nb = f"skal ha minst {CTI_TOKEN_LENGTH} tegn {signs}"
         yield (*loc, "token"), nb, f"must have at least {CTI_TOKEN_LENGTH} characters {signs}"
+
+
+def _xmpp_faults(settings: Settings) -> Iterator[_Fault]:
+    """What the link to the XMPP server needs."""
+    door = settings.channels.xmpp
+    if not door.enabled:
+        return
+    if not door.domain:
+        nb = "mangler; det er navnet som XMPP-serveren kjenner komponenten ved"
+        yield (
+            ("channels", "xmpp", "domain"),
+            nb,
+            "is missing; it is what the XMPP server knows the component by",
+        )
+    if not door.secret.get_secret_value():
+        name = f"{PREFIX}CHANNELS__XMPP__SECRET"
+        nb = f"sett {name}, det samme som component_secret på serveren"
+        yield (
+            ("channels", "xmpp", "enabled"),
+            nb,
+            f"set {name}, the same as component_secret on the server",
+        )
 
 
 def _twilio_faults(settings: Settings) -> Iterator[_Fault]:

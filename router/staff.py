@@ -20,6 +20,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import bindparam, delete, select, update
 from sqlmodel import Session, col
 
+from channels.chat.xmpp import bare_jid
 from channels.text import nfc
 from router.access import SERVICE_PREFIX, Actor, departments_for
 from router.errors import InvalidError, NotFoundError, TooManyError
@@ -188,6 +189,22 @@ def change_staff(
     staff.name = _checked_name(session, name or staff.name, staff.role, wanted)
     session.execute(delete(Membership).where(col(Membership.staff_id) == staff.id))
     session.add_all(Membership(staff_id=staff.id or 0, department=slug) for slug in sorted(wanted))
+    session.add(staff)
+    session.flush()
+
+
+def set_jid(session: Session, staff: Staff, jid: str) -> None:
+    """Set the XMPP address somebody answers from; empty takes it away.
+
+    Raises `InvalidError` when it is no such address, or somebody else's.
+    """
+    wanted = bare_jid(jid)
+    if jid.strip() and not wanted:
+        raise InvalidError("An XMPP address looks like kari@sorum.kommune.no.")
+    query = select(col(Staff.id)).where(col(Staff.jid) == wanted, col(Staff.id) != staff.id)
+    if wanted and session.execute(query).first() is not None:
+        raise InvalidError("Somebody else has this XMPP address.")
+    staff.jid = wanted or None
     session.add(staff)
     session.flush()
 

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from channels.sms.segments import count
-from router import consent, queue, replies, texting
+from router import consent, outbox, queue, replies, texting
 from router.errors import InvalidError
 from router.files import missing_files
 from router.models import (
@@ -178,7 +178,10 @@ def messages(session: Session, inquiry_id: int) -> list[ThreadMessage]:
     letters_out = list(
         session.execute(
             select(OutboxItem)
-            .where(col(OutboxItem.inquiry_id) == inquiry_id)
+            .where(
+                col(OutboxItem.inquiry_id) == inquiry_id,
+                col(OutboxItem.kind).not_in(outbox.INTERNAL),
+            )
             .order_by(col(OutboxItem.id))
         ).scalars()
     )

@@ -16,7 +16,7 @@ from channels.chat import web as door
 from channels.numbers import e164, is_mobile
 from channels.text import typed
 from channels.web import email_address
-from router import chat, chat_queue
+from router import chat, chat_files, chat_queue
 from router.blobs import blob_path
 from router.chat_models import Conversation, ConversationState
 from router.errors import InvalidError, NotFoundError
@@ -107,7 +107,7 @@ def find(request: Request, key: str | None = None) -> Talk:
     secret = request.cookies.get(cookie_name(hall), "")
     with hall.db.read() as session:
         found = chat.find(session, secret, hall.clock(), key)
-        files = chat.count_files(session, found) if found.inquiry_id is not None else 0
+        files = chat_files.count(session, found) if found.inquiry_id is not None else 0
         return _talk(found, files)
 
 
@@ -153,7 +153,7 @@ async def say(request: Request, talk: Talk, message: Typed) -> chat.Spoken:
     problems = door.check(content)
     if message.files and problems.get("text") == "missing":
         del problems["text"]
-    if len(message.files) > door.FILES or talk.files + len(message.files) > chat.FILES_IN_ALL:
+    if len(message.files) > door.FILES or talk.files + len(message.files) > chat_files.IN_ALL:
         problems["files"] = "too_many"
     if not problems and not message.confirmed and mask_text(text) != text:
         problems["text"] = "national_id"

@@ -10,10 +10,10 @@ from fastapi import APIRouter, Form, Request
 from sqlmodel import Session
 from starlette.responses import RedirectResponse, Response
 
-from router import presence
+from router import presence, staff
 from router.errors import ConflictError, InvalidError, NotFoundError, RouterError
 from router.staff import normal_username
-from router.web.auth import DeskActor, DeskReader, hall_of, safe_next
+from router.web.auth import AdminActor, DeskActor, DeskReader, hall_of, safe_next
 from router.web.frame import desk_frame
 from router.web.people import fitting
 from router.web.phrases import ZONE
@@ -195,6 +195,27 @@ def _until(length: str, at_time: str, at_date: str, now: datetime) -> Until:
     return LENGTHS.get(length)
 
 
+@router.post("/of/{username}/jid")
+def set_jid(
+    request: Request,
+    actor: AdminActor,
+    username: str,
+    jid: Annotated[str, Form(max_length=1000)] = "",
+) -> Response:
+    """Say where somebody answers from by XMPP."""
+    hall = hall_of(request)
+
+    def job(session: Session) -> None:
+        staff.set_jid(session, staff.require_staff(session, username), jid)
+
+    try:
+        hall.db.write_sync(job)
+    except InvalidError as error:
+        errors = {"jid": sentence(error, actor.language)}
+        return _person(request, actor, username, typed={"jid": jid}, errors=errors)
+    return RedirectResponse(f"/desk/presence/of/{quote(username, safe='')}?done=jid_saved", 303)
+
+
 def _list(session: Session, hall: Hall, actor: Actor, q: str) -> dict[str, Any]:
     """People by department in the order of the alphabet; who has none stands with the
     switchboard."""
@@ -241,6 +262,7 @@ def _person(
     with hall.db.read() as session:
         context = _one(session, hall, actor, username)
         frame = desk_frame(session, hall, actor)
+        known = staff.find_staff(session, username)
     person: Listed = context["person"]
     return render(
         request,
@@ -248,6 +270,8 @@ def _person(
         422 if errors else refused.status if refused else 200,
         may_set=presence.may_set(actor, person.username),
         states=presence.SETTABLE,
+        has_xmpp=hall.settings.channels.xmpp.enabled,
+        jid=(known.jid or "") if known is not None else "",
         typed=typed or {},
         errors=errors or {},
         problem=sentence(refused, actor.language) if refused else "",

@@ -1,0 +1,298 @@
+"""People who answer from an XMPP client of their own. Each inquiry has an address; whoever holds it
+is told there what its resident writes, and what they write to it is an answer.
+
+Who somebody is, their own server has verified: the address stands with their account, and no name
+that they show counts for anything.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, or_, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session, col
+
+from channels.base import MessageKind
+from channels.chat import xmpp
+from channels.chat.xmpp_door import Verdict
+from router import chat, letters, queue, replies, xmpp_letters
+from router.chat_models import Relayed
+from router.errors import ConflictError, InvalidError, NotFoundError, RouterError
+from router.models import Direction, Inquiry, InquiryStatus, Message, Staff, StoredAttachment
+from router.privacy import mask_text
+from router.staff import actor_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from router.correspondence import Letterhead
+
+OPENING_LINES = 5
+"""What was said last, when an inquiry becomes somebody's."""
+LINE_LENGTH = 2000
+"""Characters of one message as it is told; the rest is read on the page."""
+BATCH = 100
+
+_COMMANDS = {
+    **dict.fromkeys(("notat", "note"), "note"),
+    **dict.fromkeys(("lukk", "close", "avslutt"), "close"),
+    **dict.fromkeys(("hjelp", "help"), "help"),
+}
+
+_M: Any = Message.__table__  # type: ignore[attr-defined]
+_I: Any = Inquiry.__table__  # type: ignore[attr-defined]
+_S: Any = Staff.__table__  # type: ignore[attr-defined]
+_R: Any = Relayed.__table__  # type: ignore[attr-defined]
+_OPEN = text("inquiry.status = 'open'")
+"""Written out, so that the planner uses the partial index."""
+
+
+class RefusedError(RouterError):
+    """What somebody wrote is not taken; the words are for them."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.text)
+        self.verdict = verdict
+
+
+def by_jid(session: Session, jid: str) -> Staff | None:
+    """Who works here and has this address."""
+    query = select(Staff).where(col(Staff.jid) == jid, col(Staff.active))
+    return session.execute(query).scalar() if jid else None
+
+
+def hear(session: Session, head: Letterhead, said: xmpp.Said, now: datetime) -> Verdict:
+    """Take what somebody wrote to the address of an inquiry: an answer, or a command. The same
+    message twice is one.
+
+    Raises `RefusedError`, with the same words for strangers, for what does not exist and for what
+    is not theirs to see; nothing has changed then.
+    """
+    person = by_jid(session, said.jid)
+    ref = xmpp.case_of(said.local)
+    language = letters.letter_language(person.language if person is not None else said.language)
+    url = _page(head, ref)
+
+    def refuse(condition: str, letter: str, **blanks: str) -> RefusedError:
+        words = letters.write(language, letter, url=url, **blanks)
+        return RefusedError(Verdict(condition, words, language))
+
+    if person is None:
+        raise refuse("item-not-found", "staff_unknown")
+    verb, body = _parted(said.text)
+    if verb == "unknown":
+        raise refuse("not-acceptable", "staff_no_command", command=body)
+    actor = actor_of(session, person)
+    try:
+        told = ""
+        if verb == "help":
+            queue.get(session, actor, ref)
+            told = "staff_help"
+        elif verb == "note":
+            queue.note(session, actor, ref, body, now, key=f"{said.jid}:{said.key}")
+            told = "staff_noted"
+        elif verb == "close":
+            queue.close(session, actor, ref, now)
+            told = "staff_closed"
+        else:
+            replies.reply(session, head, actor, ref, body, now, key=f"{said.jid}:{said.key}")
+    except NotFoundError as error:
+        raise refuse("item-not-found", "staff_unknown") from error
+    except ConflictError as error:
+        if error.holder:
+            raise refuse("conflict", "staff_held", holder=error.holder) from error
+        raise refuse("conflict", "staff_shut") from error
+    except InvalidError as error:
+        raise refuse(
+            "not-acceptable", "staff_not_sent" if verb == "reply" else "staff_no_text"
+        ) from error
+    return Verdict(text=letters.write(language, told) if told else "", language=language)
+
+
+def _parted(said: str) -> tuple[str, str]:
+    """`reply`, `note`, `close`, `help` or `unknown`, and what it is about."""
+    if not said.startswith("/"):
+        return "reply", said
+    if said.startswith("//"):
+        return "reply", said[1:]
+    word, _, rest = said[1:].partition(" ")
+    verb = _COMMANDS.get(word.strip().lower())
+    return (verb, rest.strip()) if verb else ("unknown", f"/{word[:40]}")
+
+
+def talk_of(session: Session, jid: str, local: str, now: datetime) -> int | None:
+    """The chat that somebody who works here writes in, when they write to the address of an
+    inquiry."""
+    person = by_jid(session, jid)
+    if person is None:
+        return None
+    try:
+        inquiry = queue.get(session, actor_of(session, person), xmpp.case_of(local))
+    except NotFoundError:
+        return None
+    found = chat.of_inquiry(session, inquiry.id, now)
+    return found.id if found is not None else None
+
+
+def holder_of(session: Session, inquiry_id: int | None) -> tuple[str, str] | None:
+    """The address of whoever holds an inquiry, and the inquiry's own local part."""
+    query = (
+        select(_S.c.jid, _I.c.ref)
+        .join(_S, _S.c.id == _I.c.assignee_id)
+        .where(_I.c.id == inquiry_id, _S.c.jid.is_not(None), _S.c.active)
+    )
+    row = session.connection().execute(query).first()
+    return (row.jid, xmpp.case_address(row.ref)) if row is not None else None
+
+
+def untold(session: Session, only: Iterable[int] | None = None) -> list[int]:
+    """Inquiries whose holder has an address and has not been told everything; of these alone, where
+    `only` names some."""
+    query = (
+        select(_I.c.id)
+        .join(_S, and_(_S.c.id == _I.c.assignee_id, _S.c.jid.is_not(None), _S.c.active))
+        .join(_M, and_(_M.c.inquiry_id == _I.c.id, _told()))
+        .outerjoin(_R, _R.c.inquiry_id == _I.c.id)
+        .where(
+            _OPEN,
+            or_(
+                _R.c.inquiry_id.is_(None),
+                _R.c.staff_id != _I.c.assignee_id,
+                _M.c.id > _R.c.message_id,
+            ),
+        )
+        .distinct()
+        .order_by(_I.c.id)
+        .limit(BATCH)
+    )
+    if only is not None:
+        query = query.where(_I.c.id.in_(sorted(only)))
+    return list(session.connection().execute(query).scalars())
+
+
+def relay(session: Session, head: Letterhead, inquiry_id: int, now: datetime) -> int:
+    """Tell whoever holds an inquiry what they have not been told; returns how many messages.
+
+    How far they were told moves on in the same transaction, so that each message goes once.
+    """
+    inquiry = session.get_one(Inquiry, inquiry_id)
+    person = session.get(Staff, inquiry.assignee_id) if inquiry.assignee_id else None
+    if person is None or not person.jid or inquiry.status is not InquiryStatus.OPEN:
+        return 0
+    mark = session.get(Relayed, inquiry_id, populate_existing=True)
+    is_new = mark is None or mark.staff_id != person.id
+    after = 0 if mark is None or is_new else mark.message_id
+    messages = list(
+        session.execute(
+            select(Message)
+            .where(_M.c.inquiry_id == inquiry_id, _M.c.id > after, _told())
+            .order_by(_M.c.id)
+        ).scalars()
+    )
+    if not messages or not _move(session, inquiry, person, mark, messages[-1].id or 0):
+        return 0
+    if is_new:
+        xmpp_letters.relay(
+            session, head, inquiry, person, _opening(session, head, inquiry, person), now
+        )
+        return 1
+    files = _files(session, messages)
+    for message in messages:
+        told = _words(head, inquiry, person, message, files.get(message.id or 0, ()))
+        xmpp_letters.relay(session, head, inquiry, person, told, now)
+    return len(messages)
+
+
+def _told() -> Any:
+    """What residents wrote."""
+    return (_M.c.direction == Direction.IN) & (_M.c.kind == MessageKind.CONTACT.value)
+
+
+def _move(
+    session: Session, inquiry: Inquiry, person: Staff, mark: Relayed | None, last: int
+) -> bool:
+    """Note how far somebody has been told, unless another service has done so meanwhile."""
+    connection = session.connection()
+    values = {"staff_id": person.id, "message_id": last}
+    if mark is None:
+        dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+        made = dialect.insert(_R).on_conflict_do_nothing()
+        return bool(connection.execute(made, {"inquiry_id": inquiry.id, **values}).rowcount)
+    known = and_(
+        _R.c.inquiry_id == inquiry.id,
+        _R.c.staff_id == mark.staff_id,
+        _R.c.message_id == mark.message_id,
+    )
+    return bool(connection.execute(update(_R).where(known).values(values)).rowcount)
+
+
+def _opening(session: Session, head: Letterhead, inquiry: Inquiry, person: Staff) -> str:
+    """What somebody is told of an inquiry that has become theirs."""
+    language = letters.letter_language(person.language)
+    latest = list(
+        session.execute(
+            select(Message)
+            .where(
+                _M.c.inquiry_id == inquiry.id,
+                or_(_told(), (_M.c.direction == Direction.OUT) & (_M.c.kind == "reply")),
+            )
+            .order_by(_M.c.id.desc())
+            .limit(OPENING_LINES)
+        ).scalars()
+    )
+    files = _files(session, latest)
+    lines = [
+        letters.write(
+            language,
+            "staff_line",
+            clock=f"{message.at.astimezone(head.zone):%H:%M}",
+            who=message.sender_name
+            or message.sender_address
+            or letters.TEXTS[language]["no_subject"],
+            text=_words(head, inquiry, person, message, files.get(message.id or 0, ())),
+        )
+        for message in reversed(latest)
+    ]
+    return letters.write(
+        language,
+        "staff_opening",
+        ref=inquiry.ref,
+        subject=mask_text(inquiry.subject) or letters.TEXTS[language]["no_subject"],
+        department=head.departments[inquiry.department].name.get(language),
+        due=letters.moment_in_words(inquiry.due_at, head.zone, language),
+        lines="\n".join(lines),
+        url=_page(head, inquiry.ref),
+    )
+
+
+def _words(
+    head: Letterhead, inquiry: Inquiry, person: Staff, message: Message, files: Sequence[str]
+) -> str:
+    """A message as it is told: fødselsnummer masked, files by their names."""
+    url = _page(head, inquiry.ref)
+    said = mask_text(message.text)
+    parts = [said[:LINE_LENGTH]]
+    if len(said) > LINE_LENGTH:
+        parts.append(letters.write(person.language, "staff_more", url=url))
+    if files:
+        names = ", ".join(files)
+        parts.append(letters.write(person.language, "staff_files", names=names, url=url))
+    return "\n".join(filter(None, parts))
+
+
+def _files(session: Session, messages: Sequence[Message]) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = {}
+    rows = session.execute(
+        select(col(StoredAttachment.message_id), col(StoredAttachment.filename))
+        .where(col(StoredAttachment.message_id).in_([message.id for message in messages]))
+        .order_by(col(StoredAttachment.id))
+    )
+    for number, name in rows:
+        found.setdefault(number, []).append(name)
+    return found
+
+
+def _page(head: Letterhead, ref: str) -> str:
+    return f"{head.public_url}/desk/inquiries/{ref}"
