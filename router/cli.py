@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from router.errors import RouterError, SettingsError
+from router.garbage import keep_what_is_loaded
 from router.people import ONE_TIME, token_app, user_app
 from router.settings import Settings, ignored_variables, setting
 from router.terminal import (
@@ -76,7 +77,7 @@ for name, group in (
 
 def main() -> None:
     """Run the command line; every expected failure is one plain sentence and exit code 1."""
-    _collect_garbage()
+    keep_what_is_loaded()
     # What is written here (store, mails, keys) is nobody else's to read.
     os.umask(0o077)
     use_language_of_environment()
@@ -90,12 +91,6 @@ def main() -> None:
         if error.filename is None or not error.strerror:
             raise
         fail(f"{error.filename}: {error.strerror}.")
-
-
-def _collect_garbage() -> None:
-    """Look for garbage from now on, but not among what has been loaded so far: that stays."""
-    gc.freeze()
-    gc.enable()
 
 
 def _print_version(wanted: bool) -> None:
@@ -150,7 +145,7 @@ def serve(
 
     def announce(hall: Hall, web: str) -> None:
         _announce(hall, web, one_time_login)
-        _collect_garbage()
+        keep_what_is_loaded()
 
     try:
         with (

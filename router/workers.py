@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pebble import ProcessExpired, ProcessPool
 
 from router.errors import RouterError
+from router.garbage import keep_what_is_loaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -208,3 +209,4 @@ def _begin(begin: Callable[..., None] | None, *args: object) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
     if begin is not None:
         begin(*args)
+    keep_what_is_loaded()
