@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from router.models import Contact, ContactAddress
 from router.statements import inserting
@@ -24,6 +24,9 @@ _INSERT_CONTACT = inserting(
     "name language created_at",
     returning="id",
 )
+_KNOWN = select(_ADDRESS.c.channel, _ADDRESS.c.value, _ADDRESS.c.contact_id).where(
+    _ADDRESS.c.value.in_(bindparam("addresses", expanding=True))
+)
 _INSERT_ADDRESS = inserting(_ADDRESS, "contact_id channel value name created_at")
 
 
@@ -42,9 +45,7 @@ def contacts_of(
     found = {
         (channel, value): contact
         for channel, value, contact in connection.execute(
-            select(_ADDRESS.c.channel, _ADDRESS.c.value, _ADDRESS.c.contact_id).where(
-                _ADDRESS.c.value.in_([value for _, value in wanted])
-            )
+            _KNOWN, {"addresses": [value for _, value in wanted]}
         )
     }
     new_people = [key for key in wanted if key not in found]

@@ -66,6 +66,13 @@ _MESSAGE: Any = Message.__table__  # type: ignore[attr-defined]
 _FILE: Any = StoredAttachment.__table__  # type: ignore[attr-defined]
 _REMOTE: Any = RemoteFile.__table__  # type: ignore[attr-defined]
 
+_STILL_NEW = select(_ARRIVAL.c.id).where(
+    _ARRIVAL.c.id.in_(bindparam("arrivals", expanding=True)),
+    _ARRIVAL.c.state == ArrivalState.NEW,
+)
+_COUNTED_TO = Statement(
+    lambda _dialect: select(col(Counter.value)).where(col(Counter.name) == bindparam("counter"))
+)
 _FINISH = Statement(
     lambda _dialect: (
         update(_ARRIVAL)
@@ -146,13 +153,8 @@ def _talk_of(item: Prepared) -> str:
 
 
 def _still_new(session: Session, batch: Sequence[Prepared]) -> set[int]:
-    rows = session.connection().execute(
-        select(_ARRIVAL.c.id).where(
-            _ARRIVAL.c.id.in_([item.arrival_id for item in batch]),
-            _ARRIVAL.c.state == ArrivalState.NEW,
-        )
-    )
-    return set(rows.scalars())
+    numbers = [item.arrival_id for item in batch]
+    return set(session.connection().execute(_STILL_NEW, {"arrivals": numbers}).scalars())
 
 
 def _again(
@@ -426,10 +428,8 @@ def _references(session: Session, years: Iterable[int]) -> list[str]:
     add_to_counters(session, {f"ref:{year}": count for year, count in wanted.items()})
     following: dict[int, int] = {}
     for year, count in wanted.items():
-        last = session.connection().execute(
-            select(col(Counter.value)).where(col(Counter.name) == f"ref:{year}")
-        )
-        following[year] = last.scalar_one() - count
+        last = _COUNTED_TO.one(session.connection(), {"counter": f"ref:{year}"})[0]
+        following[year] = last - count
     refs = []
     for year in years:
         following[year] += 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from router.journal import duplicate_window, later_key, same_key
 from router.models import Message
@@ -31,6 +31,7 @@ _KNOWN = select(
     _MESSAGE.c.inquiry_id,
     _MESSAGE.c.at,
 )
+_AMONG = _KNOWN.where(_MESSAGE.c.external_id.in_(bindparam("keys", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,8 @@ def recognise(
 
 def known_messages(session: Session, batch: Sequence[Prepared]) -> dict[tuple[str, str], Known]:
     """Those that are here under their own keys."""
-    rows = session.connection().execute(
-        _KNOWN.where(_MESSAGE.c.external_id.in_([item.incoming.external_id for item in batch]))
-    )
+    keys = [item.incoming.external_id for item in batch]
+    rows = session.connection().execute(_AMONG, {"keys": keys})
     return {
         (channel, key): Known(message, inquiry, key, at)
         for channel, key, message, inquiry, at in rows
