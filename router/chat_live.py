@@ -242,7 +242,10 @@ class ChatHub:
         def concerns(event: LiveEvent) -> bool:
             return event.inquiry_id in self._by_inquiry
 
-        async with aclosing(self._hub.subscribe(concerns, own=True)) as events:
+        def wants() -> bool:
+            return bool(self._by_inquiry)
+
+        async with aclosing(self._hub.subscribe(concerns, own=True, wants=wants)) as events:
             async for event in events:
                 if event is None:
                     continue

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from router.models import Addressee, Event
@@ -35,6 +35,24 @@ _TABLE: Any = Event.__table__  # type: ignore[attr-defined]
 _ADDRESSEE: Any = Addressee.__table__  # type: ignore[attr-defined]
 
 _INSERT = inserting(_TABLE, "at kind inquiry_id department staff_id once data")
+
+_AFTER = (
+    select(
+        _TABLE.c.id,
+        _TABLE.c.kind,
+        _TABLE.c.at,
+        _TABLE.c.inquiry_id,
+        _TABLE.c.department,
+        _TABLE.c.staff_id,
+        _TABLE.c.data,
+    )
+    .where(_TABLE.c.id > bindparam("last"))
+    .order_by(_TABLE.c.id)
+    .limit(bindparam("most"))
+)
+_ALSO = select(_ADDRESSEE.c.inquiry_id, _ADDRESSEE.c.department).where(
+    _ADDRESSEE.c.inquiry_id.in_(bindparam("inquiries", expanding=True))
+)
 
 CLIENT_BUFFER = 256
 """Events a slow client may lag behind before it is told to reload."""
@@ -145,6 +163,8 @@ Visible = Callable[[LiveEvent], bool]
 @dataclass(eq=False, slots=True)
 class _Client:
     visible: Visible
+    wants: Callable[[], bool]
+    """Whether anything can concern it right now."""
     own: bool
     """A part of the service itself, no stream to somebody."""
     events: asyncio.Queue[LiveEvent] = field(
@@ -203,9 +223,11 @@ class EventHub:
 
     async def _fan_out(self) -> None:
         while True:
-            if not self._clients:
-                self.last_id = await asyncio.to_thread(self._read_last_id)
-                return
+            if not self._wanted():
+                last_id = await asyncio.to_thread(self._read_last_id)
+                if not self._wanted():
+                    self.last_id = last_id
+                    return
             batch = await asyncio.to_thread(self._read_after, self.last_id)
             if not batch:
                 return
@@ -214,6 +236,9 @@ class EventHub:
                 for item in batch:
                     if client.visible(item):
                         _offer(client, item)
+
+    def _wanted(self) -> bool:
+        return any(client.wants() for client in self._clients)
 
     def _read_last_id(self) -> int:
         with self._db.read() as session:
@@ -224,14 +249,20 @@ class EventHub:
             return read_after(session, last_id, limit)
 
     async def subscribe(
-        self, visible: Visible, after: int | None = None, *, own: bool = False
+        self,
+        visible: Visible,
+        after: int | None = None,
+        *,
+        own: bool = False,
+        wants: Callable[[], bool] = lambda: True,
     ) -> AsyncGenerator[LiveEvent | None, None]:
         """Yield events as they happen, `None` when 15 s have passed quietly (send a ping).
 
         `after` is the last id the client saw; what it missed comes first. `own`: a part of the
-        service listens, which counts as no stream. Ends when the service stops.
+        service listens, which counts as no stream. Nothing is read for those alone for whom
+        `wants` says that nothing can be visible. Ends when the service stops.
         """
-        client = _Client(visible, own)
+        client = _Client(visible, wants, own)
         self._clients.add(client)
         try:
             if after is not None:
@@ -263,28 +294,13 @@ class EventHub:
 
 def read_after(session: Session, last_id: int, limit: int) -> list[LiveEvent]:
     """Events with a higher id, in order."""
-    rows = session.connection().execute(
-        select(
-            _TABLE.c.id,
-            _TABLE.c.kind,
-            _TABLE.c.at,
-            _TABLE.c.inquiry_id,
-            _TABLE.c.department,
-            _TABLE.c.staff_id,
-            _TABLE.c.data,
-        )
-        .where(_TABLE.c.id > last_id)
-        .order_by(_TABLE.c.id)
-        .limit(limit)
-    )
+    connection = session.connection()
+    rows = connection.execute(_AFTER, {"last": last_id, "most": limit})
     found = [LiveEvent(*row) for row in rows]
     also: dict[int, set[str]] = {}
     ids = {event.inquiry_id for event in found if event.inquiry_id is not None}
     if ids:
-        query = select(_ADDRESSEE.c.inquiry_id, _ADDRESSEE.c.department)
-        for number, department in session.connection().execute(
-            query.where(_ADDRESSEE.c.inquiry_id.in_(ids))
-        ):
+        for number, department in connection.execute(_ALSO, {"inquiries": list(ids)}):
             also.setdefault(number, set()).add(department)
     return [
         replace(event, also=frozenset(also[event.inquiry_id]))

@@ -138,6 +138,22 @@ async def test_a_client_hears_only_of_its_departments_missed_or_live(db, hub):
         assert len(await read(stream, 11)) == 11
 
 
+async def test_nothing_is_read_for_those_whom_nothing_can_concern(db, hub, monkeypatch):
+    """And whoever begins to be concerned hears of everything from then on."""
+    read: list[int] = []
+    reading = hub._read_after
+    monkeypatch.setattr(hub, "_read_after", lambda last: read.append(last) or reading(last))
+    concerned = False
+    async with aclosing(hub.subscribe(EVERYTHING, own=True, wants=lambda: concerned)) as stream:
+        heard = asyncio.create_task(anext(stream))
+        await say(db, 3)
+        await soon(lambda: hub.last_id == 3, "passing over what concerns nobody")
+        assert not read
+        concerned = True
+        await say(db, kind="wanted")
+        assert (await asyncio.wait_for(heard, PATIENCE)).kind == "wanted"
+
+
 async def test_stopping_ends_every_stream(db, hub):
     stream = hub.subscribe(EVERYTHING)
     task = await ready(hub, stream)
