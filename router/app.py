@@ -108,7 +108,7 @@ async def open_hall(
         stack.push_async_callback(chats.stop)
         head = letterhead(settings, signer, ZoneInfo(workbench.calendar.timezone))
         channels: dict[str, Channel] = {}
-        outbox = Outbox(db, channels, settings.blobs, clock)
+        outbox = Outbox(db, channels, settings.blobs, clock, lambda: reception.crowded)
         workshop = Workshop(partial(build_workbench, settings, proven=True))
         workshop.start()
         stack.callback(workshop.stop)

@@ -53,7 +53,7 @@ more counts what each of them costs."""
 
 COMMITTED = 32
 """Arrivals taken in together. Few: whoever waits for the writer meanwhile, a sender for its 250
-above all, waits for all of these."""
+above all, waits for all of these. A whole batch when no sender waits."""
 
 HELD = 64 * 1024 * 1024
 """Bytes of arrivals that are kept in memory until they are prepared; others are read from the
@@ -65,8 +65,9 @@ HELD_EACH = 64 * 1024
 IN_FLIGHT = 2
 """Batches with the worker at once: one is on its way while it works on the other."""
 
-AHEAD = 4
-"""Batches that are with the worker or wait to be taken in."""
+AHEAD = 24
+"""Batches that are with the worker or wait to be taken in: the worker goes on while a flood comes
+in, on a processor of its own."""
 
 CROWD = 6
 """So many senders who wait for their 250 at the same time are a flood,"""
@@ -75,7 +76,8 @@ CALM = 0.03
 """until so many seconds have passed without such a crowd."""
 
 GIVE_WAY = timedelta(seconds=6)
-"""How long an arrival may wait while a flood comes in: who waits for a 250 goes first."""
+"""How long an arrival that is prepared may wait while a flood comes in: who waits for a 250 goes
+first."""
 
 STEP = 0.01
 """Seconds until it is looked again whether the flood is over."""
@@ -143,6 +145,11 @@ class Reception:
     def backlog(self) -> int:
         """Arrivals journaled but not yet in the queue."""
         return len(self._known)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether more has come in than is taken in at once."""
+        return len(self._known) > FLOOD
 
     def start(self) -> None:
         """Begin to take in, with what an earlier process left first."""
@@ -325,7 +332,6 @@ class Reception:
             while self._waiting:
                 await self._ahead.acquire()
                 await self._slots.acquire()
-                await self._give_way()
                 task = asyncio.create_task(self._handle(self._next_batch()))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -336,6 +342,8 @@ class Reception:
         while self._waiting and len(batch) < most:
             if batch[0] in self._alone or self._waiting[0] in self._alone:
                 break
+            if len(batch) >= BATCH and self._waiting[0] not in self._held:
+                break  # it may be large
             batch.append(self._waiting.popleft())
         return batch
 
@@ -366,8 +374,11 @@ class Reception:
             self._slots.release()
         # One after the other: what else is asked of the writer comes in between.
         async with self._turn:
-            for first in range(0, len(prepared), COMMITTED):
-                await self._take_in_or_alone(prepared[first : first + COMMITTED])
+            await self._give_way(prepared)
+            while prepared:
+                most = COMMITTED if self._receiving else FLOOD
+                await self._take_in_or_alone(prepared[:most])
+                prepared = prepared[most:]
 
     async def _take_in_or_alone(self, prepared: Sequence[Prepared]) -> None:
         try:
@@ -379,11 +390,10 @@ class Reception:
             for item in prepared:
                 await self._take_in_alone(item)
 
-    async def _give_way(self) -> None:
+    async def _give_way(self, prepared: Sequence[Prepared]) -> None:
         """Let the doors go first while a flood comes in, but nobody wait for long."""
-        while not self._stopping and self._flooded():
-            oldest = self._held.get(self._waiting[0])
-            if oldest is None or self._clock() - oldest.received_at > GIVE_WAY:
+        while prepared and not self._stopping and self._flooded():
+            if self._clock() - prepared[0].received_at > GIVE_WAY:
                 return
             await asyncio.sleep(STEP)
 

@@ -13,6 +13,7 @@ import contextlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -59,6 +60,10 @@ LANES = 2
 """Messages that go through one door at a time; as many connections as are kept to the smarthost."""
 STOP_GRACE = 10.0
 """Seconds that a message being sent gets to end when the service stops."""
+GIVE_WAY = 10.0
+"""Seconds that letters wait at most while a crowd comes in."""
+STEP = 0.05
+"""Seconds until it is looked again whether the crowd is in."""
 STORE_PAUSE = 1.0
 """Seconds until the store is asked again to note what became of a message."""
 CIRCUIT_PAUSE = timedelta(minutes=1)
@@ -99,11 +104,15 @@ class Outbox:
         channels: Mapping[str, Channel],
         blobs: Path,
         clock: Callable[[], datetime],
+        crowded: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`crowded`: whether so much comes in right now that letters should wait."""
         self._db = db
         self._channels = channels
         self._blobs = blobs
         self._clock = clock
+        self._crowded = crowded
+        self._calm_at = monotonic()
         self._lanes: list[_Lane] = []
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -161,6 +170,7 @@ class Outbox:
 
     async def _keep_going(self, lane: _Lane) -> None:
         while not self._stopping:
+            await self._give_way()
             try:
                 tried = await self._deliver_next(lane)
                 if not tried:
@@ -172,6 +182,14 @@ class Outbox:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(lane.wake.wait(), timeout=5)
                 lane.wake.clear()
+
+    async def _give_way(self) -> None:
+        """Let a crowd come in first, unless it takes long: a letter can wait, who writes cannot."""
+        while self._crowded() and not self._stopping:
+            if monotonic() - self._calm_at > GIVE_WAY:
+                return
+            await asyncio.sleep(STEP)
+        self._calm_at = monotonic()
 
     async def deliver_due(self) -> int:
         """Send what is due now; returns how many were tried."""

@@ -408,6 +408,31 @@ async def test_a_slow_recipient_holds_up_no_other(home):
     assert slow.attempts == 8
 
 
+async def test_letters_wait_while_a_crowd_comes_in_but_not_for_long(home, door, monkeypatch):
+    """Each of them costs as much as a contact that waits to be taken in."""
+    looked = 0
+
+    def crowded() -> bool:
+        nonlocal looked
+        looked += 1
+        return there
+
+    there = True
+    home.ask()
+    sender = Outbox(home.db, {"email": door}, home.workbench.blobs, home.clock, crowded)
+    sender.start()
+    await soon(lambda: looked > 4, "waiting for calm")
+    assert not door.sent
+    there = False
+    await soon(lambda: len(door.sent) == 1, "the letter, now that it is calm")
+    there = True
+    monkeypatch.setattr(sending, "GIVE_WAY", 0.2)
+    home.ask()
+    sender.wake()
+    await soon(lambda: len(door.sent) == 2, "the letter, though it is crowded for long")
+    await sender.stop()
+
+
 async def test_of_two_services_each_takes_only_what_it_sends(home, door):
     """What waits behind a slow answer is nobody's: another service sends it, and it goes out
     once."""

@@ -154,6 +154,31 @@ async def test_one_arrival_that_fails_over_and_over_holds_up_none_of_the_others(
     assert home.rows("SELECT filename FROM attachment") == [("a.png",)]
 
 
+async def test_while_a_flood_comes_in_mail_is_made_ready_and_then_taken_in(
+    home, reception, workshop, monkeypatch
+):
+    """Whoever waits for a 250 goes first; the worker has a processor of its own."""
+    flooded = True
+    monkeypatch.setattr(reception, "_flooded", lambda: flooded)
+    ready = []
+    prepare = workshop.prepare
+
+    async def preparing(batch):
+        results = await prepare(batch)
+        ready.extend(results)
+        return results
+
+    monkeypatch.setattr(workshop, "prepare", preparing)
+    subjects = {unique() for _ in range(3)}
+    for subject in subjects:
+        await reception.receive(arrival(home, subject))
+    await soon(lambda: len(ready) == 3, "making them ready")
+    assert reception.backlog == 3
+    flooded = False
+    await soon(lambda: not reception.backlog, "taking them in")
+    assert subjects <= {row[0] for row in home.rows("SELECT subject FROM inquiry")}
+
+
 async def test_a_look_at_the_journal_holds_up_nobody(reception, monkeypatch):
     threads = []
 
