@@ -240,6 +240,8 @@ class OutgoingKind(StrEnum):
     FORWARD = "forward"
     RELAY = "relay"
     """To somebody who works here: what a resident wrote."""
+    NOTICE = "notice"
+    """What a resident is told in the middle of a talk, such as who answers now."""
 
 
 @dataclass(frozen=True, slots=True)

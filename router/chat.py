@@ -18,7 +18,7 @@ from sqlmodel import Session, col
 from channels.base import Address, Mark, MessageKind, OutgoingKind
 from channels.chat.web import message_key
 from router import chat_files, events, letters, xmpp_letters
-from router.chat_models import CHANNEL, Conversation, ConversationState
+from router.chat_models import CHANNEL, Conversation, ConversationState, TalkOutcome
 from router.contacts import contact_at
 from router.counters import counted
 from router.errors import InvalidError, NotFoundError
@@ -290,6 +290,8 @@ def say(session: Session, head: Letterhead, said: Said) -> Spoken:
     )
     message_id: int = answer[0]
     chat_files.keep(session, message_id, said.files)
+    if inquiry.status is not InquiryStatus.OPEN:
+        conversation.outcome = None
     data = _count_in(session, inquiry, said)
     _await(conversation, inquiry, said.at)
     session.flush()
@@ -323,14 +325,16 @@ def answered(
         _keep_alive(conversation, now)
     elif conversation.state is ConversationState.ENDED:
         return
-    conversation.state = ConversationState.TALKING
+    casework = conversation.outcome is TalkOutcome.CASEWORK
+    if not casework:
+        conversation.state = ConversationState.TALKING
     conversation.waiting_since = None
     conversation.answered_at = conversation.answered_at or now
     conversation.last_out = message_id
     conversation.last_out_at = now
     _mark_read_by_staff(session, conversation)
-    if is_listening(conversation, now):
-        _place(inquiry, Lane.LIVE, _answer_by(conversation, now))
+    if is_listening(conversation, now) and not casework:
+        place(inquiry, Lane.LIVE, _answer_by(conversation, now))
     session.flush()
 
 
@@ -343,7 +347,7 @@ def answered_by_letter(session: Session, inquiry: Inquiry, now: datetime) -> Non
     _mark_read_by_staff(session, conversation)
     if asked_elsewhere(session, inquiry) is not None:
         conversation.state = ConversationState.DEFERRED
-        _place(inquiry, Lane.DEFERRABLE)
+        place(inquiry, Lane.DEFERRABLE)
 
 
 def read_by_resident(session: Session, conversation: Conversation, message_id: int) -> None:
@@ -373,7 +377,7 @@ def listen(session: Session, ids: Iterable[int], now: datetime) -> None:
         _keep_alive(conversation, now)
         if back and conversation.state in _LIVE and conversation.inquiry_id is not None:
             inquiry = session.get_one(Inquiry, conversation.inquiry_id)
-            _place(inquiry, Lane.LIVE, _answer_by(conversation, now))
+            place(inquiry, Lane.LIVE, _answer_by(conversation, now))
             events.tell(session, "chat_back", inquiry, now)
 
 
@@ -402,7 +406,7 @@ def gone(session: Session, now: datetime) -> int:
         )
     ).all()
     for inquiry, _conversation in found:
-        _place(inquiry, Lane.DEFERRABLE)
+        place(inquiry, Lane.DEFERRABLE)
         inquiry.version += 1
         events.tell(session, "chat_left", inquiry, now)
     return len(found)
@@ -418,7 +422,7 @@ def leave(session: Session, conversation: Conversation, now: datetime) -> None:
         return
     inquiry = session.get_one(Inquiry, conversation.inquiry_id)
     if inquiry.status is InquiryStatus.OPEN:
-        _place(inquiry, Lane.DEFERRABLE)
+        place(inquiry, Lane.DEFERRABLE)
         inquiry.version += 1
     events.tell(session, "chat_left", inquiry, now, data={"by": "resident"})
 
@@ -447,7 +451,7 @@ def defer(
     inquiry = session.get_one(Inquiry, conversation.inquiry_id)
     conversation.state = ConversationState.DEFERRED
     conversation.deferred_at = now
-    _place(inquiry, Lane.DEFERRABLE)
+    place(inquiry, Lane.DEFERRABLE)
     inquiry.assignee_id = None
     inquiry.version += 1
     language = conversation.language
@@ -458,7 +462,7 @@ def defer(
         due=letters.moment_in_words(inquiry.due_at, head.zone, language),
         status_url=head.status_url(inquiry.id or 0),
     )
-    _say_automatically(session, head, inquiry, OutgoingKind.RECEIPT, text, now, once="deferred")
+    say_automatically(session, head, inquiry, OutgoingKind.RECEIPT, text, now, once="deferred")
     events.tell(session, "chat_deferred", inquiry, now, data={"reason": reason})
     return inquiry
 
@@ -474,7 +478,7 @@ def answer_emergency(
     """The fixed answer to what sounds like an emergency: whom to call now."""
     text = letters.write(language, "chat_emergency")
     kind = OutgoingKind.EMERGENCY
-    _say_automatically(session, head, inquiry, kind, text, now, once=f"emergency-{message_id}")
+    say_automatically(session, head, inquiry, kind, text, now, once=f"emergency-{message_id}")
 
 
 def by_key(session: Session, key: str) -> Conversation | None:
@@ -533,9 +537,9 @@ def _await(conversation: Conversation, inquiry: Inquiry, at: datetime) -> None:
     if conversation.jid:
         conversation.listening_until = at + THERE
     if conversation.state is ConversationState.DEFERRED:
-        _place(inquiry, Lane.DEFERRABLE)
+        place(inquiry, Lane.DEFERRABLE)
     else:
-        _place(inquiry, Lane.LIVE, _answer_by(conversation, at))
+        place(inquiry, Lane.LIVE, _answer_by(conversation, at))
 
 
 def _answer_by(conversation: Conversation, now: datetime) -> datetime:
@@ -551,7 +555,7 @@ def _keep_alive(conversation: Conversation, now: datetime) -> None:
     conversation.expires_at = min(conversation.created_at + LONGEST, conversation.seen_at + IDLE)
 
 
-def _place(inquiry: Inquiry, lane: Lane, answer_by: datetime | None = None) -> None:
+def place(inquiry: Inquiry, lane: Lane, answer_by: datetime | None = None) -> None:
     """Where an inquiry stands in the queue now; an emergency stays first."""
     if inquiry.lane == int(Lane.CRISIS):
         return
@@ -565,7 +569,7 @@ def _place(inquiry: Inquiry, lane: Lane, answer_by: datetime | None = None) -> N
     inquiry.lane, inquiry.sort_at = int(lane), sort_at
 
 
-def _say_automatically(
+def say_automatically(
     session: Session,
     head: Letterhead,
     inquiry: Inquiry,

@@ -12,7 +12,6 @@ from collections import Counter as Tally
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import timedelta
-from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -20,6 +19,7 @@ import structlog
 
 from router import chat, chat_queue, chat_views
 from router.chat_models import ConversationState
+from router.chat_views import Side
 from router.errors import NotFoundError, StoreUnavailableError, TooManyError
 from router.events import RELOAD
 
@@ -53,13 +53,6 @@ HEARD = timedelta(seconds=45)
 _ENDED = ConversationState.ENDED
 _QUIET = frozenset({"message_in", "replied", "delivered"})
 """Events after which only what was said is new."""
-
-
-class Side(StrEnum):
-    """Who listens or types."""
-
-    RESIDENT = "resident"
-    STAFF = "staff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,27 +269,30 @@ class ChatHub:
             await asyncio.sleep(PULSE_SECONDS)
 
     async def _hand_out(self, dirty: Iterable[int]) -> None:
-        since: dict[int, int] = {}
-        for number in dirty:
-            lasts = [page.last for page in self._of_inquiry(number)]
-            if lasts:
-                since[number] = min(lasts)
-        if not since:
-            return
-        lines = await asyncio.to_thread(self._read_lines, since)
-        for line in lines:
-            for page in self._of_inquiry(line.inquiry_id):
-                if line.id > page.last:
-                    page.offer(line)
-        if len(lines) >= chat_views.PAGE:
-            self._dirty |= since.keys()
-            self._wake.set()
+        # The two sides see different lines, so each has its own read.
+        for side in Side:
+            since: dict[int, int] = {}
+            for number in dirty:
+                lasts = [page.last for page in self._of_inquiry(number, side)]
+                if lasts:
+                    since[number] = min(lasts)
+            if not since:
+                continue
+            lines = await asyncio.to_thread(self._read_lines, since, side)
+            for line in lines:
+                for page in self._of_inquiry(line.inquiry_id, side):
+                    if line.id > page.last:
+                        page.offer(line)
+            if len(lines) >= chat_views.PAGE:
+                self._dirty |= since.keys()
+                self._wake.set()
 
-    def _of_inquiry(self, inquiry_id: int) -> list[_Page]:
+    def _of_inquiry(self, inquiry_id: int, side: Side) -> list[_Page]:
         return [
             page
             for number in self._by_inquiry.get(inquiry_id, ())
             for page in self._pages.get(number, ())
+            if page.side is side
         ]
 
     async def _tick(self) -> None:
@@ -374,15 +370,15 @@ class ChatHub:
             # Before reading, so that what is said meanwhile is not missed.
             self._bind(page.conversation_id, standing.inquiry_id)
             since = {standing.inquiry_id: page.last}
-            while lines := await asyncio.to_thread(self._read_lines, since):
+            while lines := await asyncio.to_thread(self._read_lines, since, page.side):
                 page.last = since[standing.inquiry_id] = lines[-1].id
                 updates += lines
         page.standing = standing
         return [*updates, standing]
 
-    def _read_lines(self, since: dict[int, int]) -> list[Line]:
+    def _read_lines(self, since: dict[int, int], side: Side) -> list[Line]:
         with self._db.read() as session:
-            return chat_views.lines_of(session, since)
+            return chat_views.lines_of(session, since, side=side)
 
     def _read_standings(self, ids: list[int]) -> dict[int, Standing]:
         now = self._clock()

@@ -37,6 +37,20 @@ _BY_XMPP = text("jid <> ''")
 _UNREAD = text("last_out > resident_read AND last_out > mailed")
 
 
+class TalkOutcome(StrEnum):
+    """What became of a talk that we have ended."""
+
+    ANSWERED = "answered"
+    PASSED_ON = "passed_on"
+    """Somebody else answers: another body, a page, a telephone."""
+    NO_CONTACT = "no_contact"
+    """The resident did not answer any more."""
+    UNWANTED = "unwanted"
+    """Nothing that we can help with: a joke, abuse, a test."""
+    CASEWORK = "casework"
+    """It takes more than a talk: an ordinary inquiry with a reply date."""
+
+
 class Conversation(Table, table=True):
     """One resident in one chat. The inquiry is born with the first message."""
 
@@ -95,6 +109,10 @@ class Conversation(Table, table=True):
     deferred_at: datetime | None = None
     """When it became an ordinary inquiry."""
     ended_at: datetime | None = None
+    outcome: TalkOutcome | None = Field(
+        default=None, sa_type=enum_column(TalkOutcome), nullable=True
+    )
+    """None while it goes on, also when it goes on again."""
     resident_read: int = 0
     """Id of the last message of ours that the resident has seen."""
     staff_read: int = 0

@@ -140,9 +140,9 @@ def chats_of(session: Session, staff_ids: Iterable[int], now: datetime) -> dict[
     return dict(session.connection().execute(query).all())
 
 
-def has_room(session: Session, staff_id: int, door: ChatDoor, now: datetime) -> bool:
+def has_room(session: Session, staff_id: int, capacity: int, now: datetime) -> bool:
     """Whether somebody may take one more chat."""
-    return chats_of(session, [staff_id], now).get(staff_id, 0) < door.capacity
+    return chats_of(session, [staff_id], now).get(staff_id, 0) < capacity
 
 
 def line(session: Session, now: datetime) -> list[int]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, or_, select, true
 from sqlmodel import Session, col
 
+from channels.base import Mark
+from channels.email.quote import fold
 from router.access import SERVICE_PREFIX
-from router.chat_models import CHANNEL, Conversation, ConversationState
+from router.chat_models import CHANNEL, Conversation, ConversationState, TalkOutcome
 from router.models import Direction, Inquiry, InquiryStatus, Message, Staff, StoredAttachment
 
 if TYPE_CHECKING:
@@ -18,6 +21,14 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from router.chat_queue import Turn
+
+
+class Side(StrEnum):
+    """Who listens or types."""
+
+    RESIDENT = "resident"
+    STAFF = "staff"
+
 
 PAGE = 500
 """Messages read at a time."""
@@ -46,13 +57,19 @@ class Line:
     inquiry_id: int
     direction: Direction
     kind: str
-    """`contact`, `reply`, `receipt`, `emergency`, or `mailed`."""
+    """`contact`, `reply`, `receipt`, `notice`, `emergency`, or `mailed`; to staff the letter itself
+    instead of `mailed`, and `note`."""
     name: str
     text: str
     at: datetime
     client_id: str
     """The UUID of the browser that sent it; empty for ours."""
     files: tuple[LineFile, ...] = ()
+    channel: str = CHANNEL
+    staff_id: int | None = None
+    """Who of us wrote it."""
+    locked: bool = False
+    """Whether its files are kept from everybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +85,9 @@ class Standing:
     """Whether we owe no answer."""
     staff: str = ""
     """Who has taken it."""
+    staff_id: int | None = None
+    outcome: TalkOutcome | None = None
+    """What became of the talk, once we have ended it."""
     department: str = ""
     place: int = 0
     """In the line of those who wait for a first answer; 0 for who does not."""
@@ -91,17 +111,27 @@ def lines_since(
     return lines_of(session, {inquiry_id: after}, limit)
 
 
-def lines_of(session: Session, after: Mapping[int, int], limit: int = PAGE) -> list[Line]:
+def lines_of(
+    session: Session,
+    after: Mapping[int, int],
+    limit: int = PAGE,
+    side: Side = Side.RESIDENT,
+) -> list[Line]:
     """What was said in several talks, each after its message: inquiry id -> message id.
 
-    What others wrote into the inquiry by letter is none of the resident's business.
+    Staff have the whole thread, notes among it. Of what others wrote into the inquiry by letter
+    nothing is the resident's business.
     """
     wanted = or_(
         *(and_(_M.c.inquiry_id == number, _M.c.id > last) for number, last in after.items())
     )
-    said = or_(
-        and_(_M.c.channel == CHANNEL, _M.c.direction != Direction.NOTE),
-        and_(_M.c.direction == Direction.OUT, _M.c.kind == "reply"),
+    said = (
+        true()
+        if side is Side.STAFF
+        else or_(
+            and_(_M.c.channel == CHANNEL, _M.c.direction != Direction.NOTE),
+            and_(_M.c.direction == Direction.OUT, _M.c.kind == "reply"),
+        )
     )
     rows = list(
         session.connection().execute(
@@ -115,6 +145,8 @@ def lines_of(session: Session, after: Mapping[int, int], limit: int = PAGE) -> l
                 _M.c.text,
                 _M.c.at,
                 _M.c.external_id,
+                _M.c.staff_id,
+                _M.c.marks,
             )
             .where(wanted, said)
             .order_by(_M.c.id)
@@ -122,7 +154,8 @@ def lines_of(session: Session, after: Mapping[int, int], limit: int = PAGE) -> l
         )
     )
     files = _files(session, [row.id for row in rows])
-    return [_line(row, files.get(row.id, ())) for row in rows]
+    view = _staff_line if side is Side.STAFF else _line
+    return [view(row, files.get(row.id, ())) for row in rows]
 
 
 def standings(
@@ -164,6 +197,24 @@ def _line(row: Any, files: Sequence[LineFile]) -> Line:
     )
 
 
+def _staff_line(row: Any, files: Sequence[LineFile]) -> Line:
+    mail = row.channel == "email" and row.direction is Direction.IN
+    return Line(
+        id=row.id,
+        inquiry_id=row.inquiry_id,
+        direction=row.direction,
+        kind=row.kind,
+        name=row.sender_name,
+        text=fold(row.text)[0] if mail else row.text,
+        at=row.at,
+        client_id="",
+        files=tuple(files),
+        channel=row.channel,
+        staff_id=row.staff_id,
+        locked=Mark.QUARANTINED in row.marks,
+    )
+
+
 def _files(session: Session, message_ids: Sequence[int]) -> dict[int, list[LineFile]]:
     files: dict[int, list[LineFile]] = defaultdict(list)
     if not message_ids:
@@ -194,6 +245,7 @@ def _standing(
         "email": conversation.email,
         "phone": conversation.phone,
         "listening": until is not None and until > now,
+        "outcome": conversation.outcome,
     }
     if inquiry is None:
         return Standing(**shared)
@@ -204,6 +256,7 @@ def _standing(
         closed=inquiry.status is InquiryStatus.CLOSED,
         answered=conversation.waiting_since is None,
         staff=staff,
+        staff_id=inquiry.assignee_id,
         department=inquiry.department,
         place=turn.place if turn is not None else 0,
         minutes=turn.minutes if turn is not None else 0,

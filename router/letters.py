@@ -105,6 +105,12 @@ TEXTS: dict[str, dict[str, str]] = {
             "Du får svar senest {due}. Er du her fortsatt når noen blir ledige, svarer vi deg her.\n"
             "Følg den her: {status_url}"
         ),
+        "chat_goes_to": "{who} overtar samtalen og svarer deg her.",
+        "chat_casework": (
+            "Dette trenger mer enn et svar her og nå, så vi tar det videre som henvendelse {ref}.\n"
+            "Du får svar senest {due}. Skriv gjerne her hvis det er mer vi bør vite.\n"
+            "Følg den her: {status_url}"
+        ),
         "chat_unread": (
             "Hei!\n\n"
             "Du skrev til oss i chatten. Her er svaret, siden du ikke var der lenger:\n\n"
@@ -242,6 +248,12 @@ TEXTS: dict[str, dict[str, str]] = {
             "Du får svar seinast {due}. Er du her framleis når nokon blir ledige, svarer vi deg her.\n"
             "Følg han her: {status_url}"
         ),
+        "chat_goes_to": "{who} tek over samtala og svarar deg her.",
+        "chat_casework": (
+            "Dette treng meir enn eit svar her og no, så vi tek det vidare som førespurnad {ref}.\n"
+            "Du får svar seinast {due}. Skriv gjerne her om det er meir vi bør vite.\n"
+            "Følg han her: {status_url}"
+        ),
         "chat_unread": (
             "Hei!\n\n"
             "Du skreiv til oss i chatten. Her er svaret, sidan du ikkje var der lenger:\n\n"
@@ -377,6 +389,12 @@ TEXTS: dict[str, dict[str, str]] = {
         "chat_unanswered": (
             "Thank you for waiting. Nobody is free right now, so we have registered what you wrote as inquiry {ref}.\n"
             "You will have an answer by {due}. If you are still here when somebody is free, we will answer you here.\n"
+            "Follow it here: {status_url}"
+        ),
+        "chat_goes_to": "{who} takes over and answers you here.",
+        "chat_casework": (
+            "This takes more than an answer here and now, so we go on with it as inquiry {ref}.\n"
+            "You will have an answer by {due}. Write here if there is more that we should know.\n"
             "Follow it here: {status_url}"
         ),
         "chat_unread": (

@@ -235,7 +235,7 @@ def claim(session: Session, actor: Actor, ref: str, now: datetime) -> Inquiry:
     Raises `ConflictError` with the holder's name when somebody else was first.
     """
     inquiry = get(session, actor, ref)
-    staff_id = _person(actor)
+    staff_id = person(actor)
     require_open(inquiry)
     if inquiry.assignee_id == staff_id:
         return inquiry
@@ -279,7 +279,7 @@ def transfer(
         raise InvalidError(f"There is no department «{department}».")
     if inquiry.department == department:
         raise InvalidError("The inquiry is already with that department.")
-    _move(session, actor, inquiry, department, "transferred", note, now)
+    move(session, actor, inquiry, department, "transferred", note, now)
     return inquiry
 
 
@@ -292,7 +292,7 @@ def hand_back(session: Session, actor: Actor, ref: str, reason: str, now: dateti
         raise InvalidError("Say why it is returned, so that the switchboard can send it on.")
     if inquiry.department == SWITCHBOARD:
         raise InvalidError("The inquiry is already with the switchboard.")
-    _move(session, actor, inquiry, SWITCHBOARD, "returned", reason, now)
+    move(session, actor, inquiry, SWITCHBOARD, "returned", reason, now)
     return inquiry
 
 
@@ -309,17 +309,23 @@ def note(
     )
     if key and session.execute(known).first() is not None:
         return inquiry
-    _add_note(session, actor, inquiry, body, now, key)
+    add_note(session, actor, inquiry, body, now, key)
     events.tell(session, "noted", inquiry, now, staff_id=actor.staff_id)
     return inquiry
 
 
 def close(
-    session: Session, actor: Actor, ref: str, now: datetime, version: int | None = None
+    session: Session,
+    actor: Actor,
+    ref: str,
+    now: datetime,
+    version: int | None = None,
+    outcome: str = "",
 ) -> Inquiry:
     """Close an inquiry. Closing twice changes nothing.
 
     `version` is what the actor saw; a newer one (a new message came) raises `ConflictError`.
+    `outcome` is what became of it, for the history.
     """
     inquiry = get(session, actor, ref)
     if inquiry.status is InquiryStatus.CLOSED:
@@ -331,7 +337,8 @@ def close(
         inquiry.closed_at = now
         inquiry.assignee_id = None
         inquiry.version += 1
-    events.tell(session, "closed", inquiry, now, staff_id=actor.staff_id)
+    data = {"outcome": outcome} if outcome else None
+    events.tell(session, "closed", inquiry, now, staff_id=actor.staff_id, data=data)
     return inquiry
 
 
@@ -449,13 +456,14 @@ def held_by(session: Session, inquiry: Inquiry) -> ConflictError:
     return ConflictError(f"{name or 'Somebody else'} holds this inquiry.", holder=name)
 
 
-def _person(actor: Actor) -> int:
+def person(actor: Actor) -> int:
+    """Whose inquiry it becomes. Raises `InvalidError` for a token that is nobody's."""
     if actor.staff_id is None:
         raise InvalidError("This token belongs to no person, so it cannot hold an inquiry.")
     return actor.staff_id
 
 
-def _move(
+def move(
     session: Session,
     actor: Actor,
     inquiry: Inquiry,
@@ -463,14 +471,20 @@ def _move(
     kind: str,
     why: str,
     now: datetime,
+    *,
+    to: Staff | None = None,
 ) -> None:
+    """Let another department answer, or a person `to` in the same or another one. What it was is
+    written down as a decision, a note and the event `kind`."""
     source = inquiry.department
+    also: list[str] = []
     with counted(session, inquiry):
-        # Whoever decides where it belongs decides who sees it, too.
-        gone = delete(_A).where(_A.c.inquiry_id == inquiry.id).returning(_A.c.department)
-        also = sorted(session.connection().execute(gone).scalars())
+        if department != source:
+            # Whoever decides where it belongs decides who sees it, too.
+            gone = delete(_A).where(_A.c.inquiry_id == inquiry.id).returning(_A.c.department)
+            also = sorted(session.connection().execute(gone).scalars())
         inquiry.department = department
-        inquiry.assignee_id = None
+        inquiry.assignee_id = to.id if to is not None else None
         inquiry.version += 1
     names = dict(
         session.connection()
@@ -481,8 +495,12 @@ def _move(
         )
         .all()
     )
-    verb = "sendte videre" if kind == "transferred" else "sendte tilbake"
-    sentence = f"{actor.name} {verb} fra {names[source]} til {names[department]}"
+    if to is not None:
+        sentence = f"{actor.name} ga henvendelsen til {to.name}"
+        sentence += f", {names[department]}" if department != source else ""
+    else:
+        verb = "sendte videre" if kind == "transferred" else "sendte tilbake"
+        sentence = f"{actor.name} {verb} fra {names[source]} til {names[department]}"
     session.connection().execute(
         insert(DecisionRecord.__table__),  # type: ignore[attr-defined]
         {
@@ -499,20 +517,22 @@ def _move(
         },
     )
     if why.strip():
-        _add_note(session, actor, inquiry, why, now)
+        add_note(session, actor, inquiry, why, now)
     events.tell(
         session,
         kind,
         inquiry,
         now,
         staff_id=actor.staff_id,
-        data={"from_department": source, "from_also": also},
+        data={"from_department": source, "from_also": also}
+        | ({"person": to.username} if to is not None else {}),
     )
 
 
-def _add_note(
+def add_note(
     session: Session, actor: Actor, inquiry: Inquiry, body: str, now: datetime, key: str = ""
 ) -> None:
+    """Put a note into the thread; nobody is told of it by itself."""
     session.add(
         Message(
             inquiry_id=inquiry.id or 0,

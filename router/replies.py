@@ -11,10 +11,11 @@ from sqlmodel import Session, col
 
 from channels.base import Address, MessageKind, Outgoing, OutgoingKind
 from channels.chat.web import TEXT_LIMIT
-from router import chat, correspondence, events, letters, outbox, queue, texting, xmpp_letters
+from router import chat, chat_desk, events, letters, outbox, queue, texting, xmpp_letters
 from router.chat_models import CHANNEL as CHAT
+from router.chat_models import TalkOutcome
 from router.counters import counted
-from router.errors import InvalidError, NotFoundError
+from router.errors import ConflictError, InvalidError, NotFoundError
 from router.models import (
     ContactAddress,
     Department,
@@ -89,17 +90,22 @@ def reply(
     version: int | None = None,
     files: Sequence[KeptFile] = (),
     key: str = "",
+    capacity: int | None = None,
 ) -> Inquiry:
     """Answer the resident: the text is stored, put in the outbox, and the clock stops. In a chat
     whose page is open it is stored, and the page shows it; in one by XMPP it goes out.
 
-    `files` lie in the blob folder already. The same `key` once more changes nothing. Raises
+    `files` lie in the blob folder already. The same `key` once more changes nothing. Who answers a
+    free inquiry takes it; where that is a live chat and `capacity` is reached, machines answer
+    without taking it. Raises
     `InvalidError` when there is no text or nowhere to send it; `ConflictError` when somebody else
-    holds the inquiry, when it is closed, or when it changed after `version` was read.
+    holds the inquiry, when it is closed, when it changed after `version` was read, or when a person
+    has enough chats.
     """
-    if key and _is_written(session, actor, ref, key):
+    if key and written(session, actor, ref, key) is not None:
         return queue.get(session, actor, ref)
     inquiry, text, recipient = require_replyable(session, head, actor, ref, text, now, version)
+    takes = inquiry.assignee_id is None and _may_take(session, actor, inquiry, capacity, now)
     language = letters.letter_language(inquiry.language)
     department = session.get_one(Department, inquiry.department)
     name = head.departments[department.slug].name.get(language)
@@ -151,12 +157,13 @@ def reply(
         inquiry.answered_at = now
         inquiry.reply_state = ReplyState.ANSWERED
         inquiry.version += 1
-        if inquiry.assignee_id is None:
+        if takes:
             inquiry.assignee_id = actor.staff_id
         if close:
             inquiry.status = InquiryStatus.CLOSED
             inquiry.closed_at = now
             inquiry.assignee_id = None
+            chat_desk.note_outcome(session, inquiry, TalkOutcome.ANSWERED)
     session.flush()
     for kind in ("replied", "closed") if close else ("replied",):
         events.tell(session, kind, inquiry, now, staff_id=actor.staff_id)
@@ -224,14 +231,30 @@ def _is_written_to(session: Session, inquiry: Inquiry, address: str) -> bool:
     return session.execute(query.limit(1)).first() is not None
 
 
-def _is_written(session: Session, actor: Actor, ref: str, key: str) -> bool:
-    """Whether a reply was written under this key already."""
+def written(session: Session, actor: Actor, ref: str, key: str) -> int | None:
+    """Id of the reply that was written under this key; None when there is none."""
     inquiry = queue.get(session, actor, ref)
     query = select(col(Message.id)).where(
         col(Message.inquiry_id) == inquiry.id,
         col(Message.external_id) == _written_as(inquiry, key),
     )
-    return session.execute(query).first() is not None
+    found: int | None = session.execute(query).scalar()
+    return found
+
+
+def _may_take(
+    session: Session, actor: Actor, inquiry: Inquiry, capacity: int | None, now: datetime
+) -> bool:
+    """Whether the inquiry becomes the actor's with their answer. Raises `ConflictError`."""
+    if capacity is None or actor.staff_id is None:
+        return True
+    try:
+        chat_desk.require_room(session, actor.staff_id, inquiry, capacity, now)
+    except ConflictError:
+        if actor.is_person:
+            raise
+        return False
+    return True
 
 
 def _written_as(inquiry: Inquiry, key: str) -> str:
@@ -254,27 +277,6 @@ def send_again(session: Session, actor: Actor, ref: str, item_id: int, now: date
         message.delivery = "queued"
         message.delivery_detail = ""
     events.tell(session, "resent", inquiry, now, staff_id=actor.staff_id, data={"kind": item.kind})
-    return inquiry
-
-
-def transfer(
-    session: Session,
-    head: Letterhead,
-    actor: Actor,
-    ref: str,
-    department: str,
-    note: str,
-    now: datetime,
-) -> Inquiry:
-    """`queue.transfer`; to an external body the contact is forwarded, and the resident told.
-
-    Raises what `queue.transfer` raises.
-    """
-    inquiry = queue.transfer(session, actor, ref, department, note, now)
-    rows = correspondence.handover_rows(session, head, inquiry, now)
-    if rows:
-        session.connection().execute(insert(OutboxItem.__table__), rows)  # type: ignore[attr-defined]
-        events.tell(session, "forwarded", inquiry, now, staff_id=actor.staff_id)
     return inquiry
 
 

@@ -24,6 +24,7 @@ from channels.chat.xmpp import bare_jid
 from channels.numbers import COUNTRIES, e164
 from channels.phone.phrases import PHRASES, blanks, fault_of
 from channels.text import nfc
+from router import canned
 from rules.calendar import Season, WorkingCalendar
 from rules.document import fault
 
@@ -499,6 +500,25 @@ class Name(Section):
 
     def get(self, language: str) -> str:
         """The name in `language`, bokmål when there is none."""
+        return {"nn": self.nn, "en": self.en}.get(language, self.nb)
+
+
+CannedWords = Annotated[str, AfterValidator(canned.check)]
+
+
+class CannedText(Section):
+    """A text that is often said, in the three languages; `router.canned` has its variables."""
+
+    name: str = Field(min_length=1, max_length=60)
+    """What it is called where one chooses it."""
+    nb: CannedWords
+    nn: CannedWords
+    en: CannedWords
+    departments: tuple[str, ...] = ()
+    """Who is offered it; empty for everybody."""
+
+    def get(self, language: str) -> str:
+        """The text in `language`, bokmål when there is none."""
         return {"nn": self.nn, "en": self.en}.get(language, self.nb)
 
 

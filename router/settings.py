@@ -29,6 +29,7 @@ from pydantic_core import PydanticCustomError
 from router.errors import SettingsError
 from router.sections import (
     Calendar,
+    CannedText,
     Channels,
     Department,
     Municipality,
@@ -90,6 +91,7 @@ class Settings(Section):
     calendar: Calendar
     reply_targets: dict[str, ReplyTarget]
     departments: dict[str, Department]
+    canned_texts: tuple[CannedText, ...] = ()
 
     @field_validator("public_url")
     @classmethod
@@ -311,6 +313,7 @@ def _contradictions(settings: Settings, origins: Mapping[tuple[str, ...], str]) 
                 loc = ("departments", slug, "addresses", position)
                 nb = f"{address} tilhører allerede {owner}"
                 yield loc, nb, f"{address} already belongs to {owner}"
+    yield from _canned_faults(settings)
     yield from _number_plan_faults(settings)
     if settings.channels.chat.cross_site and not settings.public_url.startswith("https://"):
         loc = ("channels", "chat", "cross_site")
@@ -344,6 +347,20 @@ def _contradictions(settings: Settings, origins: Mapping[tuple[str, ...], str]) 
                 nb = f"{port} er også {twin}; velg en annen for en av dem"
                 yield loc, nb, f"{port} is {twin} too; choose another for one of them"
         listeners.append((f"channels.email.{name}", door.host, door.port))
+
+
+def _canned_faults(settings: Settings) -> Iterator[_Fault]:
+    """Canned texts of one name, and for departments that there are not."""
+    seen: set[str] = set()
+    for index, text in enumerate(settings.canned_texts):
+        loc: Loc = ("canned_texts", index)
+        if text.name in seen:
+            nb = f"«{text.name}» står to ganger; gi den ene et annet navn"
+            yield (*loc, "name"), nb, f"“{text.name}” stands twice; give one another name"
+        seen.add(text.name)
+        for position, slug in enumerate(text.departments):
+            at = (*loc, "departments", position)
+            yield from _unknown(at, "department", slug, settings.departments)
 
 
 def _number_plan_faults(settings: Settings) -> Iterator[_Fault]:

@@ -1,4 +1,4 @@
-"""Figures of a period: what came in, how soon it was answered, and how calls fared."""
+"""Figures of a period: what came in, how soon it was answered, and how calls and chats fared."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select
 
 from router.call_models import Call, CallOutcome, CallState
+from router.chat_models import Conversation, TalkOutcome
 from router.models import Direction, Inquiry, InquiryStatus
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ PROMPT = timedelta(seconds=30)
 
 _I: Any = Inquiry.__table__  # type: ignore[attr-defined]
 _C: Any = Call.__table__  # type: ignore[attr-defined]
+_T: Any = Conversation.__table__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,26 @@ class Calls:
     direct: int
     """Answered without the switchboard."""
     outcomes: dict[CallOutcome, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Chats:
+    """Chats that began in a period, and what became of those that we ended."""
+
+    received: int
+    outcomes: dict[TalkOutcome, int]
+
+
+def chats(session: Session, since: datetime) -> Chats:
+    """How chats fared that began since then."""
+    query = (
+        select(_T.c.outcome, func.count())
+        .where(_T.c.created_at >= since, _T.c.inquiry_id.is_not(None))
+        .group_by(_T.c.outcome)
+    )
+    counts: dict[TalkOutcome | None, int] = dict(session.connection().execute(query).all())
+    ended = {outcome: counts[outcome] for outcome in TalkOutcome if outcome in counts}
+    return Chats(received=sum(counts.values()), outcomes=ended)
 
 
 def inquiries(session: Session, since: datetime, now: datetime) -> Inquiries:

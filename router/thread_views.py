@@ -126,10 +126,9 @@ def thread(session: Session, head: Letterhead, actor: Actor, ref: str, now: date
     inquiry = session.get_one(Inquiry, row.id)
     addresses = replies.addresses_of(session, inquiry)
     hint = session.get(Inquiry, inquiry.hint_id) if inquiry.hint_id else None
-    reply_to, refusal = _reply_to(session, head, inquiry, now)
-    by_text = reply_to is not None and reply_to.channel == replies.PHONE
-    channel = reply_to.channel if reply_to is not None else ""
-    numbers = [value for channel, value in addresses if channel == replies.PHONE]
+    to, refusal = reply_to(session, head, inquiry, now)
+    channel = way_of(to)
+    numbers = [value for kind, value in addresses if kind == replies.PHONE]
     return Thread(
         inquiry=row,
         contact_id=inquiry.contact_id,
@@ -139,16 +138,16 @@ def thread(session: Session, head: Letterhead, actor: Actor, ref: str, now: date
         decisions=_decisions(session, row.id),
         events=_events(session, row.id),
         hint_ref=hint.ref if hint is not None and actor.sees(hint.department) else None,
-        reply_channel=texting.CHANNEL if by_text else channel,
-        reply_address=reply_to.value if reply_to is not None else "",
+        reply_channel=channel,
+        reply_address=to.value if to is not None else "",
         reply_refusal=refusal,
-        reply_end=texting.reply_end(head, inquiry) if by_text else "",
+        reply_end=texting.reply_end(head, inquiry) if channel == texting.CHANNEL else "",
         no_texts=frozenset(n for n in numbers if consent.withdrawn_at(session, n) is not None),
         emergency_seen=inquiry.emergency_seen_at is not None,
     )
 
 
-def _reply_to(
+def reply_to(
     session: Session, head: Letterhead, inquiry: Inquiry, now: datetime
 ) -> tuple[Address | None, str]:
     """Where an answer would go, so that whoever writes it sees that; else why it goes nowhere."""
@@ -156,6 +155,13 @@ def _reply_to(
         return replies.recipient_of(session, head, inquiry, now), ""
     except InvalidError as error:
         return None, error.detail
+
+
+def way_of(to: Address | None) -> str:
+    """How an answer goes: a channel, empty for in no way."""
+    if to is None:
+        return ""
+    return texting.CHANNEL if to.channel == replies.PHONE else to.channel
 
 
 def messages(session: Session, inquiry_id: int) -> list[ThreadMessage]:

@@ -19,8 +19,8 @@ from channels.chat.xmpp_door import Verdict, XmppChannel, XmppSettings, stanza_i
 from channels.chat.xmpp_link import LinkSettings
 from channels.sms.base import SmsStatus
 from router import deliveries, leases, metrics, xmpp_staff, xmpp_talks
-from router.chat_live import Side
 from router.chat_models import Conversation
+from router.chat_views import Side
 from router.errors import StoreUnavailableError
 from router.xmpp_staff import RefusedError
 

@@ -19,7 +19,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from sqlmodel import Session
 
 from channels import web as web_door
-from router import queue, replies, routing, thread_views
+from router import chat_desk, passing, queue, replies, routing, thread_views
 from router.access import Actor
 from router.errors import InvalidError, NotFoundError
 from router.files import Source, keep_files
@@ -127,9 +127,10 @@ def read_inquiry(request: Request, actor: ApiActor, ref: Ref) -> Detail:
 
 @router.post("/inquiries/{ref}/claim", tags=["actions"], responses=_ACT)
 def claim(request: Request, actor: ApiActor, ref: Ref) -> Item:
-    """Take an inquiry. 409 names who was first."""
-    now = hall_of(request).clock()
-    return _act(request, lambda session: queue.claim(session, actor, ref, now))
+    """Take an inquiry. 409 names who was first, or says that you have chats enough."""
+    hall = hall_of(request)
+    now, capacity = hall.clock(), hall.settings.channels.chat.capacity
+    return _act(request, lambda session: chat_desk.claim(session, actor, ref, capacity, now))
 
 
 @router.post("/inquiries/{ref}/release", tags=["actions"], responses=_ACT)
@@ -141,22 +142,52 @@ def release(request: Request, actor: ApiActor, ref: Ref) -> Item:
 
 @router.post("/inquiries/{ref}/transfer", tags=["actions"], responses=_ACT)
 def transfer(request: Request, actor: ApiActor, ref: Ref, body: Transfer) -> Item:
-    """Send it to another department; it keeps its age and its due date."""
+    """Send it to another department, or give it to a colleague; it keeps its age and its due
+    date."""
     hall = hall_of(request)
     now, head = hall.clock(), hall.reply_context
+    if not body.person:
+        return _act(
+            request,
+            lambda session: passing.transfer(
+                session, head, actor, ref, body.department, body.note, now
+            ),
+        )
     return _act(
         request,
-        lambda session: replies.transfer(
-            session, head, actor, ref, body.department, body.note, now
+        lambda session: passing.hand_over(
+            session,
+            head,
+            actor,
+            ref,
+            body.person,
+            body.note,
+            now,
+            capacity=hall.settings.channels.chat.capacity,
+            department=body.department,
         ),
+    )
+
+
+@router.post("/inquiries/{ref}/take-back", tags=["actions"], responses=_ACT)
+def take_back(request: Request, actor: ApiActor, ref: Ref) -> Item:
+    """Take back what you gave to a colleague who has done nothing with it."""
+    hall = hall_of(request)
+    now, head, capacity = hall.clock(), hall.reply_context, hall.settings.channels.chat.capacity
+    return _act(
+        request,
+        lambda session: passing.take_back(session, head, actor, ref, now, capacity=capacity),
     )
 
 
 @router.post("/inquiries/{ref}/return", tags=["actions"], responses=_ACT)
 def hand_back(request: Request, actor: ApiActor, ref: Ref, body: Return) -> Item:
     """Send it back to the switchboard, with the reason."""
-    now = hall_of(request).clock()
-    return _act(request, lambda session: queue.hand_back(session, actor, ref, body.reason, now))
+    hall = hall_of(request)
+    now, head = hall.clock(), hall.reply_context
+    return _act(
+        request, lambda session: passing.hand_back(session, head, actor, ref, body.reason, now)
+    )
 
 
 @router.post("/inquiries/{ref}/reply", tags=["actions"], responses=_ACT)
@@ -186,6 +217,7 @@ def reply(
             version=body.version,
             files=files,
             key=f"{actor.staff_id}:{idempotency_key}" if idempotency_key else "",
+            capacity=hall.settings.channels.chat.capacity,
         ),
     )
 
@@ -199,10 +231,17 @@ def note(request: Request, actor: ApiActor, ref: Ref, body: Note) -> Item:
 
 @router.post("/inquiries/{ref}/close", tags=["actions"], responses=_ACT)
 def close(request: Request, actor: ApiActor, ref: Ref, body: Close | None = None) -> Item:
-    """Close it. Closing twice changes nothing."""
-    now = hall_of(request).clock()
+    """Close it. Closing twice changes nothing. As casework, a chat stays open."""
+    hall = hall_of(request)
+    now, head = hall.clock(), hall.reply_context
     version = body.version if body else None
-    return _act(request, lambda session: queue.close(session, actor, ref, now, version))
+    outcome = body.outcome if body else None
+    if outcome is None:
+        return _act(request, lambda session: queue.close(session, actor, ref, now, version))
+    return _act(
+        request,
+        lambda session: chat_desk.end(session, head, actor, ref, outcome, now, version),
+    )
 
 
 @router.post("/inquiries/{ref}/reopen", tags=["actions"], responses=_ACT)

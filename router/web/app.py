@@ -43,6 +43,7 @@ from router.web import (
     contact_pages,
     cti_hooks,
     desk,
+    desk_chats,
     downloads,
     health,
     hooks,
@@ -116,9 +117,9 @@ CHAT_BODY_LIMIT = 31 * 1000 * 1000
 """Bytes of a message in a chat, with three files, from somebody who has a conversation with us."""
 
 _CHAT_MESSAGE = re.compile(r"/chat(/conversations/[^/]+/messages)?")
-_WITH_FILES = re.compile(r"/(desk|api)/inquiries/[^/]+/reply")
+_WITH_FILES = re.compile(r"/(desk|api)/inquiries/[^/]+/reply|/desk/chats/[^/]+/messages")
 _WITHOUT_GZIP = re.compile(
-    r"/api/|/chat/conversations/|/desk/stream|/desk/arrivals/[^/]+/raw|/desk/inquiries/[^/]+/attachments/"
+    r"/api/|/chat/conversations/|/desk/stream|/desk/chats/[^/]+/events|/desk/arrivals/[^/]+/raw|/desk/inquiries/[^/]+/attachments/"
 )
 
 _HEADERS = {
@@ -173,6 +174,7 @@ def create_app(hall: Hall) -> FastAPI:
         hooks,
         auth,
         desk,
+        desk_chats,
         downloads,
         aside_pages,
         outbox_pages,

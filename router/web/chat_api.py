@@ -23,8 +23,9 @@ from channels.base import Mark
 from channels.web import email_address
 from router import chat, chat_letters, chat_views
 from router.blobs import blob_path
-from router.chat_live import Side, Typing
+from router.chat_live import Typing
 from router.chat_models import CHANNEL, Conversation
+from router.chat_views import Side
 from router.errors import InvalidError, NotFoundError
 from router.files import UNKNOWN, Source, kind_of
 from router.models import Direction, Message, StoredAttachment

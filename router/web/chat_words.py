@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from router import chat_views
-from router.chat_models import ConversationState
+from router.chat_models import ConversationState, TalkOutcome
 from router.models import Direction
 from router.web import phrases
 from router.web.render import catalogue
@@ -27,6 +27,8 @@ def status(standing: Standing, hall: Hall, language: str) -> str:
     if standing.closed:
         return t.gettext("We have closed the inquiry. Write here if there is more.")
     if standing.state is ConversationState.DEFERRED and standing.answered:
+        if standing.outcome is TalkOutcome.CASEWORK:
+            return t.gettext("We have answered you.")
         return by_letter(language)
     if standing.state is ConversationState.DEFERRED and standing.due_at is not None:
         return t.gettext("Registered as inquiry %(ref)s. You will have an answer by %(due)s.") % {

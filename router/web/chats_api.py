@@ -5,7 +5,7 @@ Answering is `POST /api/inquiries/{ref}/reply`, as by every channel.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from time import monotonic
 from typing import Annotated
@@ -18,8 +18,9 @@ from starlette.responses import StreamingResponse
 
 from router import chat, chat_views, queue
 from router.access import Actor
-from router.chat_live import Side, Typing, Update
-from router.chat_models import ConversationState
+from router.chat_live import Typing, Update
+from router.chat_models import ConversationState, TalkOutcome
+from router.chat_views import Side, Standing
 from router.errors import NotFoundError
 from router.hall import Hall
 from router.models import CredentialKind, Direction
@@ -46,6 +47,8 @@ class ChatView(BaseModel):
 
     state: ConversationState
     listening: bool = Field(description="Whether the resident has the page open.")
+    closed: bool = Field(description="Whether the inquiry is closed; who writes opens it again.")
+    outcome: TalkOutcome | None = Field(description="What became of it, once it was ended here.")
     answered: bool = Field(description="Whether the resident waits for nothing.")
     place: int = Field(description="In the line of those who wait for a first answer; 0: in none.")
     resident_read: int = Field(description="Id of the last message that the resident has seen.")
@@ -53,11 +56,12 @@ class ChatView(BaseModel):
 
 
 class ChatLine(BaseModel):
-    """Something that was said, with fødselsnummer masked."""
+    """Something that was said or noted, with fødselsnummer masked."""
 
     id: int
     direction: Direction
-    kind: str = Field(examples=["contact", "reply", "receipt", "emergency"])
+    kind: str = Field(examples=["contact", "reply", "receipt", "notice", "note"])
+    channel: str = Field(examples=["chat", "email", "note"])
     name: str
     text: str
     at: Instant
@@ -68,7 +72,7 @@ class ChatLine(BaseModel):
 def read_chat(request: Request, actor: ApiActor, ref: Ref) -> ChatView:
     """Read how the chat of an inquiry stands. 404 when it has none that is open."""
     hall = hall_of(request)
-    return _view(hall.chats.standing(_conversation(hall, actor, ref)))
+    return _view(hall.chats.standing(conversation_of(hall, actor, ref)))
 
 
 @router.get(
@@ -95,10 +99,10 @@ async def follow_chat(
     """Follow what is said, as it is said."""
     hall = hall_of(request)
     last = message_id_of(last_event_id or after or "0")
-    conversation = await run_in_threadpool(_conversation, hall, actor, ref)
+    conversation = await run_in_threadpool(conversation_of, hall, actor, ref)
     hall.chats.require_room(conversation, Side.STAFF)
     return StreamingResponse(
-        _frames(hall, request.state.credential, ref, conversation, last),
+        frames(hall, request.state.credential, ref, conversation, last, _frame),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
@@ -108,22 +112,22 @@ async def follow_chat(
 async def type_in_chat(request: Request, actor: ApiActor, ref: Ref) -> Response:
     """Tell the resident that somebody is writing. Nothing is kept."""
     hall = hall_of(request)
-    conversation = await run_in_threadpool(_conversation, hall, actor, ref)
+    conversation = await run_in_threadpool(conversation_of, hall, actor, ref)
     hall.chats.typing(conversation, Side.STAFF)
     return Response(status_code=204)
 
 
 @router.post("/read", status_code=204, responses=_ACT)
-def read_messages(request: Request, actor: ApiActor, ref: Ref, body: SeenByStaff) -> Response:
+async def read_messages(request: Request, actor: ApiActor, ref: Ref, body: SeenByStaff) -> Response:
     """Tell the resident how far their messages have been read."""
     hall = hall_of(request)
-    conversation = _conversation(hall, actor, ref)
-    hall.db.write_sync(lambda session: chat.read_by_staff(session, conversation, body.message_id))
+    conversation = await run_in_threadpool(conversation_of, hall, actor, ref)
+    await hall.db.write(lambda session: chat.read_by_staff(session, conversation, body.message_id))
     hall.chats.changed(conversation)
     return Response(status_code=204)
 
 
-def _conversation(hall: Hall, actor: Actor, ref: str) -> int:
+def conversation_of(hall: Hall, actor: Actor, ref: str) -> int:
     """The open chat of an inquiry. Raises `NotFoundError`."""
     with hall.db.read() as session:
         row = queue.row(session, actor, ref)
@@ -133,22 +137,26 @@ def _conversation(hall: Hall, actor: Actor, ref: str) -> int:
     return found.id
 
 
-async def _frames(
+async def frames(
     hall: Hall,
     credential: tuple[CredentialKind, str],
     ref: str,
     conversation: int,
     after: int,
+    show: Callable[[Update | None], bytes],
 ) -> AsyncGenerator[bytes, None]:
+    """What happens in a talk, as `show` writes it, for as long as who follows may see it."""
     checked = monotonic()
     yield b"retry: 2000\n: welcome\n\n"
     async with aclosing(hall.chats.follow(conversation, Side.STAFF, after)) as updates:
         async for update in updates:
-            if monotonic() - checked >= RECHECK_SECONDS:
+            stands = isinstance(update, Standing)
+            # Who holds it may be another, and where it belongs as well.
+            if stands or monotonic() - checked >= RECHECK_SECONDS:
                 checked = monotonic()
                 if not await run_in_threadpool(_may_follow, hall, credential, ref):
                     return
-            yield _frame(update)
+            yield await run_in_threadpool(show, update) if stands else show(update)
 
 
 def _may_follow(hall: Hall, credential: tuple[CredentialKind, str], ref: str) -> bool:
@@ -175,6 +183,7 @@ def _frame(update: Update | None) -> bytes:
             direction=update.direction,
             kind=update.kind,
             name=update.name,
+            channel=update.channel,
             text=mask_text(update.text),
             at=update.at,
             attachments=[file.filename for file in update.files],

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
 
@@ -17,12 +18,13 @@ from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
 from sqlmodel import Session
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from router import queue, replies, texting, thread_views
+from router import chat_desk, handovers, passing, queue, replies, texting, thread_views
 from router.errors import ConflictError, InvalidError, RouterError, StoreUnavailableError
 from router.files import FILES_LIMIT, MANY, Source, keep_files
 from router.models import Inquiry, InquiryStatus, Staff
 from router.privacy import mask_text
 from router.web.auth import DeskActor, DeskReader, hall_of
+from router.web.desk_chat_words import canned_choices
 from router.web.downloads import note_look
 from router.web.frame import alarms, desk_frame
 from router.web.listing import (
@@ -139,10 +141,19 @@ def take_next(
     now = hall.clock()
     free = queue.Filter(status="open", department=department, channel=channel, assignee="none", q=q)
 
+    capacity = hall.settings.channels.chat.capacity
+
     def job(session: Session) -> str:
         # The writer is one: between this reading and the claim nobody else can come.
-        rows = queue.page(session, actor, free, limit=1).rows
-        return queue.claim(session, actor, rows[0].ref, now).ref if rows else ""
+        full: ConflictError | None = None
+        for row in queue.page(session, actor, free).rows:
+            try:
+                return chat_desk.claim(session, actor, row.ref, capacity, now).ref
+            except ConflictError as error:  # a chat too many; what else waits is taken all the same
+                full = error
+        if full is not None:
+            raise full
+        return ""
 
     ref = hall.db.write_sync(job)
     if not ref:
@@ -184,7 +195,11 @@ def claim(request: Request, actor: DeskActor, ref: str) -> Response:
     hall = hall_of(request)
     now = hall.clock()
     try:
-        hall.db.write_sync(lambda session: queue.claim(session, actor, ref, now))
+        hall.db.write_sync(
+            lambda session: chat_desk.claim(
+                session, actor, ref, hall.settings.channels.chat.capacity, now
+            )
+        )
     except ConflictError as error:
         if "hx-request" in request.headers:
             return _row(request, actor, ref, error)
@@ -233,7 +248,7 @@ def transfer(
         actor,
         ref,
         "transferred",
-        lambda session: replies.transfer(
+        lambda session: passing.transfer(
             session, hall.reply_context, actor, ref, slugs[0], note, now
         ),
         typed,
@@ -243,13 +258,14 @@ def transfer(
 @router.post("/inquiries/{ref}/return")
 def hand_back(request: Request, actor: DeskActor, ref: str, reason: Text = "") -> Response:
     """Return an inquiry to the switchboard, with the reason."""
-    now = hall_of(request).clock()
+    hall = hall_of(request)
+    now, head = hall.clock(), hall.reply_context
     return _change(
         request,
         actor,
         ref,
         "returned",
-        lambda session: queue.hand_back(session, actor, ref, reason, now),
+        lambda session: passing.hand_back(session, head, actor, ref, reason, now),
         {"reason": reason},
     )
 
@@ -300,7 +316,16 @@ def reply(
         ref,
         "replied_closed" if close else "replied",
         lambda session: replies.reply(
-            session, head, actor, ref, text, now, close=bool(close), version=version, files=kept
+            session,
+            head,
+            actor,
+            ref,
+            text,
+            now,
+            close=bool(close),
+            version=version,
+            files=kept,
+            capacity=hall.settings.channels.chat.capacity,
         ),
         typed,
         files_lost=bool(chosen),
@@ -433,7 +458,10 @@ def _inquiry(
         signs = queue.signs(session, [thread.inquiry]).get(thread.inquiry.id, queue.NO_SIGNS)
         frame = desk_frame(session, hall, actor)
     if opened and signs.new_message and not _held_by_other(actor, thread.inquiry):
-        _see_news(hall, actor, ref)
+        _see(hall, partial(queue.see_news, actor=actor, ref=ref, now=hall.clock()))
+    if opened and any(one.ref == thread.inquiry.ref for one in frame["handed"]):
+        _see(hall, partial(handovers.see, actor=actor, ref=ref, now=hall.clock()))
+        frame["handed"] = [one for one in frame["handed"] if one.ref != thread.inquiry.ref]
     department = hall.settings.departments.get(thread.inquiry.department)
     external = department is not None and department.external
     checks = checks_senders(hall.settings)
@@ -475,6 +503,13 @@ def _inquiry(
         stale=refused is not None and isinstance(refused.error, ConflictError),
         typed=refused.typed if refused else {},
         files_lost=bool(refused and refused.files_lost),
+        canned=canned_choices(
+            hall,
+            actor,
+            thread.inquiry,
+            thread.contact_name,
+            thread.inquiry.language,
+        ),
         files_limit=FILES_LIMIT,
         files_many=MANY,
         candidates=refused.candidates if refused else (),
@@ -483,11 +518,10 @@ def _inquiry(
     )
 
 
-def _see_news(hall: Hall, actor: Actor, ref: str) -> None:
-    now = hall.clock()
-    # A busy store is no reason to turn a reader away: the message just stays marked as new.
+def _see(hall: Hall, job: Callable[[Session], None]) -> None:
+    # A busy store is no reason to turn a reader away: what is new just stays marked as new.
     with suppress(StoreUnavailableError):
-        hall.db.write_sync(lambda session: queue.see_news(session, actor, ref, now))
+        hall.db.write_sync(job)
 
 
 def _held_by_other(actor: Actor, row: queue.QueueRow) -> bool:

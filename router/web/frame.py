@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, text
 
-from router import journal, outbox, presence, queue
+from router import chat_desk, handovers, journal, outbox, presence, queue
 from router.models import Inquiry, Role
 from router.web.call_board import calls_context
 
@@ -27,18 +27,24 @@ _I: Any = Inquiry.__table__  # type: ignore[attr-defined]
 
 
 def desk_frame(session: Session, hall: Hall, actor: Actor) -> dict[str, Any]:
-    """The alarms, one's own presence, what lies aside, and the calls that are going on."""
+    """The alarms, one's own presence, what lies aside, who waits in the chat, and the calls that
+    are going on."""
     return {
         **alarms(session, hall, actor),
         "my_presence": presence.status_of(session, actor.username, hall.clock(), hall.directory),
         "aside_count": _count_aside(session, actor),
+        "chat_load": (
+            chat_desk.load(session, actor, hall.clock())
+            if hall.settings.channels.chat.enabled
+            else None
+        ),
         **calls_context(session, hall, actor),
     }
 
 
 def alarms(session: Session, hall: Hall, actor: Actor) -> dict[str, Any]:
-    """Emergencies nobody has acknowledged, new messages in what one holds, and for those who watch
-    the doors what has got stuck.
+    """Emergencies nobody has acknowledged, new messages in what one holds, what colleagues have
+    handed over, and for those who watch the doors what has got stuck.
 
     `sending`: empty when letters go out, `waiting` when they will be tried again, `failed` when
     some did not arrive or may not have. `provider_lost`: calls and texts may be missing.
@@ -47,6 +53,7 @@ def alarms(session: Session, hall: Hall, actor: Actor) -> dict[str, Any]:
     return {
         "emergencies": queue.unseen_emergencies(session, actor, hall.clock()),
         "news": queue.news(session, actor),
+        "handed": handovers.handed_to(session, actor),
         "parked_count": journal.count_parked(session) if watches else 0,
         "sending": _sending(session, hall) if watches else "",
         "provider_lost": watches and hall.reconciler is not None and bool(hall.reconciler.problem),

@@ -26,6 +26,7 @@ from pydantic_core import PydanticCustomError
 
 from channels import web as web_door
 from channels.text import nfc
+from router.chat_models import TalkOutcome
 from router.errors import NotFoundError
 from router.files import MANY
 from router.models import Direction, InquiryStatus, ReplyState
@@ -111,9 +112,16 @@ class ListQuery(Input):
 
 
 class Transfer(Input):
-    """Send to another department."""
+    """Send to another department, or give to a colleague."""
 
-    department: Line = Field(max_length=100, examples=["vei"])
+    department: Line = Field("", max_length=100, examples=["vei"])
+    person: Line = Field(
+        "",
+        max_length=200,
+        description="Username of the colleague who holds it from now on. `department` is then "
+        "needed only where they have several.",
+        examples=["kari"],
+    )
     note: Body = Field("", max_length=10_000, description="For the one who takes over.")
 
 
@@ -156,6 +164,9 @@ class Note(Input):
 class Close(Input):
     """Close, if nothing came in between."""
 
+    outcome: TalkOutcome | None = Field(
+        None, description="What became of it. With `casework` a chat stays open, as an inquiry."
+    )
     version: int | None = Field(None, description="What you read; refused (409) if it has changed.")
 
 

@@ -22,13 +22,14 @@ def statistics_page(
     actor: SwitchboardActor,
     days: Annotated[Literal["1", "7", "30"], Query()] = "7",
 ) -> Response:
-    """What came in, how soon it was answered, and how calls fared."""
+    """What came in, how soon it was answered, and how calls and chats fared."""
     hall = hall_of(request)
     now = hall.clock()
     since = now - timedelta(days=int(days))
     with hall.db.read() as session:
         inquiries = statistics.inquiries(session, since, now)
         calls = statistics.calls(session, since)
+        chats = statistics.chats(session, since)
         frame = desk_frame(session, hall, actor)
     return render(
         request,
@@ -37,5 +38,6 @@ def statistics_page(
         since=since,
         figures=inquiries,
         call_figures=calls,
+        chat_figures=chats,
         **frame,
     )

@@ -318,7 +318,7 @@ async def test_place_in_line_and_expected_wait(home):
     with home.hall.db.read() as session:
         there = chat_queue.attendance(session, home.hall.chats.terms, home.clock())
         assert (there.operators, there.room) == (1, 3)
-        assert chat_queue.has_room(session, siv, home.hall.chats.terms.door, home.clock())
+        assert chat_queue.has_room(session, siv, 3, home.clock())
     api = await home.api()
     await api.post(f"/api/inquiries/{residents[0].inquiry().ref}/claim")
     assert (await residents[1].standing())["status"].startswith("Du er neste.")
@@ -337,7 +337,7 @@ async def test_capacity_counts_the_chats_of_each_operator(home):
         terms, now = home.hall.chats.terms, home.clock()
         assert chat_queue.chats_of(session, [siv], now) == {siv: 3}
         assert chat_queue.attendance(session, terms, now).room == 0
-        assert not chat_queue.has_room(session, siv, terms.door, now)
+        assert not chat_queue.has_room(session, siv, 3, now)
     page = await home.visitor().get("/chat")
     assert "alle er i samtale" in page.text
 

@@ -262,6 +262,8 @@ async def test_departments_see_the_chats_of_their_own(home):
         "state": "waiting",
         "listening": True,
         "answered": False,
+        "closed": False,
+        "outcome": None,
         "place": 1,
         "resident_read": 0,
         "read": 0,

@@ -22,7 +22,7 @@ from channels.base import (
 from channels.email.compose import compose
 from channels.email.verdict import Verdict
 from channels.fake import FakeChannel
-from router import outbox, replies, sending
+from router import outbox, passing, sending
 from router.errors import NotFoundError
 from router.models import Arrival, OutboxItem
 from router.sending import CIRCUIT_PAUSE, GIVE_UP, LEASE, Outbox
@@ -258,7 +258,7 @@ async def test_a_refusal_of_ourselves_costs_no_message_an_attempt(home, door):
 async def test_a_contact_that_a_person_sends_on_is_no_automatic_letter(home, door):
     actor, ref = home.person(), home.ask()
     home.write(
-        lambda session: replies.transfer(
+        lambda session: passing.transfer(
             session, home.head, actor, ref, "renovasjon", "", home.clock()
         )
     )
@@ -291,7 +291,7 @@ async def test_files_that_nobody_has_checked_do_not_go_along_to_other_bodies(
     if by == "person":
         actor = home.person()
         home.write(
-            lambda s: replies.transfer(
+            lambda s: passing.transfer(
                 s, home.head, actor, taken.ref, "renovasjon", "", home.clock()
             )
         )

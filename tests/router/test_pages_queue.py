@@ -94,7 +94,7 @@ async def test_the_page_asks_the_store_little_however_many_lines_it_has(home):
     await home.person("vera", Role.MEMBER, "vei")
     for _ in range(3):
         await home.inquiry()
-    for who, most in (("kari", 11), ("vera", 12)):
+    for who, most in (("kari", 12), ("vera", 13)):
         await home.sign_in(who)
         with statements() as asked:
             page = await home.client.get("/desk/queue")

@@ -13,7 +13,7 @@ import pytest
 from channels.sms.segments import count
 from channels.sms.twilio import arrival
 from channels.twilio import Webhook
-from router import consent, journal, letters, replies, texting
+from router import consent, journal, letters, passing, replies, texting
 from router.errors import InvalidError
 from router.preparing import KeptFile
 from router.routing import text_plan
@@ -406,6 +406,6 @@ def test_an_external_body_answers_and_the_sender_is_told_by_text(home):
     other = text(home, sender=OLA).ref
     actor = home.person()
     home.write(
-        lambda s: replies.transfer(s, home.head, actor, other, "renovasjon", "", home.clock())
+        lambda s: passing.transfer(s, home.head, actor, other, "renovasjon", "", home.clock())
     )
     assert "ROAF" in letters_of(home, other)[-1][3]

@@ -93,7 +93,7 @@ async function refreshCalls() {
 /** Those who look at another tab see it in the title; those who listen are told. */
 function showWaiting(before) {
   const now = waitingCalls();
-  document.title = now ? `(${now}) ${plainTitle}` : plainTitle;
+  showTitle();
   if (now > before) say(now === 1 ? callBoard.dataset.one : callBoard.dataset.many.replace("{n}", now));
 }
 
@@ -108,6 +108,76 @@ document.addEventListener("htmx:after:swap", () => {
 });
 let pressedIn = "";
 callBoard?.addEventListener("submit", (event) => { pressedIn = event.target.closest(".call")?.id ?? ""; });
+function showTitle() {
+  const load = chatLoad();
+  const now = (callBoard ? waitingCalls() : 0) + load.waiting + load.unread;
+  document.title = now ? `(${now}) ${plainTitle}` : plainTitle;
+}
+
+// --- Chats: who waits and what is unread, on every page; on their own page the lists of talks. ---
+
+const chatBoard = byId("chats");
+
+function chatLoad() {
+  const { waiting = 0, unread = 0 } = chatBoard?.querySelector(".chat-load")?.dataset ?? {};
+  return { waiting: Number(waiting), unread: Number(unread) };
+}
+
+async function refreshChats() {
+  const before = chatLoad();
+  await replaceInside(chatBoard, await fetchPage(chatBoard.dataset.address));
+  showChats(before);
+}
+
+function showChats(before) {
+  const now = chatLoad();
+  const sum = now.waiting + now.unread;
+  byId("chat-count").hidden = !sum;
+  byId("chat-number").textContent = sum;
+  showTitle();
+  const words = chatBoard.dataset;
+  if (now.waiting > before.waiting) say(now.waiting === 1 ? words.one : words.many.replace("{n}", now.waiting), "chat line");
+  if (now.unread > before.unread) say(words.unread, "chat unread");
+}
+
+function moveInTalks(step) {
+  const links = [...document.querySelectorAll(".talk-list .talk-line")];
+  if (!links.length) return;
+  const at = links.findIndex((link) => link.hasAttribute("aria-current"));
+  const next = at < 0 ? (step > 0 ? 0 : links.length - 1) : (at + step + links.length) % links.length;
+  links[next].click();
+}
+
+function openTalk(number) {
+  document.querySelectorAll("#chats [id^=talk-] .talk-line")[number - 1]?.click();
+}
+
+// --- Ready texts: chosen by their first letters, put in at the cursor. ---
+
+function setUpCanned(part) {
+  const field = byId(part.dataset.canned);
+  const select = part.querySelector("select");
+  const preview = part.querySelector(".hint");
+  const put = () => {
+    if (!select.value) { select.focus(); return; }
+    const before = field.value.slice(0, field.selectionStart);
+    const gap = before && !/\s$/.test(before) ? " " : "";
+    field.setRangeText(gap + select.value, field.selectionStart, field.selectionEnd, "end");
+    select.value = "";
+    preview.textContent = "";
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+    field.focus();
+  };
+  part.hidden = false;
+  select.addEventListener("change", () => { preview.textContent = select.value; });
+  select.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !select.value) return;
+    event.preventDefault();
+    put();
+  });
+  part.querySelector("button").addEventListener("click", put);
+}
+document.querySelectorAll("[data-canned]").forEach(setUpCanned);
 
 function useCallKey(name) {
   const element = callBoard?.querySelector(`[data-call-key="${name}"]`);
@@ -501,7 +571,7 @@ function useKey(name) {
   if (!element) return false;
   const details = element.closest("details");
   if (details) details.open = true;
-  if (element.matches("button")) element.click();
+  if (element.matches("button:not([data-choice]), a")) element.click();
   else element.focus();
   return true;
 }
@@ -515,11 +585,18 @@ const queueKeys = {
   s: () => byId("q").focus(),
 };
 const inquiryKeys = { u: () => { location.href = byId("back").href; } };
-for (const name of ["c", "r", "m", "f", "b", "l"]) inquiryKeys[name] = () => useKey(name);
+for (const name of ["c", "r", "x", "m", "f", "b", "l"]) inquiryKeys[name] = () => useKey(name);
 const personKeys = { u: inquiryKeys.u };
 for (const name of ["o", "m", "g", "a", "t"]) personKeys[name] = () => useKey(name);
+const talkKeys = {
+  n: () => byId("next-form")?.requestSubmit(),
+  j: () => moveInTalks(1),
+  k: () => moveInTalks(-1),
+};
+for (const name of ["c", "r", "x", "m", "f", "b", "l", "i"]) talkKeys[name] = () => useKey(name);
+for (let n = 1; n <= 9; n += 1) talkKeys[n] = () => openTalk(n);
 const contactKeys = { u: inquiryKeys.u, s: () => useKey("s"), z: () => useKey("z") };
-const keysHere = live ? queueKeys : inquiry ? inquiryKeys : byId("person") ? personKeys : byId("contact") ? contactKeys : {};
+const keysHere = live ? queueKeys : inquiry ? inquiryKeys : byId("person") ? personKeys : byId("contact") ? contactKeys : byId("talks") ? talkKeys : {};
 
 document.addEventListener("keydown", (event) => {
   if ((event.ctrlKey || event.metaKey) && event.key === "Enter") {
@@ -527,6 +604,11 @@ document.addEventListener("keydown", (event) => {
     const button = form && [...form.querySelectorAll("button")].find((each) => each.type === "submit");
     if (form) event.preventDefault();
     if (button && !button.disabled) form.requestSubmit(button);
+    return;
+  }
+  if (event.altKey && byId("talks") && (event.key === "ArrowDown" || event.key === "ArrowUp")) {
+    event.preventDefault();
+    moveInTalks(event.key === "ArrowDown" ? 1 : -1);
     return;
   }
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || document.querySelector("dialog[open]")) return;
@@ -601,26 +683,32 @@ if (alarm) {
   });
   const presenceSoon = setUpPresence();
   const callsSoon = callBoard ? gathered(refreshCalls) : () => {};
+  const chatsSoon = chatBoard ? gathered(refreshChats) : () => {};
+  document.addEventListener("chats", chatsSoon);
+  if (chatBoard) showChats({ waiting: 0, unread: 0 });
+  const chatty = new Set(["received", "message_in", "replied", "claimed", "released", "transferred", "returned", "closed", "reopened", "handed_over", "taken_back"]);
+  const ofChats = (event) => chatty.has(event.kind) || event.kind.startsWith("chat_");
   if (callBoard) showWaiting(0);
   const ofCalls = (event) => event.kind.startsWith("call") || (event.kind === "received" && event.data.channel === "phone");
-  const alarming = new Set(["emergency", "emergency_seen", "message_in", "message_seen", "closed", "parked", "stuck", "reload"]);
+  const alarming = new Set(["emergency", "emergency_seen", "message_in", "message_seen", "handed_over", "handover_seen", "taken_back", "closed", "parked", "stuck", "reload"]);
   // At the first contact too: something may have happened since the page was written.
   let wasLost = true;
   followStream((type, text) => {
     const event = JSON.parse(text);
     if (type === "presence") { presenceSoon(event.data.person); return; }
-    if (type === "reload") { presenceSoon(); callsSoon(); }
+    if (type === "reload") { presenceSoon(); callsSoon(); chatsSoon(); }
     if (ofCalls(event)) callsSoon();
+    if (ofChats(event)) chatsSoon();
     if (type === "reload" || live || event.ref === inquiry?.dataset.ref) soon();
     if (alarming.has(event.kind)) alarmSoon();
   }, (up, anew = false) => {
     streamUp = up;
-    if (up && (wasLost || anew)) { soon(); alarmSoon(); presenceSoon(); callsSoon(); }
+    if (up && (wasLost || anew)) { soon(); alarmSoon(); presenceSoon(); callsSoon(); chatsSoon(); }
     wasLost = !up;
     showLink();
   });
   // «2 timer igjen» grows old by itself; and whoever comes back to the tab sees the latest.
-  const lookAgain = () => { if (!document.hidden) { soon(); alarmSoon(); presenceSoon(); callsSoon(); } };
+  const lookAgain = () => { if (!document.hidden) { soon(); alarmSoon(); presenceSoon(); callsSoon(); chatsSoon(); } };
   setInterval(lookAgain, 60_000);
   document.addEventListener("visibilitychange", lookAgain);
   showLink();

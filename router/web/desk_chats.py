@@ -1,0 +1,573 @@
+"""The workplace for chats: one's own talks, who waits in line, and the talk that is open.
+
+Every action is a plain form; the script sends the same requests and follows the talk by its stream.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
+
+import orjson
+from fastapi import APIRouter, File, Form, Header, Query, Request, UploadFile
+from pydantic import BaseModel
+from sqlmodel import Session
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+
+from router import chat, chat_desk, chat_queue, chat_views, handovers, passing, queue, replies
+from router.access import Actor
+from router.chat_live import Typing, Update
+from router.chat_models import TalkOutcome
+from router.chat_views import Side, Standing
+from router.errors import (
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+    StoreUnavailableError,
+)
+from router.files import FILES_LIMIT, MANY, Source, keep_files
+from router.models import Inquiry
+from router.web import chats_api
+from router.web.auth import DeskActor, DeskReader, hall_of
+from router.web.chat_door import message_id_of
+from router.web.desk import Refused, Text
+from router.web.desk_chat_words import (
+    canned_choices,
+    colleagues,
+    line_view,
+    lists,
+    receivers,
+    standing_view,
+)
+from router.web.frame import desk_frame
+from router.web.listing import department_names, match_departments
+from router.web.render import catalogue, label, render, sentence
+from router.web.shapes import RowId
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from router.hall import Hall
+    from router.preparing import KeptFile
+    from router.web.desk_chat_words import Colleague
+
+router = APIRouter(prefix="/desk/chats", include_in_schema=False)
+
+AT_DESK_SHOWN = 8
+"""Colleagues who are offered by name; the others are found by writing theirs."""
+
+_KEY = re.compile(r"[0-9A-Za-z-]{8,64}")
+_REF = re.compile(r"[A-Z0-9-]{1,40}")
+
+Ref = str
+
+
+class Seen(BaseModel):
+    """How far somebody has read."""
+
+    message_id: RowId
+
+
+@router.get("")
+def chats_page(request: Request, actor: DeskActor, done: str = "") -> Response:
+    """One's own talks and who waits, with none of them open."""
+    hall = hall_of(request)
+    with hall.db.read() as session:
+        context = lists(session, hall, actor)
+        frame = desk_frame(session, hall, actor)
+    return render(request, "chats.html", open_ref="", talk=None, done=done, **frame | context)
+
+
+@router.get("/list")
+def chats_list(
+    request: Request, actor: DeskReader, of: Annotated[str, Query(max_length=40)] = ""
+) -> Response:
+    """The lists, for a page that keeps itself up to date; `of` is the talk that is open."""
+    hall = hall_of(request)
+    with hall.db.read() as session:
+        context = lists(session, hall, actor)
+    return render(request, "_chats.html", open_ref=of if _REF.fullmatch(of) else "", **context)
+
+
+@router.get("/notice")
+def chats_notice(request: Request, actor: DeskReader) -> Response:
+    """What the other pages of the desk say of chats."""
+    hall = hall_of(request)
+    with hall.db.read() as session:
+        load = chat_desk.load(session, actor, hall.clock())
+    return render(request, "_chat_notice.html", chat_load=load)
+
+
+@router.post("/next")
+def take_next(request: Request, actor: DeskActor) -> Response:
+    """Take who has waited longest, and open that talk."""
+    hall = hall_of(request)
+    now, capacity = hall.clock(), hall.settings.channels.chat.capacity
+    try:
+        taken = hall.db.write_sync(
+            lambda session: chat_desk.take_next(session, actor, capacity, now)
+        )
+    except ConflictError as error:
+        with hall.db.read() as session:
+            context = lists(session, hall, actor)
+            frame = desk_frame(session, hall, actor)
+        problem = sentence(error, actor.language)
+        return render(
+            request,
+            "chats.html",
+            error.status,
+            open_ref="",
+            talk=None,
+            problem=problem,
+            **frame | context,
+        )
+    if taken is None:
+        return RedirectResponse("/desk/chats?done=no_chat", 303)
+    return _to_talk(taken.ref)
+
+
+@router.get("/{ref}")
+def talk_page(request: Request, actor: DeskActor, ref: Ref, done: str = "") -> Response:
+    """One talk: what was said, how it stands, what can be done."""
+    return _page(request, actor, ref, done=done, opened=True)
+
+
+@router.get("/{ref}/live")
+def talk_live(request: Request, actor: DeskReader, ref: Ref) -> Response:
+    """The same page for the browser to pick changes from; does not count as activity."""
+    return _page(request, actor, ref)
+
+
+@router.get("/{ref}/events")
+async def talk_events(
+    request: Request,
+    actor: DeskReader,
+    ref: Ref,
+    last_event_id: Annotated[str, Header()] = "",
+    after: Annotated[str, Query()] = "",
+) -> Response:
+    """Follow a talk: `message`, `standing` and `typing` as the script shows them."""
+    hall = hall_of(request)
+    last = message_id_of(last_event_id or after or "0")
+    number = await run_in_threadpool(chats_api.conversation_of, hall, actor, ref)
+    hall.chats.require_room(number, Side.STAFF)
+    show = partial(_frame, hall, actor, ref)
+    return StreamingResponse(
+        chats_api.frames(hall, request.state.credential, ref, number, last, show),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+@router.post("/{ref}/messages")
+def say(
+    request: Request,
+    actor: DeskActor,
+    ref: Ref,
+    text: Text = "",
+    key: Annotated[str, Form(max_length=100)] = "",
+    files: Annotated[Sequence[UploadFile], File()] = (),
+) -> Response:
+    """Say something; the same `key` once more changes nothing."""
+    hall = hall_of(request)
+    now, head = hall.clock(), hall.reply_context
+    chosen = [
+        Source(file.filename, file.content_type or "", file.file) for file in files if file.filename
+    ]
+    written_as = f"{actor.staff_id}:{key}" if _KEY.fullmatch(key) else ""
+    kept: list[KeptFile] = []
+
+    def job(session: Session) -> dict[str, Any]:
+        replies.reply(
+            session,
+            head,
+            actor,
+            ref,
+            text,
+            now,
+            files=kept,
+            key=written_as,
+            capacity=hall.settings.channels.chat.capacity,
+        )
+        session.flush()
+        number = replies.written(session, actor, ref, written_as) if written_as else None
+        if number is None:
+            return {}
+        row = queue.row(session, actor, ref)
+        [line] = chat_views.lines_of(session, {row.id: number - 1}, 1, Side.STAFF)
+        return line_view(line, ref, hall, actor)
+
+    try:
+        if chosen:
+            with hall.db.read() as session:
+                known = written_as and replies.written(session, actor, ref, written_as)
+                if not known:
+                    replies.require_replyable(session, head, actor, ref, text, now)
+            if not known:
+                kept = keep_files(hall.settings.blobs, chosen)
+        view = hall.db.write_sync(job)
+    except (ConflictError, InvalidError) as error:
+        if _wants_json(request):
+            problem = sentence(error, actor.language)
+            return JSONResponse({"problem": problem}, error.status)
+        refused = Refused(error, {"reply": text}, files_lost=bool(chosen))
+        return _page(request, actor, ref, refused=refused)
+    hall.outbox.wake()
+    if _wants_json(request):
+        return JSONResponse(view)
+    return RedirectResponse(f"/desk/chats/{quote(ref)}#latest", 303)
+
+
+@router.post("/{ref}/typing")
+async def typing(request: Request, actor: DeskActor, ref: Ref) -> Response:
+    """Tell the resident that somebody is writing. Nothing is kept."""
+    hall = hall_of(request)
+    number = await run_in_threadpool(_held_or_free, hall, actor, ref)
+    if number is not None:
+        hall.chats.typing(number, Side.STAFF)
+    return Response(status_code=204)
+
+
+@router.post("/{ref}/read")
+async def read(request: Request, actor: DeskActor, ref: Ref, body: Seen) -> Response:
+    """Tell the resident how far their messages have been read. Who only looks in reads for
+    nobody."""
+    hall = hall_of(request)
+    number = await run_in_threadpool(_held_or_free, hall, actor, ref)
+    if number is not None:
+        await hall.db.write(lambda session: chat.read_by_staff(session, number, body.message_id))
+        hall.chats.changed(number)
+    return Response(status_code=204)
+
+
+@router.post("/{ref}/claim")
+def claim(request: Request, actor: DeskActor, ref: Ref) -> Response:
+    """Take a talk."""
+    hall = hall_of(request)
+    now, capacity = hall.clock(), hall.settings.channels.chat.capacity
+    return _change(
+        request,
+        actor,
+        ref,
+        lambda session: chat_desk.claim(session, actor, ref, capacity, now),
+    )
+
+
+@router.post("/{ref}/release")
+def release(request: Request, actor: DeskActor, ref: Ref) -> Response:
+    """Put a talk back into the line."""
+    now = hall_of(request).clock()
+    return _change(
+        request,
+        actor,
+        ref,
+        lambda session: queue.release(session, actor, ref, now),
+        done="released",
+        leaves=True,
+    )
+
+
+@router.post("/{ref}/note")
+def note(request: Request, actor: DeskActor, ref: Ref, text: Text = "") -> Response:
+    """Write a note that stays in the house."""
+    now = hall_of(request).clock()
+    return _change(
+        request,
+        actor,
+        ref,
+        lambda session: queue.note(session, actor, ref, text, now),
+        done="noted",
+        typed={"note": text},
+    )
+
+
+@router.post("/{ref}/pass")
+def pass_on(
+    request: Request,
+    actor: DeskActor,
+    ref: Ref,
+    to: Annotated[str, Form(max_length=200)] = "",
+    chosen: Annotated[str, Form(max_length=200)] = "",
+    text: Text = "",
+) -> Response:
+    """Give a talk to a colleague or a department: to one that was `chosen`, or by what was
+    written."""
+    hall = hall_of(request)
+    now, head = hall.clock(), hall.reply_context
+    typed = {"to": to, "pass_note": text}
+    with hall.db.read() as session:
+        fitting = [chosen] if chosen and not to.strip() else _fitting(session, hall, actor, to)
+    if len(fitting) != 1:
+        said = (
+            "Several fit. Choose one."
+            if fitting
+            else "Nobody is called that. Write the name of a colleague or a department."
+            if to.strip()
+            else "Say who shall have the conversation."
+        )
+        with hall.db.read() as session:
+            named = _names(session, hall, actor)
+        candidates = [(one, named.get(one, one)) for one in fitting]
+        refused = Refused(InvalidError(said), typed, candidates)
+        return _page(request, actor, ref, refused=refused)
+    kind, _, who = fitting[0].partition(":")
+
+    def job(session: Session) -> Inquiry:
+        if kind == "department":
+            return passing.transfer(session, head, actor, ref, who, text, now)
+        capacity = hall.settings.channels.chat.capacity
+        return passing.hand_over(session, head, actor, ref, who, text, now, capacity=capacity)
+
+    done = "handed_over" if kind == "person" else "transferred"
+    return _change(request, actor, ref, job, done=done, typed=typed, leaves=kind == "department")
+
+
+@router.post("/{ref}/return")
+def hand_back(request: Request, actor: DeskActor, ref: Ref, reason: Text = "") -> Response:
+    """Return a talk to the switchboard, with the reason."""
+    hall = hall_of(request)
+    now, head = hall.clock(), hall.reply_context
+    return _change(
+        request,
+        actor,
+        ref,
+        lambda session: passing.hand_back(session, head, actor, ref, reason, now),
+        done="returned",
+        typed={"reason": reason},
+        leaves=True,
+    )
+
+
+@router.post("/{ref}/take-back")
+def take_back(request: Request, actor: DeskActor, ref: Ref) -> Response:
+    """Take back what one gave to a colleague who does not answer."""
+    hall = hall_of(request)
+    now, head, capacity = hall.clock(), hall.reply_context, hall.settings.channels.chat.capacity
+    return _change(
+        request,
+        actor,
+        ref,
+        lambda session: passing.take_back(session, head, actor, ref, now, capacity=capacity),
+        done="taken_back",
+    )
+
+
+@router.post("/{ref}/end")
+def end(
+    request: Request,
+    actor: DeskActor,
+    ref: Ref,
+    outcome: Annotated[str, Form(max_length=40)] = "",
+) -> Response:
+    """End a talk, and say what became of it."""
+    hall = hall_of(request)
+    now, head = hall.clock(), hall.reply_context
+    if outcome not in set(TalkOutcome):
+        error = InvalidError("Choose what became of the conversation.")
+        return _page(request, actor, ref, refused=Refused(error, {"outcome": ""}))
+    became = TalkOutcome(outcome)
+    return _change(
+        request,
+        actor,
+        ref,
+        lambda session: chat_desk.end(session, head, actor, ref, became, now),
+        done="casework" if became is TalkOutcome.CASEWORK else "closed",
+        leaves=became is not TalkOutcome.CASEWORK,
+    )
+
+
+@router.post("/{ref}/reopen")
+def reopen(request: Request, actor: DeskActor, ref: Ref) -> Response:
+    """Open a talk again that was closed."""
+    now = hall_of(request).clock()
+    return _change(
+        request,
+        actor,
+        ref,
+        lambda session: queue.reopen(session, actor, ref, now),
+        done="reopened",
+    )
+
+
+def _page(
+    request: Request,
+    actor: Actor,
+    ref: str,
+    *,
+    refused: Refused | None = None,
+    done: str = "",
+    opened: bool = False,
+) -> Response:
+    hall = hall_of(request)
+    now = hall.clock()
+    with hall.db.read() as session:
+        row = queue.row(session, actor, ref)
+        found = chat_desk.latest(session, row.id)
+        if found is None or found.id is None:
+            raise NotFoundError
+        turns = chat_queue.turns(session, hall.chats.terms, now)
+        standing = chat_views.standings(session, [found.id], turns, now)[found.id]
+        lines = chat_views.lines_of(session, {row.id: 0}, side=Side.STAFF)
+        view = standing_view(session, hall, actor, standing, now)
+        people = colleagues(session, hall, actor, now)
+        given_to = handovers.taken_back_from(session, actor, session.get_one(Inquiry, row.id))
+        given = any(one.ref == ref for one in handovers.handed_to(session, actor))
+        context = lists(session, hall, actor)
+        frame = desk_frame(session, hall, actor)
+    if opened and given:
+        # A busy store is no reason to turn a reader away: it just stays marked as new.
+        with suppress(StoreUnavailableError):
+            hall.db.write_sync(lambda session: handovers.see(session, actor, ref, now))
+        frame["handed"] = [one for one in frame["handed"] if one.ref != ref]
+    candidates = list(refused.candidates) if refused else []
+    return render(
+        request,
+        "chats.html",
+        refused.error.status if refused else 200,
+        open_ref=row.ref,
+        talk=found,
+        row=row,
+        lines=[line_view(line, row.ref, hall, actor) for line in lines],
+        standing=view,
+        follows=found.state.value != "ended",
+        given_to=given_to,
+        people=[one for one in people if one.at_desk][:AT_DESK_SHOWN],
+        receivers=receivers(hall, actor, people),
+        candidates=candidates,
+        outcomes=[
+            (one.value, label(actor.language, "talk_outcome", one.value)) for one in TalkOutcome
+        ],
+        canned=canned_choices(hall, actor, row, found.name, found.language),
+        switchboard=queue.SWITCHBOARD,
+        department_name=dict(department_names(hall, actor)).get(row.department, row.department),
+        problem=sentence(refused.error, actor.language) if refused else "",
+        typed=refused.typed if refused else {},
+        files_lost=bool(refused and refused.files_lost),
+        files_limit=FILES_LIMIT,
+        files_many=MANY,
+        key=str(uuid.uuid4()),
+        texts=_texts(actor.language),
+        done=done,
+        **frame | context,
+    )
+
+
+def _change(
+    request: Request,
+    actor: Actor,
+    ref: str,
+    job: Callable[[Session], Inquiry],
+    *,
+    done: str = "",
+    typed: dict[str, str] | None = None,
+    leaves: bool = False,
+) -> Response:
+    """Carry out one change and go on to where the person works next."""
+    hall = hall_of(request)
+    try:
+        inquiry = hall.db.write_sync(job)
+    except (ConflictError, InvalidError) as error:
+        return _page(request, actor, ref, refused=Refused(error, typed or {}))
+    hall.outbox.wake()  # a change may have written letters
+    if leaves or not actor.sees(inquiry.department):
+        return RedirectResponse(f"/desk/chats?done={done}", 303)
+    return _to_talk(ref, done)
+
+
+def _to_talk(ref: str, done: str = "") -> Response:
+    return RedirectResponse(f"/desk/chats/{quote(ref)}{'?done=' + done if done else ''}", 303)
+
+
+def _wants_json(request: Request) -> bool:
+    return request.headers.get("accept", "").startswith("application/json")
+
+
+def _held_or_free(hall: Hall, actor: Actor, ref: str) -> int | None:
+    """The open conversation of an inquiry, if nobody else holds it. Raises `NotFoundError`."""
+    with hall.db.read() as session:
+        row = queue.row(session, actor, ref)
+        found = chat.of_inquiry(session, row.id, hall.clock())
+    if found is None or row.assignee_id not in (None, actor.staff_id):
+        return None
+    return found.id
+
+
+def _frame(hall: Hall, actor: Actor, ref: str, update: Update | None) -> bytes:
+    if update is None:
+        return b": ping\n\n"
+    if isinstance(update, Typing):
+        return b"event: typing\ndata: {}\n\n"
+    if isinstance(update, Standing):
+        with hall.db.read() as session:
+            view = standing_view(session, hall, actor, update, hall.clock())
+        return b"event: standing\ndata: %s\n\n" % orjson.dumps(view)
+    data = orjson.dumps(line_view(update, ref, hall, actor))
+    return b"id: %d\nevent: message\ndata: %s\n\n" % (update.id, data)
+
+
+def _names(session: Session, hall: Hall, actor: Actor) -> dict[str, str]:
+    """`person:USERNAME` and `department:SLUG` -> what it is called."""
+    found = {f"department:{slug}": name for slug, name in department_names(hall, actor)}
+    for one in colleagues(session, hall, actor, hall.clock()):
+        found[f"person:{one.username}"] = f"{one.name} ({one.username})"
+    return found
+
+
+def _fitting(session: Session, hall: Hall, actor: Actor, text: str) -> list[str]:
+    """Whom a text may mean: exactly, else by the first letters of names."""
+    wanted = " ".join(text.split()).casefold()
+    if not wanted:
+        return []
+    people: list[Colleague] = colleagues(session, hall, actor, hall.clock())
+    departments = match_departments(hall, wanted)
+    names = dict(department_names(hall, actor))
+    exact = [
+        f"person:{one.username}" for one in people if wanted in (one.username, one.name.casefold())
+    ] + [
+        f"department:{slug}"
+        for slug in departments
+        if wanted in (slug, names.get(slug, "").casefold())
+    ]
+    if exact:
+        return exact
+    begun = [
+        f"person:{one.username}"
+        for one in people
+        if one.name.casefold().startswith(wanted)
+        or any(word.startswith(wanted) for word in one.name.casefold().split())
+    ]
+    return begun + [f"department:{slug}" for slug in departments]
+
+
+def _texts(language: str) -> dict[str, Any]:
+    """What the script says by itself."""
+    t = catalogue(language)
+    return {
+        "sending": t.gettext("Sending …"),
+        "waiting": t.gettext("Not sent yet. We keep trying."),
+        "sent": t.gettext("Sent"),
+        "read": t.gettext("Read"),
+        "lost": t.gettext("No connection. We keep trying, and nothing you have written is lost."),
+        "back": t.gettext("Connected again."),
+        "signed_out": t.gettext(
+            "You have been signed out. Sign in again in another tab; what you have written is sent"
+            " then."
+        ),
+        "refused": t.gettext("It was not sent."),
+        "typing": t.gettext("The resident is writing …"),
+        "new": t.gettext("New messages"),
+        "remove": t.gettext("Remove {name}"),
+        "enter": t.gettext("Enter sends, Shift and Enter breaks the line."),
+        "letter": t.gettext("Ctrl and Enter sends."),
+        "send_chat": t.gettext("Send"),
+        "send_email": t.gettext("Send by e-mail"),
+        "send_sms": t.gettext("Send as SMS"),
+        "too_large": t.gettext("The files are larger than 20 MB together."),
+        "too_many": t.gettext("A message takes at most 20 files."),
+    }
