@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
@@ -29,7 +29,7 @@ from router.preparing import Prepared, Unreadable, Work, Workbench, Workshop, pr
 from router.scanning import remember, scanned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
     from datetime import datetime
 
     from sqlmodel import Session
@@ -65,9 +65,9 @@ HELD_EACH = 64 * 1024
 IN_FLIGHT = 2
 """Batches with the worker at once: one is on its way while it works on the other."""
 
-AHEAD = 24
-"""Batches that are with the worker or wait to be taken in: the worker goes on while a flood comes
-in, on a processor of its own."""
+AHEAD = 4_096
+"""Arrivals that are ready and wait to be taken in: the worker goes on while a flood comes in, on a
+processor of its own."""
 
 CROWD = 6
 """So many senders who wait for their 250 at the same time are a flood,"""
@@ -133,13 +133,14 @@ class Reception:
         self._forms: dict[int, asyncio.Event] = {}
         self._wake = asyncio.Event()
         self._slots = asyncio.Semaphore(IN_FLIGHT)
-        self._ahead = asyncio.Semaphore(AHEAD)
-        self._turn = asyncio.Lock()
+        self._ready: deque[Prepared] = deque()
+        self._some_ready = asyncio.Event()
+        self._room = asyncio.Event()
         self._receiving = 0
         self._crowded_at = -CALM
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._loop_task: asyncio.Task[None] | None = None
+        self._loops: list[asyncio.Task[None]] = []
 
     @property
     def backlog(self) -> int:
@@ -155,15 +156,20 @@ class Reception:
         """Begin to take in, with what an earlier process left first."""
         for numbers in self._in_store():
             self._enqueue_unattended(numbers)
-        self._loop_task = asyncio.create_task(self._run(), name="reception")
+        self._loops = [
+            asyncio.create_task(self._hand_out(), name="reception-prepare"),
+            asyncio.create_task(self._take_in_ready(), name="reception-take-in"),
+        ]
 
     async def stop(self) -> None:
-        """Finish the batches under way; the rest waits in the journal."""
+        """Finish what is under way; the rest waits in the journal."""
         self._stopping = True
-        if self._loop_task is not None:
-            self._loop_task.cancel()
-            await asyncio.gather(self._loop_task, return_exceptions=True)
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._loops:
+            handing_out, taking_in = self._loops
+            handing_out.cancel()
+            await asyncio.gather(handing_out, *self._tasks, return_exceptions=True)
+            self._some_ready.set()
+            await asyncio.gather(taking_in, return_exceptions=True)
 
     async def receive(self, arrival: RawArrival) -> Disposition:
         """What the doors are handed: returns after the commit. Raises `TemporaryError`."""
@@ -325,16 +331,22 @@ class Reception:
             self._waiting.append(number)
             self._wake.set()
 
-    async def _run(self) -> None:
+    async def _hand_out(self) -> None:
+        """Hand what waits to the worker."""
         while True:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
-                await self._ahead.acquire()
+                while len(self._ready) >= AHEAD:
+                    self._room.clear()
+                    await self._room.wait()
                 await self._slots.acquire()
-                task = asyncio.create_task(self._handle(self._next_batch()))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._begin(self._make_ready(self._next_batch()))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _next_batch(self) -> list[int]:
         most = min(max(BATCH, len(self._waiting) // 4), FLOOD)
@@ -347,38 +359,54 @@ class Reception:
             batch.append(self._waiting.popleft())
         return batch
 
-    async def _handle(self, numbers: Sequence[int]) -> None:
-        try:
-            await self._work_off(numbers)
-        except Exception as error:
-            log.exception("reception.batch_failed", arrivals=len(numbers))
-            await asyncio.sleep(PAUSE)
-            if not isinstance(error, StoreUnavailableError):
-                # One of them may be to blame: it shall hold up none of the others.
-                self._alone.update(numbers)
-            self._waiting.extend(numbers)
-            self._wake.set()
-        else:
-            for number in numbers:
-                held = self._held.pop(number, None)
-                self._held_size -= len(held.raw) if held is not None else 0
-            self._known.difference_update(numbers)
-            self._alone.difference_update(numbers)
-        finally:
-            self._ahead.release()
-
-    async def _work_off(self, numbers: Sequence[int]) -> None:
+    async def _make_ready(self, numbers: Sequence[int]) -> None:
         try:
             prepared = await self._prepare(numbers)
+        except Exception as error:
+            log.exception("reception.batch_failed", arrivals=len(numbers))
+            self._begin(self._try_later(numbers, error))
+        else:
+            self._forget(set(numbers).difference(item.arrival_id for item in prepared))
+            self._ready.extend(prepared)
+            self._some_ready.set()
         finally:
             self._slots.release()
-        # One after the other: what else is asked of the writer comes in between.
-        async with self._turn:
-            await self._give_way(prepared)
-            while prepared:
-                most = COMMITTED if self._receiving else FLOOD
-                await self._take_in_or_alone(prepared[:most])
-                prepared = prepared[most:]
+
+    async def _take_in_ready(self) -> None:
+        """Take in what is ready, one batch after the other: what else is asked of the writer comes
+        in between."""
+        while self._ready or not self._stopping:
+            await self._some_ready.wait()
+            self._some_ready.clear()
+            while self._ready:
+                await self._give_way(self._ready[0])
+                most = min(COMMITTED if self._receiving else FLOOD, len(self._ready))
+                batch = [self._ready.popleft() for _ in range(most)]
+                numbers = [item.arrival_id for item in batch]
+                try:
+                    await self._take_in_or_alone(batch)
+                except Exception as error:
+                    log.exception("reception.batch_failed", arrivals=len(numbers))
+                    self._begin(self._try_later(numbers, error))
+                else:
+                    self._forget(numbers)
+                self._room.set()
+
+    async def _try_later(self, numbers: Sequence[int], error: Exception) -> None:
+        await asyncio.sleep(PAUSE)
+        if not isinstance(error, StoreUnavailableError):
+            # One of them may be to blame: it shall hold up none of the others.
+            self._alone.update(numbers)
+        self._waiting.extend(numbers)
+        self._wake.set()
+
+    def _forget(self, numbers: Collection[int]) -> None:
+        """They are in the queue, or set aside."""
+        for number in numbers:
+            held = self._held.pop(number, None)
+            self._held_size -= len(held.raw) if held is not None else 0
+        self._known.difference_update(numbers)
+        self._alone.difference_update(numbers)
 
     async def _take_in_or_alone(self, prepared: Sequence[Prepared]) -> None:
         try:
@@ -390,10 +418,10 @@ class Reception:
             for item in prepared:
                 await self._take_in_alone(item)
 
-    async def _give_way(self, prepared: Sequence[Prepared]) -> None:
+    async def _give_way(self, oldest: Prepared) -> None:
         """Let the doors go first while a flood comes in, but nobody wait for long."""
-        while prepared and not self._stopping and self._flooded():
-            if self._clock() - prepared[0].received_at > GIVE_WAY:
+        while self._flooded() and not self._stopping:
+            if self._clock() - oldest.received_at > GIVE_WAY:
                 return
             await asyncio.sleep(STEP)
 

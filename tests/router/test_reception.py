@@ -154,7 +154,7 @@ async def test_one_arrival_that_fails_over_and_over_holds_up_none_of_the_others(
     assert home.rows("SELECT filename FROM attachment") == [("a.png",)]
 
 
-async def test_while_a_flood_comes_in_mail_is_made_ready_and_then_taken_in(
+async def test_while_a_flood_comes_in_mail_is_made_ready_and_then_taken_in_together(
     home, reception, workshop, monkeypatch
 ):
     """Whoever waits for a 250 goes first; the worker has a processor of its own."""
@@ -174,8 +174,10 @@ async def test_while_a_flood_comes_in_mail_is_made_ready_and_then_taken_in(
         await reception.receive(arrival(home, subject))
     await soon(lambda: len(ready) == 3, "making them ready")
     assert reception.backlog == 3
+    before = home.db.stats.commits
     flooded = False
     await soon(lambda: not reception.backlog, "taking them in")
+    assert home.db.stats.commits == before + 1
     assert subjects <= {row[0] for row in home.rows("SELECT subject FROM inquiry")}
 
 
