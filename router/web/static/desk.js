@@ -85,7 +85,9 @@ async function refreshCalls() {
   const before = waitingCalls();
   const html = await fetchPage("/desk/calls");
   const typed = byId("call-to")?.value;
-  await replaceInside(callBoard, html);
+  // What went wrong stays until something else is tried, or the calls are over.
+  const problem = html.includes("<section") ? byId("call-problem")?.outerHTML ?? "" : "";
+  await replaceInside(callBoard, problem + html);
   if (typed && byId("call-to")) byId("call-to").value = typed;
   showWaiting(before);
 }
@@ -97,17 +99,18 @@ function showWaiting(before) {
   if (now > before) say(now === 1 ? callBoard.dataset.one : callBoard.dataset.many.replace("{n}", now));
 }
 
-/** What was pressed may be gone: the reader goes on where the call stands, or at the page. */
-document.addEventListener("htmx:after:swap", () => {
-  if (!callBoard) return;
-  if (byId("call-problem")) { byId("call-to")?.select(); return; }
-  if (pressedIn && document.activeElement === document.body) {
-    (callBoard.querySelector(`#${pressedIn} :is(button, a)`) ?? byId("main")).focus();
-  }
-  pressedIn = "";
-});
+/** What was pressed may be gone: who pressed it goes on where the call stands, or at the page; who has gone elsewhere stays there. */
 let pressedIn = "";
-callBoard?.addEventListener("submit", (event) => { pressedIn = event.target.closest(".call")?.id ?? ""; });
+callBoard?.addEventListener("submit", (event) => {
+  pressedIn = callBoard.contains(document.activeElement) ? event.target.closest(".call").id : "";
+});
+document.addEventListener("focusin", (event) => { if (!callBoard?.contains(event.target)) pressedIn = ""; });
+document.addEventListener("htmx:after:swap", () => {
+  if (!pressedIn) return;
+  if (byId("call-problem") && callBoard.contains(document.activeElement)) byId("call-to")?.select();
+  else if (document.activeElement === document.body) (callBoard.querySelector(`#${pressedIn} :is(button, a)`) ?? byId("main")).focus();
+});
+
 function showTitle() {
   const load = chatLoad();
   const now = (callBoard ? waitingCalls() : 0) + load.waiting + load.unread;
