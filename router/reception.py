@@ -433,6 +433,7 @@ class Reception:
         work = [self._held[n] for n in numbers if n in self._held]
         if missing:
             work += await asyncio.to_thread(self._load, missing)
+            work.sort(key=lambda one: one.arrival_id)  # what was said first stands first
         work = await scanned(self._scanner, work)
         results = await self._workshop.prepare(work) if work else []
         for result in results:

@@ -241,25 +241,25 @@ def message(to: str, sender: str, id_: str, text: str, language: str = "") -> st
     stanza = _stanza("message", to, sender, id_, type="chat")
     if language:
         stanza.set("xml:lang", language)
-    ET.SubElement(stanza, "body").text = _NO_XML.sub("\N{REPLACEMENT CHARACTER}", text)
+    ET.SubElement(stanza, "body").text = text
     ET.SubElement(stanza, "request", xmlns=_RECEIPTS)
     ET.SubElement(stanza, "origin-id", xmlns=_IDS, id=id_)
     ET.SubElement(stanza, "active", xmlns=_STATES)
-    return ET.tostring(stanza, "unicode")
+    return _written(stanza)
 
 
 def receipt(to: str, sender: str, id_: str) -> str:
     """We have the message with this id (XEP-0184 §5.4)."""
     stanza = _stanza("message", to, sender, uuid.uuid4().hex, type="chat")
     ET.SubElement(stanza, "received", xmlns=_RECEIPTS, id=id_)
-    return ET.tostring(stanza, "unicode")
+    return _written(stanza)
 
 
 def composing(to: str, sender: str) -> str:
     """Somebody of ours is writing."""
     stanza = _stanza("message", to, sender, uuid.uuid4().hex, type="chat")
     ET.SubElement(stanza, "composing", xmlns=_STATES)
-    return ET.tostring(stanza, "unicode")
+    return _written(stanza)
 
 
 _WAIT = frozenset({"resource-constraint", "internal-server-error"})
@@ -274,18 +274,22 @@ def error(to: str, sender: str, id_: str, condition: str, text: str, language: s
     ET.SubElement(child, condition, xmlns=_STANZAS)
     said = ET.SubElement(child, "text", xmlns=_STANZAS)
     said.set("xml:lang", language)
-    said.text = _NO_XML.sub("\N{REPLACEMENT CHARACTER}", text)
-    return ET.tostring(stanza, "unicode")
+    said.text = text
+    return _written(stanza)
 
 
 def presence(to: str, sender: str, kind: str = "") -> str:
     """We are there, or what `kind` says."""
     stanza = _stanza("presence", to, sender, uuid.uuid4().hex, **({"type": kind} if kind else {}))
-    return ET.tostring(stanza, "unicode")
+    return _written(stanza)
 
 
 def _stanza(name: str, to: str, sender: str, id_: str, **more: str) -> ET.Element:
     return ET.Element(name, {"to": to, "from": sender, **({"id": id_} if id_ else {}), **more})
+
+
+def _written(stanza: ET.Element) -> str:
+    return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", ET.tostring(stanza, "unicode"))
 
 
 def arrival(said: Said, department: str, now: datetime) -> RawArrival:

@@ -177,7 +177,17 @@ class Person:
         self._process.stdin.flush()
 
     def say(self, to: str, text: str, id_: str = "", **more: Any) -> None:
-        self.do(do="say", to=f"{to}@{DOMAIN}", text=text, id=id_, **more)
+        self.do(do="say", to=self.at(to), text=text, id=id_, **more)
+
+    @staticmethod
+    def at(local: str) -> str:
+        """An address of ours."""
+        return f"{local}@{DOMAIN}"
+
+    def expect_receipts(self, count: int) -> None:
+        """Wait until so many messages have had their receipt, ever."""
+        while sum(event["kind"] == "receipt" for event in self.heard) < count:
+            self.expect("receipt")
 
     def expect(self, kind: str, patience: float = PATIENCE, **fields: Any) -> dict[str, Any]:
         """The next event of this kind with these fields; what comes before it is kept in

@@ -13,7 +13,6 @@ from router import queue, staff
 from router.models import Role
 from tests import service as running
 from tests.integration.prosody import (
-    DOMAIN,
     RESIDENTS,
     needs_prosody,
     person,
@@ -163,7 +162,7 @@ def test_staff_answer_a_chat_of_the_web_from_their_own_client(server, house, des
         with visitor.browser.stream("GET", f"{visitor.path}/events") as stream:
             lines = stream.iter_lines()
             next(line for line in lines if "standing" in line)
-            kari.do(do="composing", to=f"{case(inquiry)}@{DOMAIN}")
+            kari.do(do="composing", to=kari.at(case(inquiry)))
             assert next(line for line in lines if line.startswith("event: typing"))
 
         kari.say(case(inquiry), "/notat Lyset er meldt inn.", "notat-1")

@@ -53,7 +53,7 @@ class Client(ClientXMPP):
         again = self.unreceipted.get(id_)
         tell("error", id=id_, condition=error["condition"], text=error["text"], type=error["type"])
         if again is not None:
-            again["at"] = 0.0
+            again["at"] = min(again["at"], asyncio.get_running_loop().time() + 0.5)
 
     def receipted(self, message: Any) -> None:
         id_ = message["receipt"]
