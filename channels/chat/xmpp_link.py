@@ -125,6 +125,8 @@ class Link:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+        self._is(LinkState.DOWN, "the service has stopped")
+        self.leased = False
         with contextlib.suppress(Exception):
             await self._lease.let_go()
 

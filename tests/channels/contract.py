@@ -10,10 +10,11 @@ import asyncio
 import uuid
 from abc import ABC, abstractmethod
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
+from unittest.mock import patch
 from urllib.parse import urlencode
 
 from sqlalchemy import select
@@ -31,6 +32,9 @@ from channels.base import (
     UncertainError,
     UnreachableError,
 )
+from channels.chat import xmpp, xmpp_link
+from channels.chat.xmpp_door import Verdict, XmppChannel, XmppSettings
+from channels.chat.xmpp_link import LinkSettings, LinkState
 from channels.email import EmailChannel
 from channels.email.send import Smarthost, SmarthostSettings
 from channels.fake import FakeChannel
@@ -40,8 +44,11 @@ from router.errors import StoreUnavailableError
 from router.models import Direction, Message
 from router.web import hooks
 from tests.channels.mail_door import connect, open_door
+from tests.channels.xmpp_server import DOMAIN as XMPP_DOMAIN
+from tests.channels.xmpp_server import SECRET, XmppServer
 from tests.router.test_hooks import PUBLIC, SID, TOKEN, sign, text
 from tests.router.web_house import house
+from tests.service import soon
 from tests.support import SmtpSink
 
 if TYPE_CHECKING:
@@ -50,7 +57,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from channels.base import Channel, RawArrival
+    from channels.base import Channel, DeliveryState, RawArrival, Receipt
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 
@@ -327,13 +334,109 @@ class SmsInDoor(HouseDoor):
         )
 
 
+@dataclass
+class XmppHouse:
+    """What the XMPP door meets behind it: a lease that is always ours, and a store."""
+
+    gate: Gate = field(default_factory=Gate)
+    kept: dict[str, str] = field(default_factory=dict)
+
+    async def hold(self, seconds: float) -> str:
+        return ""
+
+    async def let_go(self) -> None:
+        pass
+
+    async def receive(self, arrival: RawArrival) -> Disposition:
+        await self.gate.passed(TemporaryError)
+        if arrival.external_id in self.kept:
+            return Disposition.DUPLICATE
+        self.kept[arrival.external_id] = xmpp.parse(arrival.raw, arrival.envelope, "").text
+        return Disposition.ACCEPTED
+
+    async def answer(self, said: xmpp.Said) -> Verdict:
+        return Verdict("item-not-found", "Nei.")
+
+    async def fared(self, message_id: str, jid: str, state: DeliveryState, detail: str) -> None:
+        pass
+
+    async def composing(self, jid: str, local: str) -> None:
+        pass
+
+    def count(self, outcome: str) -> None:
+        pass
+
+    def turned(self, up: bool) -> None:
+        pass
+
+
+def xmpp_settings(port: int) -> XmppSettings:
+    return XmppSettings(
+        LinkSettings("127.0.0.1", port, XMPP_DOMAIN, SECRET, "Sørum kommune"),
+        {"vei": "vei"},
+        messages_per_minute=1000,
+    )
+
+
+async def open_xmpp(stack: AsyncExitStack, kind: type[XmppChannel], house: XmppHouse) -> Any:
+    """A server and a door that is linked to it."""
+    server = XmppServer()
+    await server.start()
+    stack.push_async_callback(server.stop)
+    channel = kind(xmpp_settings(server.port), house, lambda: NOW)
+    await channel.start()
+    stack.push_async_callback(channel.stop)
+    await soon(lambda: channel.state is LinkState.UP, "the link")
+    return server, channel
+
+
+class XmppInDoor(InDoor):
+    """The XMPP component."""
+
+    name = "xmpp"
+
+    async def open(self, stack: AsyncExitStack, folder: Path) -> None:
+        self._house = XmppHouse(self.gate)
+        self._server, self._channel = await open_xmpp(stack, XmppChannel, self._house)
+
+    async def deliver(self, key: int, words: str) -> Answer:
+        return await self._bring(str(key), f"<body>{words}</body>")
+
+    def kept(self) -> list[str]:
+        return list(self._house.kept.values())
+
+    def hostile(self) -> list[Callable[[], Awaitable[Answer]]]:
+        stanzas = (
+            f"<body>{'x' * 200_000}</body>",
+            "<body>x</body><encrypted xmlns='eu.siacs.conversations.axolotl'/>",
+            f"<body>e{chr(0x301) * 3000}</body>",
+            f"<body>x{'<a>' * 500}{'</a>' * 500}</body>",
+            "<body>x</body><delay xmlns='urn:xmpp:delay' stamp='i går'/>",
+            "<body>x</body>" + "<x xmlns='y'/>" * 5000,
+        )
+        attacks = [
+            lambda inner=inner, n=n: self._bring(f"hostile {n}", inner)  # type: ignore[misc]
+            for n, inner in enumerate(stanzas)
+        ]
+        return [*attacks, lambda: self._bring("elsewhere", "<body>x</body>", to="../../etc")]
+
+    async def restart(self) -> None:
+        await self._channel.stop()
+        await self._channel.start()
+        await soon(lambda: self._channel.state is LinkState.UP, "the link")
+
+    async def _bring(self, id_: str, inner: str, to: str = "vei") -> Answer:
+        answer = await self._server.bring(id_, inner, to)
+        return {"receipt": Answer.TAKEN, "wait": Answer.LATER}.get(answer, Answer.NEVER)
+
+
 def _of(answer: httpx.Response) -> Answer:
     if answer.status_code < 300:
         return Answer.TAKEN
     return Answer.LATER if answer.status_code in {429, 503} else Answer.NEVER
 
 
-DOORS: tuple[type[InDoor], ...] = (FakeInDoor, EmailInDoor, ChatInDoor, SmsInDoor)
+DOORS: tuple[type[InDoor], ...] = (FakeInDoor, EmailInDoor, ChatInDoor, SmsInDoor, XmppInDoor)
 
 
 class Fault(Enum):
@@ -438,6 +541,59 @@ class EmailSender(Sender):
         return _letter(number, Address("email", "kari@eksempel.no"))
 
 
+class XmppSender(Sender):
+    """The XMPP component. Its link comes up by itself, which the next message waits for."""
+
+    name = "xmpp"
+
+    async def open(self, stack: AsyncExitStack) -> None:
+        # A refusal is tried again once a minute.
+        stack.enter_context(patch.object(xmpp_link, "CONFIG_PAUSE", 0.05))
+        sender, self._end = self, Fault.NONE
+
+        class Patient(XmppChannel):
+            async def send(self, outgoing: Outgoing) -> Receipt:
+                awaited = {Fault.NOBODY: LinkState.DOWN, Fault.OURS: LinkState.CONFIG_ERROR}
+                state = awaited.get(sender._end, LinkState.UP)
+                await soon(lambda: self.state is state, state.value)
+                try:
+                    return await super().send(outgoing)
+                finally:
+                    await sender._mend()
+
+        self._server, self.channel = await open_xmpp(stack, Patient, XmppHouse())
+
+    async def fail_once(self, fault: Fault) -> None:
+        self._end = fault
+        match fault:
+            case Fault.LATER:
+                self._server.bounce = "wait"
+            case Fault.REFUSED:
+                self._server.bounce = "cancel"
+            case Fault.OURS:
+                self._server.refusing = True
+                self._server.cut("conflict")
+            case Fault.NOBODY:
+                await self._server.stop()
+            case Fault.UNKNOWN:
+                self._server.drop = True
+            case Fault.NONE:
+                pass
+
+    async def _mend(self) -> None:
+        ended, self._end = self._end, Fault.NONE
+        self._server.refusing = False
+        if ended is Fault.NOBODY:
+            await self._server.start()
+
+    def taken(self) -> int:
+        return len(self._server.taken)
+
+    def letter(self, number: int) -> Outgoing:
+        letter = _letter(number, Address("xmpp", "kari@x.test"))
+        return replace(letter, sender=Address("xmpp", f"vei@{XMPP_DOMAIN}"))
+
+
 def _letter(number: int, to: Address) -> Outgoing:
     return Outgoing(
         channel=to.channel,
@@ -451,4 +607,4 @@ def _letter(number: int, to: Address) -> Outgoing:
     )
 
 
-SENDERS: tuple[type[Sender], ...] = (FakeSender, EmailSender)
+SENDERS: tuple[type[Sender], ...] = (FakeSender, EmailSender, XmppSender)
