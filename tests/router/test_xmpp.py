@@ -1,0 +1,361 @@
+"""Talks by XMPP in the store, and what staff are told of them: no server here."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select
+from sqlmodel import col
+
+from channels.base import DeliveryState
+from channels.chat import xmpp
+from channels.sms.base import SmsStatus
+from router import deliveries, leases, queue, staff, xmpp_staff
+from router.errors import InvalidError
+from router.models import Inquiry, Message, OutboxItem, ReplyState, Role
+from router.sending import Outbox
+from router.xmpp_staff import RefusedError
+from rules.order import Lane
+from tests.router.chat_house import letters, sweep
+from tests.router.web_house import house
+from tests.service import soon
+
+NORA = "nora@innbygger.test"
+KARI = "kari@ansatt.test"
+
+
+@pytest.fixture
+async def home(tmp_path):
+    async with house(tmp_path) as opened:
+        opened.hall.reception.start()
+        yield opened
+        await opened.hall.reception.stop()
+
+
+def said(text, jid=NORA, local="servicetorg", id_="1"):
+    return xmpp.Said(f"{jid}/x", jid, local, id_, text, key=f"{jid}:{local}:{id_}:{text}")
+
+
+async def say(home, text, **more):
+    """Somebody writes to a department; the inquiry it is in."""
+    message = said(text, **more)
+    arrival = xmpp.arrival(message, message.local, home.clock())
+    await home.hall.reception.receive(arrival)
+
+    def found():
+        with home.hall.db.read() as session:
+            query = (
+                select(Inquiry)
+                .join(Message, col(Message.inquiry_id) == col(Inquiry.id))
+                .where(col(Message.text) == text)
+                .order_by(col(Message.id).desc())
+            )
+            return session.execute(query).scalars().first()
+
+    await soon(found, "it is taken in")
+    return found()
+
+
+async def colleague(home, username="kari", jid=KARI, role=Role.OPERATOR, *departments):
+    number = await home.person(username, role, *departments, password=False)
+
+    def job(session):
+        person = staff.require_staff(session, username)
+        staff.set_jid(session, person, jid)
+        return staff.actor_of(session, person)
+
+    assert number
+    return await home.hall.db.write(job)
+
+
+async def write(home, job, **more):
+    return await home.hall.db.write(lambda session: job(session, now=home.clock(), **more))
+
+
+async def hear(home, text, ref, jid=KARI, id_="1"):
+    message = said(text, jid, xmpp.case_address(ref), id_)
+    return await write(home, xmpp_staff.hear, head=home.hall.reply_context, said=message)
+
+
+async def relay(home):
+    """Tell staff whatever they have not been told; the texts, oldest first."""
+    before = len(letters(home))
+    with home.hall.db.read() as session:
+        numbers = xmpp_staff.untold(session)
+    head = home.hall.reply_context
+    for number in numbers:
+        await write(home, xmpp_staff.relay, head=head, inquiry_id=number)
+    return [item.payload["text"] for item in letters(home)[before:]]
+
+
+async def test_a_talk_goes_on_while_its_inquiry_is_open_and_a_day_longer(home):
+    first = await say(home, "Det er et hull i veien.")
+    assert (first.channel, first.department, first.lane) == ("chat", "vei", Lane.LIVE)
+    assert first.sender_address == ""  # what looks like an e-mail address is none
+    assert first.contact_id is not None
+    assert (await say(home, "Et stort et.")).ref == first.ref
+    assert (await say(home, "Får vi plass?", local="barnehage")).ref != first.ref
+    assert (await say(home, "Hei", jid="ola@innbygger.test")).ref != first.ref
+
+    home.clock.move(days=20)
+    assert (await say(home, "Hva skjer?")).ref == first.ref
+    actor = await colleague(home)
+    await write(home, queue.close, actor=actor, ref=first.ref)
+    home.clock.move(hours=20)
+    assert (await say(home, "Takk!")).ref == first.ref
+    await write(home, queue.close, actor=actor, ref=first.ref)
+    home.clock.move(hours=25)
+    later = await say(home, "Nå er det noe annet.")
+    assert later.ref != first.ref
+    assert later.contact_id == first.contact_id
+
+
+async def test_nobody_answers_so_it_is_an_ordinary_inquiry_and_the_resident_is_told(home):
+    inquiry = await say(home, "Når åpner dere?")
+    await sweep(home)
+    [told] = letters(home)
+    assert (told.channel, told.kind, told.recipient) == ("xmpp", "receipt", NORA)
+    assert inquiry.ref in told.payload["text"]
+    assert told.payload["sender"]["value"].startswith("servicetorg@")
+    await sweep(home)
+    assert len(letters(home)) == 1
+
+
+async def test_an_emergency_gets_its_answer_at_once(home):
+    await say(home, "Hjelp, mannen min puster ikke!")
+    [told] = letters(home)
+    assert (told.kind, "113" in told.payload["text"]) == ("emergency", True)
+
+
+async def test_an_answer_goes_out_days_later_and_files_are_refused(home):
+    inquiry = await say(home, "Når åpner dere?")
+    home.clock.move(days=40)
+    api = await home.api()
+    answer = await api.post(f"/api/inquiries/{inquiry.ref}/reply", json={"text": "Klokka åtte."})
+    assert answer.status_code == 200
+    [item] = [item for item in letters(home) if item.kind == "reply"]
+    assert (item.channel, item.recipient) == ("xmpp", NORA)
+    file = {"filename": "a.txt", "content_type": "text/plain", "content_base64": "aGVp"}
+    refused = await api.post(
+        f"/api/inquiries/{inquiry.ref}/reply", json={"text": "Se her", "attachments": [file]}
+    )
+    assert refused.status_code == 422
+    assert "XMPP" in refused.json()["detail"]
+
+
+async def test_how_an_answer_fares_is_believed_from_where_it_went_and_from_nobody_else(home):
+    inquiry = await say(home, "Når åpner dere?")
+    api = await home.api()
+    await api.post(f"/api/inquiries/{inquiry.ref}/reply", json={"text": "Klokka åtte."})
+    [item] = [item for item in letters(home) if item.kind == "reply"]
+
+    async def fared(jid, state, detail=""):
+        status = SmsStatus(item.message_id.strip("<>"), state, detail)
+        return await write(
+            home, deliveries.fared, message_id=item.message_id, jid=jid, status=status
+        )
+
+    async def delivery():
+        detail = (await api.get(f"/api/inquiries/{inquiry.ref}")).json()
+        return detail["messages"][-1]["delivery"], detail["reply_state"]
+
+    assert not await fared("ola@innbygger.test", DeliveryState.DELIVERED)
+    # The receipt may be quicker than our own note that the server took it.
+    assert await fared(NORA, DeliveryState.DELIVERED)
+    assert await delivery() == ("delivered", "answered")
+    assert not await fared(NORA, DeliveryState.FAILED, "for sent")
+
+    await api.post(f"/api/inquiries/{inquiry.ref}/reply", json={"text": "Eller ni."})
+    item = [item for item in letters(home) if item.kind == "reply"][-1]
+    assert await fared("innbygger.test", DeliveryState.FAILED, "Adressen finnes ikke.")
+    assert await delivery() == ("failed", ReplyState.NOT_DELIVERED.value)
+
+
+async def test_whoever_holds_an_inquiry_is_told_everything_once_on_every_channel(home):
+    actor = await colleague(home)
+    ref = await home.inquiry("Hull i veien", "Jeg er 01818010083, og det er et hull i veien.")
+    assert await relay(home) == []
+    await write(home, queue.claim, actor=actor, ref=ref)
+    [opening] = await relay(home)
+    assert ref in opening
+    assert "Hull i veien" in opening
+    assert "10083" not in opening
+    assert await relay(home) == []
+
+    inquiry = await say(home, "Det er glatt.", local="vei")
+    await write(home, queue.claim, actor=actor, ref=inquiry.ref)
+    await relay(home)
+    await say(home, "Veldig glatt.", local="vei", id_="2")
+    await say(home, "Kom nå!", local="vei", id_="3")
+    assert await relay(home) == ["Veldig glatt.", "Kom nå!"]
+    assert await relay(home) == []
+
+    other = await colleague(home, "ola", "ola@ansatt.test")
+    await write(home, queue.release, actor=actor, ref=inquiry.ref)
+    await write(home, queue.claim, actor=other, ref=inquiry.ref)
+    [opening] = await relay(home)
+    assert "Kom nå!" in opening
+    assert letters(home)[-1].recipient == "ola@ansatt.test"
+    await write(home, queue.close, actor=other, ref=inquiry.ref)
+    assert await relay(home) == []
+
+    # None of it is part of what the resident was sent, nor of the inquiry's history.
+    api = await home.api()
+    detail = (await api.get(f"/api/inquiries/{inquiry.ref}")).json()
+    assert {message["direction"] for message in detail["messages"]} == {"in"}
+
+
+async def test_two_services_tell_each_message_once(home):
+    actor = await colleague(home)
+    inquiry = await say(home, "Det er glatt.")
+    await write(home, queue.claim, actor=actor, ref=inquiry.ref)
+    head, number = home.hall.reply_context, inquiry.id
+    told = [await write(home, xmpp_staff.relay, head=head, inquiry_id=number) for _ in range(2)]
+    assert told == [1, 0]
+
+
+async def test_an_answer_is_one_however_often_it_comes_and_takes_what_nobody_holds(home):
+    actor = await colleague(home)
+    inquiry = await say(home, "Når åpner dere?")
+    for _ in range(3):
+        verdict = await hear(home, "Klokka åtte.", inquiry.ref)
+        assert (verdict.condition, verdict.text) == ("", "")
+        assert (await hear(home, "/notat Ring henne", inquiry.ref, id_="2")).text
+    with home.hall.db.read() as session:
+        row = queue.row(session, actor, inquiry.ref)
+        texts = session.execute(
+            select(col(Message.text)).where(col(Message.direction) != "in")
+        ).scalars()
+        assert (row.assignee, row.answered_at is not None) == ("kari", True)
+        assert sorted(texts) == ["Klokka åtte.", "Ring henne"]
+
+
+@pytest.mark.parametrize(
+    ("text", "condition", "word"),
+    [
+        ("/lukkk", "not-acceptable", "/lukkk"),
+        ("/notat", "not-acceptable", "kommandoen"),
+        ("/", "not-acceptable", "/"),
+    ],
+)
+async def test_what_is_no_command_goes_to_nobody(home, text, condition, word):
+    await colleague(home)
+    inquiry = await say(home, "Når åpner dere?")
+    with pytest.raises(RefusedError) as refused:
+        await hear(home, text, inquiry.ref)
+    assert refused.value.verdict.condition == condition
+    assert word in refused.value.verdict.text
+    assert letters(home) == []
+
+
+async def test_others_and_nothing_are_the_same_to_whoever_may_not_see(home):
+    await colleague(home, "anne", "anne@ansatt.test", Role.MEMBER, "barnehage")
+    inquiry = await say(home, "Det er et hull i veien.")
+    words = set()
+    for jid in ("anne@ansatt.test", NORA, "hvemsomhelst@x.test"):
+        for ref in (inquiry.ref, "S-2026-999999"):
+            for text in ("Hei", "/lukk", "/hjelp"):
+                with pytest.raises(RefusedError) as refused:
+                    await hear(home, text, ref, jid)
+                words.add(refused.value.verdict.condition)
+    assert words == {"item-not-found"}
+
+
+async def test_whoever_is_shut_out_is_a_stranger_at_once(home):
+    await colleague(home)
+    inquiry = await say(home, "Når åpner dere?")
+    await home.hall.db.write(
+        lambda session: staff.set_active(
+            session, staff.require_staff(session, "kari"), active=False
+        )
+    )
+    with pytest.raises(RefusedError) as refused:
+        await hear(home, "Klokka åtte.", inquiry.ref)
+    assert refused.value.verdict.condition == "item-not-found"
+
+
+async def test_an_address_is_one_persons(home):
+    await colleague(home)
+    await home.person("ola", password=False)
+    for jid in (KARI.upper(), "ikke en adresse", "x/y@z.test"):
+        with pytest.raises(InvalidError):
+            await home.hall.db.write(
+                lambda session, jid=jid: staff.set_jid(
+                    session, staff.require_staff(session, "ola"), jid
+                )
+            )
+
+
+async def test_one_holds_the_lease_until_it_lets_go_or_is_not_heard_of(home):
+    span = timedelta(seconds=20)
+
+    async def take(who, **more):
+        return await write(home, leases.take, name="xmpp", holder=who, span=span, **more)
+
+    assert await take("a") == ""
+    assert await take("b") == "a"
+    home.clock.move(seconds=15)
+    assert await take("a") == ""
+    home.clock.move(seconds=15)
+    assert await take("b") == "a"
+    home.clock.move(seconds=6)
+    assert await take("b") == ""
+    assert await take("a") == "b"
+    await home.hall.db.write(lambda session: leases.release(session, "xmpp", "a"))
+    assert await take("a") == "b"
+    await home.hall.db.write(lambda session: leases.release(session, "xmpp", "b"))
+    assert await take("a") == ""
+    assert await take("c", alone=True) == ""
+
+
+class Elsewhere:
+    """The door of a service that has not the link."""
+
+    name = "xmpp"
+    once_only = False
+    elsewhere = True
+
+    def __init__(self):
+        self.sent = []
+
+    async def start(self):
+        pass
+
+    async def stop(self):
+        pass
+
+    async def send(self, outgoing):
+        self.sent.append(outgoing)
+
+    def health(self):
+        return ""
+
+
+async def test_a_service_without_the_link_leaves_its_messages_to_the_one_that_has_it(home):
+    inquiry = await say(home, "Når åpner dere?")
+    api = await home.api()
+    await api.post(f"/api/inquiries/{inquiry.ref}/reply", json={"text": "Klokka åtte."})
+    door = Elsewhere()
+    outbox = Outbox(home.hall.db, {"xmpp": door}, home.hall.settings.blobs, home.clock)
+    assert await outbox.deliver_due() == 0
+    [item] = letters(home)
+    assert (item.state, item.next_at, item.detail) == ("queued", home.clock(), "")
+    assert door.sent == []
+
+
+async def test_what_was_under_way_when_the_link_broke_goes_again_when_it_is_back(home):
+    inquiry = await say(home, "Når åpner dere?")
+    api = await home.api()
+    await api.post(f"/api/inquiries/{inquiry.ref}/reply", json={"text": "Klokka åtte."})
+    [item] = letters(home)
+
+    def lose(session):
+        row = session.get_one(OutboxItem, item.id)
+        row.state, row.next_at = "uncertain", home.clock() + timedelta(hours=1)
+
+    await home.hall.db.write(lose)
+    await Outbox(home.hall.db, {}, home.hall.settings.blobs, home.clock).reopen("xmpp")
+    [again] = letters(home)
+    assert (again.state, again.next_at) == ("queued", home.clock())
+    assert again.message_id == item.message_id
