@@ -13,6 +13,8 @@ any script needs."""
 _FAR_FROM_LATIN = re.compile(f"[\u0300-\U0001efff][\u0300-\U0001efff]{{{_MOST_MARKS}}}")
 """A run in which there may be too many marks: looked for twenty times as fast as the marks, and
 not in Latin letters."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Unicode's category Cc, but for tab and line feed."""
 
 
 def nfc(text: str) -> str:
@@ -32,7 +34,7 @@ def typed(text: str) -> str:
     surrogates, which no store and no page takes."""
     text = text.encode("utf-8", "replace").decode("utf-8")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return nfc("".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc"))
+    return nfc(_CONTROL.sub("", text))
 
 
 @cache

@@ -8,38 +8,31 @@ What is said are messages of the inquiry's thread. What only the chat knows stan
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlmodel import Session, col
 
-from channels.base import Address, Mark, MessageKind, OutgoingKind
-from channels.chat.web import message_key
-from router import chat_files, events, letters, xmpp_letters
+from channels.base import Address, MessageKind, OutgoingKind
+from router import events, letters, xmpp_letters
 from router.chat_models import CHANNEL, Conversation, ConversationState, TalkOutcome
 from router.contacts import contact_at
-from router.counters import counted
-from router.errors import InvalidError, NotFoundError
+from router.errors import NotFoundError
 from router.models import (
     Direction,
     Inquiry,
     InquiryStatus,
     Message,
-    ReplyState,
 )
 from router.privacy import mask_text
-from router.records import INSERT_MESSAGE
 from router.tokens import hash_secret, new_secret
 from rules.order import Lane, queue_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from router.correspondence import Letterhead
-    from router.preparing import KeptFile
-    from rules.targets import DueDate
 
 IDLE = timedelta(hours=24)
 """Without a sign of life for so long, a conversation ends,"""
@@ -61,30 +54,39 @@ _C: Any = Conversation.__table__  # type: ignore[attr-defined]
 _M: Any = Message.__table__  # type: ignore[attr-defined]
 _I: Any = Inquiry.__table__  # type: ignore[attr-defined]
 
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """One message of a resident, checked and ready for the store."""
-
-    conversation_id: int
-    client_id: str
-    text: str
-    at: datetime
-    emergency: bool
-    due_of: Callable[[str], DueDate]
-    """By when it is owed an answer under a reply target, if the ones before it have had theirs."""
-    files: tuple[KeptFile, ...] = ()
-    marks: tuple[Mark, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Spoken:
-    """What became of a message."""
-
-    message_id: int
-    inquiry_id: int
-    at: datetime
-    duplicate: bool = False
+# Asked with every message: putting a statement together costs as much as running it.
+_BY_KEY = select(Conversation).where(col(Conversation.key) == bindparam("key"))
+_OF_INQUIRY = (
+    select(Conversation)
+    .where(
+        col(Conversation.inquiry_id) == bindparam("inquiry"),
+        col(Conversation.state) != ConversationState.ENDED,
+        col(Conversation.expires_at) > bindparam("now"),
+    )
+    .order_by(col(Conversation.id).desc())
+    .limit(1)
+)
+_ELSEWHERE = (
+    select(Message)
+    .where(
+        col(Message.inquiry_id) == bindparam("inquiry"),
+        col(Message.direction) == Direction.IN,
+        col(Message.kind) == MessageKind.CONTACT.value,
+        col(Message.channel) != CHANNEL,
+    )
+    .order_by(col(Message.id).desc())
+    .limit(1)
+)
+_LAST_IN = (
+    select(_M.c.id)
+    .where(
+        _M.c.inquiry_id == bindparam("inquiry"),
+        _M.c.direction == Direction.IN,
+        _M.c.channel == CHANNEL,
+    )
+    .order_by(_M.c.id.desc())
+    .limit(1)
+)
 
 
 def open_conversation(
@@ -126,17 +128,8 @@ def find(session: Session, secret: str, now: datetime, key: str | None = None) -
 
 def of_inquiry(session: Session, inquiry_id: int | None, now: datetime) -> Conversation | None:
     """The latest conversation about an inquiry that is not over."""
-    query = (
-        select(Conversation)
-        .where(
-            col(Conversation.inquiry_id) == inquiry_id,
-            col(Conversation.state) != ConversationState.ENDED,
-            col(Conversation.expires_at) > now,
-        )
-        .order_by(col(Conversation.id).desc())
-        .limit(1)
-    )
-    found: Conversation | None = session.execute(query).scalar()
+    wanted = {"inquiry": inquiry_id, "now": now}
+    found: Conversation | None = session.execute(_OF_INQUIRY, wanted).scalar()
     return found
 
 
@@ -162,18 +155,7 @@ def answers_here(session: Session, inquiry: Inquiry, now: datetime) -> Conversat
 
 def asked_elsewhere(session: Session, inquiry: Inquiry) -> Message | None:
     """The latest message of a person that came by another way than a chat."""
-    query = (
-        select(Message)
-        .where(
-            col(Message.inquiry_id) == inquiry.id,
-            col(Message.direction) == Direction.IN,
-            col(Message.kind) == MessageKind.CONTACT.value,
-            col(Message.channel) != CHANNEL,
-        )
-        .order_by(col(Message.id).desc())
-        .limit(1)
-    )
-    found: Message | None = session.execute(query).scalar()
+    found: Message | None = session.execute(_ELSEWHERE, {"inquiry": inquiry.id}).scalar()
     return found
 
 
@@ -204,7 +186,7 @@ def begin(
         inquiry.contact_id = contact_at(session, who, inquiry.language, now)
     # The beginning of what was written, which also stands over letters.
     inquiry.subject = mask_text(inquiry.subject)
-    _await(conversation, inquiry, inquiry.received_at)
+    begin_waiting(conversation, inquiry, inquiry.received_at)
     conversation.state = ConversationState.WAITING
     session.flush()
     if emergency:
@@ -225,7 +207,7 @@ def joined(
     conversation = by_key(session, key)
     if conversation is None:
         return
-    _await(conversation, inquiry, now)
+    begin_waiting(conversation, inquiry, now)
     session.flush()
     if emergency:
         answer_emergency(session, head, inquiry, conversation.language, message_id, now)
@@ -237,76 +219,6 @@ def inquiry_of(session: Session, key: str) -> Inquiry | None:
     if conversation is None or conversation.inquiry_id is None:
         return None
     return session.get(Inquiry, conversation.inquiry_id)
-
-
-def say(session: Session, head: Letterhead, said: Said) -> Spoken:
-    """The resident says something in a talk that has begun; the same message twice is one.
-
-    Raises `NotFoundError` when the conversation is over, `InvalidError` when the key was used for
-    another message, or there are too many files.
-    """
-    conversation = session.get(Conversation, said.conversation_id)
-    if (
-        conversation is None
-        or conversation.inquiry_id is None
-        or conversation.state is ConversationState.ENDED
-    ):
-        raise NotFoundError
-    key = message_key(conversation.key, said.client_id)
-    known = spoken(session, key)
-    if known is not None:
-        if known.text != said.text:
-            raise InvalidError("This key was used for another message.")
-        return Spoken(known.id or 0, known.inquiry_id, known.at, duplicate=True)
-    if said.files and chat_files.count(session, conversation) + len(said.files) > chat_files.IN_ALL:
-        raise InvalidError("Too many files in one conversation. Send the rest by e-mail.")
-    inquiry = session.get_one(Inquiry, conversation.inquiry_id)
-    [answer] = INSERT_MESSAGE.each(
-        session.connection(),
-        [
-            {
-                "inquiry_id": inquiry.id,
-                "channel": CHANNEL,
-                "external_id": key,
-                "direction": Direction.IN,
-                "kind": MessageKind.CONTACT.value,
-                "sender_name": conversation.name,
-                "sender_address": inquiry.sender_address,
-                "recipients": [],
-                "subject": "",
-                "text": said.text,
-                "has_html": False,
-                "at": said.at,
-                "message_id": "",
-                "reply_to": "",
-                "arrival_id": None,
-                "delivery": "",
-                "delivery_detail": "",
-                "defects": [],
-                "sender_check": "",
-                "marks": [mark.value for mark in said.marks],
-            }
-        ],
-    )
-    message_id: int = answer[0]
-    chat_files.keep(session, message_id, said.files)
-    if inquiry.status is not InquiryStatus.OPEN:
-        conversation.outcome = None
-    data = _count_in(session, inquiry, said)
-    _await(conversation, inquiry, said.at)
-    session.flush()
-    events.tell(session, "message_in", inquiry, said.at, data={"kind": "contact", **data})
-    if said.emergency:
-        events.tell(session, "emergency", inquiry, said.at)
-        answer_emergency(session, head, inquiry, conversation.language, message_id, said.at)
-    return Spoken(message_id, inquiry.id or 0, said.at)
-
-
-def spoken(session: Session, key: str) -> Message | None:
-    """A message of a chat by the key of `message_key`."""
-    query = select(Message).where(col(Message.channel) == CHANNEL, col(Message.external_id) == key)
-    found: Message | None = session.execute(query).scalar()
-    return found
 
 
 def answered(
@@ -483,8 +395,7 @@ def answer_emergency(
 
 def by_key(session: Session, key: str) -> Conversation | None:
     """The conversation with this key."""
-    query = select(Conversation).where(col(Conversation.key) == key)
-    found: Conversation | None = session.execute(query).scalar()
+    found: Conversation | None = session.execute(_BY_KEY, {"key": key}).scalar()
     return found
 
 
@@ -500,37 +411,7 @@ def _by_xmpp(session: Session, inquiry_id: int | None) -> Conversation | None:
     return found
 
 
-def _count_in(session: Session, inquiry: Inquiry, said: Said) -> dict[str, Any]:
-    """What a message of a resident does to its inquiry, as intake has it; what to tell of it."""
-    inquiry.last_message_at = said.at
-    inquiry.version += 1
-    inquiry.reply_state = ReplyState.UNANSWERED
-    data: dict[str, Any] = {}
-    if said.emergency:
-        inquiry.emergency = True
-        inquiry.emergency_seen_at = None
-        inquiry.lane = int(Lane.CRISIS)
-        inquiry.sort_at = said.at
-    if inquiry.status is not InquiryStatus.OPEN or inquiry.answered_at is not None:
-        reopened = inquiry.status is not InquiryStatus.OPEN
-        due = said.due_of(inquiry.target)
-        with counted(session, inquiry):
-            inquiry.status = InquiryStatus.OPEN
-            inquiry.closed_at = None
-            inquiry.answered_at = None
-            inquiry.due_at = due.due_at
-            inquiry.warn_at = due.warn_at or due.due_at
-            inquiry.calendar = due.calendar_identity
-            inquiry.warned_at = None
-            inquiry.overdue_at = None
-        # Told with the message: in a talk, each answer ends one clock and each question starts one.
-        data["due_at"] = due.due_at.isoformat()
-        if reopened:
-            events.tell(session, "reopened", inquiry, said.at, data={"by": "contact"})
-    return data
-
-
-def _await(conversation: Conversation, inquiry: Inquiry, at: datetime) -> None:
+def begin_waiting(conversation: Conversation, inquiry: Inquiry, at: datetime) -> None:
     """Somebody has said something and waits."""
     conversation.waiting_since = conversation.waiting_since or at
     _keep_alive(conversation, at)
@@ -607,14 +488,4 @@ def _mark_read_by_staff(session: Session, conversation: Conversation) -> None:
 
 
 def _last_in(session: Session, inquiry_id: int) -> int:
-    query = (
-        select(_M.c.id)
-        .where(
-            _M.c.inquiry_id == inquiry_id,
-            _M.c.direction == Direction.IN,
-            _M.c.channel == CHANNEL,
-        )
-        .order_by(_M.c.id.desc())
-        .limit(1)
-    )
-    return session.connection().execute(query).scalar() or 0
+    return session.connection().execute(_LAST_IN, {"inquiry": inquiry_id}).scalar() or 0

@@ -14,7 +14,6 @@ from router.models import Direction, Message, StoredAttachment
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from router.chat_models import Conversation
     from router.preparing import KeptFile
 
 IN_ALL = 12
@@ -30,13 +29,13 @@ def keep(session: Session, message_id: int, files: Sequence[KeptFile]) -> None:
         )
 
 
-def count(session: Session, conversation: Conversation) -> int:
-    """How many files the resident has sent in a conversation."""
+def count(session: Session, inquiry_id: int | None) -> int:
+    """How many files the resident has sent in a talk."""
     query = (
         select(col(StoredAttachment.id))
         .join(Message, col(Message.id) == col(StoredAttachment.message_id))
         .where(
-            col(Message.inquiry_id) == conversation.inquiry_id,
+            col(Message.inquiry_id) == inquiry_id,
             col(Message.channel) == CHANNEL,
             col(Message.direction) == Direction.IN,
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter as Tally
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -24,7 +24,7 @@ from router.errors import NotFoundError, StoreUnavailableError, TooManyError
 from router.events import RELOAD
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from router.chat_queue import Attendance
@@ -45,6 +45,8 @@ TICK_SECONDS = 2.0
 """How often places in the line are looked at,"""
 RENEW_SECONDS = 20.0
 """and leases renewed."""
+REMEMBERED = 10_000
+"""Signs of typing of which the time is known, to tell of no more than one a second."""
 GRACE = timedelta(seconds=10)
 """A page that is closed may be opened anew so long after; then its resident has gone."""
 HEARD = timedelta(seconds=45)
@@ -99,6 +101,7 @@ class ChatHub:
         self._db = db
         self._hub = hub
         self._clock = clock
+        self._rooms: Tally[tuple[int, Side]] = Tally()
         self._pages: dict[int, set[_Page]] = {}
         self._by_inquiry: dict[int, set[int]] = {}
         self._heard: dict[int, datetime] = {}
@@ -106,7 +109,9 @@ class ChatHub:
         self._desks: Tally[int] = Tally()
         self._typed: dict[tuple[int, Side], float] = {}
         self._dirty: set[int] = set()
-        self._stale = False
+        """Inquiries in which something was said,"""
+        self._stale: set[int] = set()
+        """and conversations that stand differently."""
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
@@ -134,11 +139,20 @@ class ChatHub:
             page.overflowed = True
             page.offer(Typing(page.side))  # only to wake it
 
-    def require_room(self, conversation_id: int, side: Side) -> None:
-        """Raises `TooManyError` when too many pages of a conversation are open."""
-        mine = self._pages.get(conversation_id, set())
-        if sum(page.side is side for page in mine) >= PAGES:
+    @contextmanager
+    def room(self, conversation_id: int, side: Side) -> Iterator[None]:
+        """Room for one more page. Raises `TooManyError` when too many of a conversation are
+        open."""
+        key = (conversation_id, side)
+        if self._rooms[key] >= PAGES:
             raise TooManyError("This conversation is open in too many windows.")
+        self._rooms[key] += 1
+        try:
+            yield
+        finally:
+            self._rooms[key] -= 1
+            if not self._rooms[key]:
+                del self._rooms[key]
 
     async def follow(
         self, conversation_id: int, side: Side, after: int
@@ -174,6 +188,8 @@ class ChatHub:
         key = (conversation_id, side)
         if now - self._typed.get(key, -1.0) < 1:
             return
+        if len(self._typed) >= REMEMBERED:
+            self._typed.clear()
         self._typed[key] = now
         if self.on_typing is not None:
             self.on_typing(conversation_id, side)
@@ -186,7 +202,7 @@ class ChatHub:
         if inquiry_id is not None:
             self._bind(conversation_id, inquiry_id)
             self._dirty.add(inquiry_id)
-        self._stale = True
+        self._stale.add(conversation_id)
         self._wake.set()
 
     def enter_desk(self, staff_id: int) -> None:
@@ -244,10 +260,11 @@ class ChatHub:
                     continue
                 if event.kind == RELOAD:
                     self._dirty |= self._by_inquiry.keys()
-                    self._stale = True
+                    self._stale |= self._pages.keys()
                 elif event.inquiry_id is not None:
                     self._dirty.add(event.inquiry_id)
-                    self._stale = self._stale or event.kind not in _QUIET
+                    if event.kind not in _QUIET:
+                        self._stale |= self._by_inquiry.get(event.inquiry_id, set())
                 self._wake.set()
 
     async def _deliver(self) -> None:
@@ -255,15 +272,16 @@ class ChatHub:
             await self._wake.wait()
             self._wake.clear()
             dirty, self._dirty = self._dirty, set()
-            stale, self._stale = self._stale, False
+            stale, self._stale = self._stale, set()
             try:
                 if dirty:
                     await self._hand_out(dirty)
                 if stale:
-                    await self._show_standings()
+                    await self._show_standings(stale)
             except Exception:
                 log.exception("chat.read_failed")
                 self._dirty |= dirty
+                self._stale |= stale
                 await asyncio.sleep(1)
                 self._wake.set()
             await asyncio.sleep(PULSE_SECONDS)
@@ -301,8 +319,7 @@ class ChatHub:
             await asyncio.sleep(TICK_SECONDS)
             beats += 1
             try:
-                if self._pages:
-                    await self._show_standings()
+                await self._show_standings(self._pages)
                 await self._note_who_left()
                 if beats * TICK_SECONDS % RENEW_SECONDS == 0:
                     await self._renew_all()
@@ -311,8 +328,9 @@ class ChatHub:
             except Exception:
                 log.exception("chat.tick_failed")
 
-    async def _show_standings(self) -> None:
-        standings = await asyncio.to_thread(self._read_standings, list(self._pages))
+    async def _show_standings(self, conversation_ids: Iterable[int]) -> None:
+        ids = [number for number in conversation_ids if number in self._pages]
+        standings = await asyncio.to_thread(self._read_standings, ids) if ids else {}
         for number, standing in standings.items():
             if standing.inquiry_id is not None and any(
                 page.inquiry_id is None for page in self._pages.get(number, ())
@@ -357,24 +375,27 @@ class ChatHub:
         except StoreUnavailableError:
             log.warning("chat.desk_not_noted")
 
-    async def _catch_up(self, page: _Page) -> list[Update | None]:
-        """Everything a page has not seen, and how things stand."""
+    async def _catch_up(self, page: _Page) -> Sequence[Update | None]:
+        """The next of what a page has not seen; after the last of it, how things stand."""
         page.overflowed = False
         page.updates = asyncio.Queue(maxsize=QUEUE)
         found = await asyncio.to_thread(self._read_standings, [page.conversation_id])
         standing = found.get(page.conversation_id)
         if standing is None:
             return []
-        updates: list[Update | None] = []
+        lines: list[Line] = []
         if standing.inquiry_id is not None:
             # Before reading, so that what is said meanwhile is not missed.
             self._bind(page.conversation_id, standing.inquiry_id)
             since = {standing.inquiry_id: page.last}
-            while lines := await asyncio.to_thread(self._read_lines, since, page.side):
-                page.last = since[standing.inquiry_id] = lines[-1].id
-                updates += lines
+            lines = await asyncio.to_thread(self._read_lines, since, page.side)
+        if lines:
+            page.last = lines[-1].id
+        if len(lines) >= chat_views.PAGE:
+            page.overflowed = True
+            return lines
         page.standing = standing
-        return [*updates, standing]
+        return [*lines, standing]
 
     def _read_lines(self, since: dict[int, int], side: Side) -> list[Line]:
         with self._db.read() as session:
@@ -399,10 +420,11 @@ class ChatHub:
             return chat_queue.attendance(session, self.terms, self._clock())
 
 
-async def _next(page: _Page) -> list[Update | None]:
+async def _next(page: _Page) -> Sequence[Update | None]:
     """The next update of a page, None when it is quiet; nothing when it has seen that already."""
     try:
-        update = await asyncio.wait_for(page.updates.get(), timeout=PING_SECONDS)
+        async with asyncio.timeout(PING_SECONDS):
+            update = await page.updates.get()
     except TimeoutError:
         return [None]
     if isinstance(update, chat_views.Line):

@@ -219,7 +219,7 @@ def unattended(
                 found.append((conversation, "unanswered"))
         elif not there.there and assignee is None:
             found.append((conversation, "nobody" if there.open else "closed"))
-        elif _last_taken(session, conversation, since) <= now - first:
+        elif since <= now - first and _last_taken(session, conversation, since) <= now - first:
             found.append((conversation, "unanswered"))
     return found
 

@@ -8,7 +8,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, or_, select, true
-from sqlmodel import Session, col
 
 from channels.base import Mark
 from channels.email.quote import fold
@@ -19,6 +18,8 @@ from router.models import Direction, Inquiry, InquiryStatus, Message, Staff, Sto
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
+
+    from sqlmodel import Session
 
     from router.chat_queue import Turn
 
@@ -37,6 +38,21 @@ MAILED = "mailed"
 
 _M: Any = Message.__table__  # type: ignore[attr-defined]
 _F: Any = StoredAttachment.__table__  # type: ignore[attr-defined]
+_C: Any = Conversation.__table__  # type: ignore[attr-defined]
+_I: Any = Inquiry.__table__  # type: ignore[attr-defined]
+_S: Any = Staff.__table__  # type: ignore[attr-defined]
+_OF_CONVERSATION = (
+    "id",
+    "state",
+    "inquiry_id",
+    "email",
+    "phone",
+    "listening_until",
+    "waiting_since",
+    "staff_read",
+    "resident_read",
+    "outcome",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,18 +178,22 @@ def standings(
     session: Session, ids: Sequence[int], turns: Mapping[int, Turn], now: datetime
 ) -> dict[int, Standing]:
     """Conversation id -> how things stand."""
-    rows = session.execute(
-        select(Conversation, Inquiry, col(Staff.name), col(Staff.username))
-        .outerjoin(Inquiry, col(Inquiry.id) == col(Conversation.inquiry_id))
-        .outerjoin(Staff, col(Staff.id) == col(Inquiry.assignee_id))
-        .where(col(Conversation.id).in_(ids))
-    )
-    return {
-        conversation.id or 0: _standing(
-            conversation, inquiry, _public(name, username), turns.get(conversation.id or 0), now
+    rows = session.connection().execute(
+        select(
+            *(_C.c[name] for name in _OF_CONVERSATION),
+            _I.c.ref,
+            _I.c.due_at,
+            _I.c.status,
+            _I.c.department,
+            _I.c.assignee_id,
+            _S.c.name.label("staff_name"),
+            _S.c.username,
         )
-        for conversation, inquiry, name, username in rows
-    }
+        .outerjoin(_I, _I.c.id == _C.c.inquiry_id)
+        .outerjoin(_S, _S.c.id == _I.c.assignee_id)
+        .where(_C.c.id.in_(ids))
+    )
+    return {row.id: _standing(row, turns.get(row.id), now) for row in rows}
 
 
 def _public(name: str | None, username: str | None) -> str:
@@ -229,35 +249,29 @@ def _files(session: Session, message_ids: Sequence[int]) -> dict[int, list[LineF
     return files
 
 
-def _standing(
-    conversation: Conversation,
-    inquiry: Inquiry | None,
-    staff: str,
-    turn: Turn | None,
-    now: datetime,
-) -> Standing:
-    until = conversation.listening_until
+def _standing(row: Any, turn: Turn | None, now: datetime) -> Standing:
+    until = row.listening_until
     shared: dict[str, Any] = {
-        "state": conversation.state,
-        "inquiry_id": conversation.inquiry_id,
-        "read": conversation.staff_read,
-        "resident_read": conversation.resident_read,
-        "email": conversation.email,
-        "phone": conversation.phone,
+        "state": row.state,
+        "inquiry_id": row.inquiry_id,
+        "read": row.staff_read,
+        "resident_read": row.resident_read,
+        "email": row.email,
+        "phone": row.phone,
         "listening": until is not None and until > now,
-        "outcome": conversation.outcome,
+        "outcome": row.outcome,
     }
-    if inquiry is None:
+    if row.ref is None:
         return Standing(**shared)
     return Standing(
         **shared,
-        ref=inquiry.ref,
-        due_at=inquiry.due_at,
-        closed=inquiry.status is InquiryStatus.CLOSED,
-        answered=conversation.waiting_since is None,
-        staff=staff,
-        staff_id=inquiry.assignee_id,
-        department=inquiry.department,
+        ref=row.ref,
+        due_at=row.due_at,
+        closed=row.status is InquiryStatus.CLOSED,
+        answered=row.waiting_since is None,
+        staff=_public(row.staff_name, row.username),
+        staff_id=row.assignee_id,
+        department=row.department,
         place=turn.place if turn is not None else 0,
         minutes=turn.minutes if turn is not None else 0,
     )

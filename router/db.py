@@ -414,16 +414,21 @@ def _run(connection: Connection, members: list[_Queued]) -> Sequence[Any]:
     first = members[0]
     if first.together is not None:
         return first.together(connection, [queued.argument for queued in members])
-    session = Session(
+    session = session_on(connection)
+    result = first.job(session) if first.job is not None else None
+    session.flush()
+    session.expunge_all()
+    return [result]
+
+
+def session_on(connection: Connection) -> Session:
+    """A session within the transaction of a write."""
+    return Session(
         bind=connection,
         join_transaction_mode="rollback_only",
         autoflush=False,
         expire_on_commit=False,
     )
-    result = first.job(session) if first.job is not None else None
-    session.flush()
-    session.expunge_all()
-    return [result]
 
 
 def _of_the_store(error: BaseException) -> bool:

@@ -57,6 +57,8 @@ _ALSO = select(_ADDRESSEE.c.inquiry_id, _ADDRESSEE.c.department).where(
 CLIENT_BUFFER = 256
 """Events a slow client may lag behind before it is told to reload."""
 
+QUIET_SECONDS = 15.0
+
 PULSE_SECONDS = 0.02
 """Commits within this time are read in one go."""
 
@@ -122,7 +124,14 @@ def tell(
     )
 
 
-def row(kind: str, inquiry_id: int, ref: str, department: str, at: datetime) -> dict[str, Any]:
+def row(
+    kind: str,
+    inquiry_id: int,
+    ref: str,
+    department: str,
+    at: datetime,
+    data: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """What `tell` records, for `insert_rows`."""
     return {
         "kind": kind,
@@ -131,7 +140,7 @@ def row(kind: str, inquiry_id: int, ref: str, department: str, at: datetime) -> 
         "department": department,
         "staff_id": None,
         "once": None,
-        "data": {"ref": ref},
+        "data": {"ref": ref, **(data or {})},
     }
 
 
@@ -277,7 +286,8 @@ class EventHub:
                             after = item.id
             while not self._closed:
                 try:
-                    item = await asyncio.wait_for(client.events.get(), timeout=15)
+                    async with asyncio.timeout(QUIET_SECONDS):
+                        item = await client.events.get()
                 except TimeoutError:
                     yield None
                     continue

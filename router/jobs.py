@@ -117,9 +117,12 @@ async def collect_recordings(hall: Hall) -> None:
 async def sweep_chats(hall: Hall) -> None:
     """Turn chats that nobody answers into ordinary inquiries, and see who has gone."""
     now, terms, head = hall.clock(), hall.chats.terms, hall.reply_context
-    with hall.db.read() as session:
-        due = chat_queue.is_sweep_due(session, terms, now)
-    if due:
+
+    def is_due() -> bool:
+        with hall.db.read() as session:
+            return chat_queue.is_sweep_due(session, terms, now)
+
+    if await asyncio.to_thread(is_due):
         await hall.db.write(lambda session: chat_queue.sweep(session, head, terms, now))
         hall.outbox.wake()
 
@@ -127,9 +130,12 @@ async def sweep_chats(hall: Hall) -> None:
 async def mail_unread_chats(hall: Hall) -> None:
     """Send answers that nobody has read in the chat by e-mail."""
     now, door, head = hall.clock(), hall.settings.channels.chat, hall.reply_context
-    with hall.db.read() as session:
-        waiting = chat_letters.unread(session, door, now)
-    if waiting:
+
+    def is_due() -> bool:
+        with hall.db.read() as session:
+            return bool(chat_letters.unread(session, door, now))
+
+    if await asyncio.to_thread(is_due):
         await hall.db.write(lambda session: chat_letters.send_unread(session, head, door, now))
         hall.outbox.wake()
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import secrets
 import traceback
 from pathlib import Path
+from random import getrandbits
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -168,10 +168,12 @@ def create_app(hall: Hall) -> FastAPI:
     )
     app.state.hall = hall
     app.state.limits = limits
-    # Whoever calls waits for the answer: their doors are asked for first.
+    app.state.talks = chat_door.Talks()
+    # Whoever calls waits for the answer: their doors are asked for first; then what is asked most.
     for module in (
         voice_hooks,
         hooks,
+        chat_api,
         auth,
         desk,
         desk_chats,
@@ -184,7 +186,6 @@ def create_app(hall: Hall) -> FastAPI:
         statistics_pages,
         residents,
         chat_pages,
-        chat_api,
         chats_api,
         api,
         contact_api,
@@ -290,7 +291,7 @@ class _Frame:
             await self._app(scope, receive, send)
             return
         started = perf_counter()
-        request_id = secrets.token_hex(8)
+        request_id = f"{getrandbits(64):016x}"
         method, path = scope["method"], scope["path"]
         scope = dict(scope, state={**scope.get("state", {}), "request_id": request_id})
         if method == "HEAD" and not path.startswith(_NO_HEAD) and not path.endswith("/events"):
@@ -419,7 +420,8 @@ def _without_charset(name: bytes, value: bytes) -> bytes:
 
 async def _limit_of(scope: Scope) -> int:
     """A reply and a chat may bring files, but nobody reads megabytes of a stranger's."""
-    if _CHAT_MESSAGE.fullmatch(scope["path"]):
+    files = Headers(scope=scope).get("content-type", "").lower().startswith("multipart/form-data")
+    if files and _CHAT_MESSAGE.fullmatch(scope["path"]):
         talk = await run_in_threadpool(chat_door.known, Request(scope))
         return CHAT_BODY_LIMIT if talk is not None else BODY_LIMIT
     if not _WITH_FILES.fullmatch(scope["path"]):

@@ -17,9 +17,10 @@ from sqlalchemy import select
 from sqlmodel import col
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from channels.base import Mark
+from channels.chat.web import TEXT_LIMIT
 from channels.web import email_address
 from router import chat, chat_letters, chat_views
 from router.blobs import blob_path
@@ -33,6 +34,7 @@ from router.web import chat_door, chat_words, limits
 from router.web.auth import hall_of, require_own_pages
 from router.web.downloads import SERVED_AS, send_file
 from router.web.render import LANGUAGES
+from router.web.stream import EventStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -46,6 +48,9 @@ router = APIRouter(
 
 LOOKS = limits.Rate("chat look", 120, 60)
 """Looks at whether somebody is there, from one address."""
+STREAMS = limits.Rate("chat stream", 240, 60)
+"""Streams opened in one conversation: as often as the pages of a browser come back to a service
+that goes up and down."""
 SIGNS = limits.Rate("chat sign", 120, 60)
 """Signs of typing and reading in one conversation."""
 
@@ -65,7 +70,7 @@ class NewMessage(_Input):
     """Something said; `client_msg_id` is a UUID of the browser's own."""
 
     client_msg_id: str = Field(max_length=100)
-    text: str = Field("", max_length=100_000)
+    text: str = Field("", max_length=2 * TEXT_LIMIT)
     confirmed: bool = False
 
 
@@ -113,7 +118,8 @@ async def open_conversation(request: Request, body: NewConversation) -> Response
 @router.post("/conversations/{key}/messages")
 async def say(request: Request, key: str) -> Response:
     """Take in what the resident says; a second time with the same id changes nothing."""
-    talk = await run_in_threadpool(chat_door.find, request, key)
+    talk = await chat_door.recall(request, key)
+    chat_door.admit(request, talk)
     try:
         async with _message(request) as message:
             spoken = await chat_door.say(request, talk, message)
@@ -154,19 +160,15 @@ async def events(
     require_own_pages(request)
     last = chat_door.message_id_of(last_event_id or after or "0")
     talk = await run_in_threadpool(chat_door.find, request, key)
+    request.app.state.limits.take(STREAMS, talk.key)
     hall = hall_of(request)
-    hall.chats.require_room(talk.id, Side.RESIDENT)
-    return StreamingResponse(
-        _frames(hall, talk, last),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    return EventStream(_frames(hall, talk, last), hall.chats.room(talk.id, Side.RESIDENT))
 
 
 @router.post("/conversations/{key}/typing", status_code=204)
 async def typing(request: Request, key: str) -> Response:
     """Tell the other side that something is being written. Nothing is kept."""
-    talk = await _sign(request, key)
+    talk = await _sign(request, key, anew=False)
     hall_of(request).chats.typing(talk.id, Side.RESIDENT)
     return Response(status_code=204)
 
@@ -174,7 +176,7 @@ async def typing(request: Request, key: str) -> Response:
 @router.post("/conversations/{key}/read", status_code=204)
 async def read(request: Request, key: str, body: Seen) -> Response:
     """Note how far our messages have been seen."""
-    talk = await _sign(request, key)
+    talk = await _sign(request, key, anew=False)
     hall = hall_of(request)
     await hall.db.write(
         lambda session: chat.read_by_resident(
@@ -221,6 +223,7 @@ async def leave(request: Request, key: str) -> Response:
         lambda session: chat.leave(session, session.get_one(Conversation, talk.id), now)
     )
     hall.chats.changed(talk.id)
+    request.app.state.talks.forget(talk.key)
     response = Response(status_code=204)
     chat_door.take_cookie(response, hall)
     return response
@@ -281,15 +284,20 @@ async def _message(request: Request) -> AsyncIterator[chat_door.Typed]:
 def _typed(fields: Any, files: list[Source]) -> chat_door.Typed:
     try:
         message = NewMessage.model_validate(fields)
-    except ValidationError:
-        raise chat_door.RefusedError({"text": "invalid"}) from None
+    except ValidationError as error:
+        long = any((f["loc"], f["type"]) == (("text",), "string_too_long") for f in error.errors())
+        raise chat_door.RefusedError({"text": "too_long" if long else "invalid"}) from None
     return chat_door.Typed(message.client_msg_id, message.text, files, message.confirmed)
 
 
-async def _sign(request: Request, key: str) -> Talk:
-    """The conversation of a small request, of which there may not be too many."""
+async def _sign(request: Request, key: str, *, anew: bool = True) -> Talk:
+    """The conversation of a small request, of which there may not be too many; `anew`: as it
+    stands now."""
     require_own_pages(request)
-    talk = await run_in_threadpool(chat_door.find, request, key)
+    if anew:
+        talk = await run_in_threadpool(chat_door.find, request, key)
+    else:
+        talk = await chat_door.recall(request, key)
     request.app.state.limits.take(SIGNS, talk.key)
     return talk
 

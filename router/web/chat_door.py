@@ -3,6 +3,7 @@ it in."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,13 +17,14 @@ from channels.chat import web as door
 from channels.numbers import e164, is_mobile
 from channels.text import typed
 from channels.web import email_address
-from router import chat, chat_files, chat_queue
+from router import chat, chat_files, chat_queue, chat_said
 from router.blobs import blob_path
 from router.chat_models import Conversation, ConversationState
 from router.errors import InvalidError, NotFoundError
 from router.files import NOT_ALLOWED, Source, keep_file
 from router.privacy import mask_text
 from router.routing import build_targets
+from router.tokens import hash_secret
 from router.web import limits
 from router.web.auth import hall_of, require_own_pages
 from rules.decide import sounds_like_emergency
@@ -64,8 +66,6 @@ class Talk:
     email: str
     phone: str
     inquiry_id: int | None
-    files: int
-    """Sent so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,29 @@ class Typed:
     files: Sequence[Source] = ()
     confirmed: bool = False
     """They were asked about a fødselsnummer and want to send it all the same."""
+
+
+class Talks:
+    """Talks that have begun, by the hash of their secret; those asked for last."""
+
+    def __init__(self, size: int = 10_000) -> None:
+        self._size = size
+        self._talks: OrderedDict[str, Talk] = OrderedDict()
+
+    def get(self, name: str) -> Talk | None:
+        """One of them."""
+        return self._talks.get(name)
+
+    def keep(self, name: str, talk: Talk) -> None:
+        """Remember one, and forget the oldest when there are too many."""
+        self._talks[name] = talk
+        while len(self._talks) > self._size:
+            self._talks.popitem(last=False)
+
+    def forget(self, key: str) -> None:
+        """It is over."""
+        for name in [name for name, talk in self._talks.items() if talk.key == key]:
+            del self._talks[name]
 
 
 def require_enabled(request: Request) -> None:
@@ -106,9 +129,23 @@ def find(request: Request, key: str | None = None) -> Talk:
     hall = hall_of(request)
     secret = request.cookies.get(cookie_name(hall), "")
     with hall.db.read() as session:
-        found = chat.find(session, secret, hall.clock(), key)
-        files = chat_files.count(session, found) if found.inquiry_id is not None else 0
-        return _talk(found, files)
+        return _talk(chat.find(session, secret, hall.clock(), key))
+
+
+async def recall(request: Request, key: str) -> Talk:
+    """`find` for what a page asks every second: what began before is not read anew.
+
+    What is remembered does not change any more; whether a talk is over, and how its resident can
+    be reached, is for who writes or shows that to look up. Raises `NotFoundError`.
+    """
+    talks: Talks = request.app.state.talks
+    name = hash_secret(request.cookies.get(cookie_name(hall_of(request)), ""))
+    talk = talks.get(name)
+    if talk is None or talk.key != key:
+        talk = await run_in_threadpool(find, request, key)
+        if talk.inquiry_id is not None:
+            talks.keep(name, talk)
+    return talk
 
 
 def known(request: Request) -> Talk | None:
@@ -132,20 +169,24 @@ async def begin(request: Request, language: str) -> tuple[Talk, str]:
     conversation, secret = await hall.db.write(
         lambda session: chat.open_conversation(session, language, now)
     )
-    return _talk(conversation, 0), secret
+    return _talk(conversation), secret
 
 
-async def say(request: Request, talk: Talk, message: Typed) -> chat.Spoken:
-    """Take in what a resident says; returns when it is kept.
-
-    Raises `RefusedError`, `ForbiddenError` for pages of others, `TooManyError`, `NotFoundError`
-    when the conversation is over, `InvalidError`, `StoreUnavailableError`.
-    """
+def admit(request: Request, talk: Talk) -> None:
+    """Let a message in, before it is read. Raises `ForbiddenError` for pages of others,
+    `TooManyError`."""
     require_own_pages(request)
+    per_minute = hall_of(request).settings.channels.chat.messages_per_minute
+    request.app.state.limits.take(limits.Rate("chat message", per_minute, 60), talk.key)
+
+
+async def say(request: Request, talk: Talk, message: Typed) -> chat_said.Spoken:
+    """Take in what a resident says, who was admitted; returns when it is kept.
+
+    Raises `RefusedError`, `NotFoundError` when the conversation is over, `InvalidError`,
+    `StoreUnavailableError`.
+    """
     hall = hall_of(request)
-    per_minute = hall.settings.channels.chat.messages_per_minute
-    rate = limits.Rate("chat message", per_minute, 60)
-    request.app.state.limits.take(rate, talk.key)
     text = typed(message.text).strip()
     content = door.ChatMessage(
         message.client_id, text, talk.name, talk.email, talk.phone, talk.language
@@ -153,18 +194,18 @@ async def say(request: Request, talk: Talk, message: Typed) -> chat.Spoken:
     problems = door.check(content)
     if message.files and problems.get("text") == "missing":
         del problems["text"]
-    if len(message.files) > door.FILES or talk.files + len(message.files) > chat_files.IN_ALL:
+    if message.files and not await run_in_threadpool(_takes_files, hall, talk, len(message.files)):
         problems["files"] = "too_many"
     if not problems and not message.confirmed and mask_text(text) != text:
         problems["text"] = "national_id"
     if problems:
         raise RefusedError(problems)
-    files = await run_in_threadpool(_keep, hall, message.files)
+    files = await run_in_threadpool(_keep, hall, message.files) if message.files else []
     marks = await _scan(hall, files)
     if talk.inquiry_id is None:
         return await _say_first(hall, talk, content, files, marks)
     now = hall.clock()
-    said = chat.Said(
+    said = chat_said.Said(
         conversation_id=talk.id,
         client_id=door.client_id(message.client_id),
         text=text,
@@ -174,7 +215,7 @@ async def say(request: Request, talk: Talk, message: Typed) -> chat.Spoken:
         files=tuple(files),
         marks=marks,
     )
-    return await hall.db.write(lambda session: chat.say(session, hall.reply_context, said))
+    return await hall.db.write_together(chat_said.say_together, (hall.reply_context, said))
 
 
 async def give_address(
@@ -228,19 +269,19 @@ async def _say_first(
     content: door.ChatMessage,
     files: Sequence[KeptFile],
     marks: tuple[Mark, ...],
-) -> chat.Spoken:
+) -> chat_said.Spoken:
     """The first message: journaled and taken in as an inquiry."""
     kept = [{name: getattr(file, name) for name in file.__slots__} for file in files]
     arrival = door.arrival(talk.key, content, hall.clock(), kept, marks)
     receipt = await hall.reception.receive_now(arrival)
     message_key = arrival.external_id
 
-    def read() -> chat.Spoken:
+    def read() -> chat_said.Spoken:
         with hall.db.read() as session:
-            message = chat.spoken(session, message_key)
+            message = chat_said.spoken(session, message_key)
             if message is None:
                 raise NotFoundError
-            return chat.Spoken(
+            return chat_said.Spoken(
                 message.id or 0, message.inquiry_id, message.at, duplicate=receipt.duplicate
             )
 
@@ -250,6 +291,13 @@ async def _say_first(
     if not there.there:
         await settle(hall)
     return spoken
+
+
+def _takes_files(hall: Hall, talk: Talk, number: int) -> bool:
+    if number > door.FILES:
+        return False
+    with hall.db.read() as session:
+        return chat_files.count(session, talk.inquiry_id) + number <= chat_files.IN_ALL
 
 
 def _keep(hall: Hall, sources: Sequence[Source]) -> list[KeptFile]:
@@ -283,7 +331,7 @@ def _due(hall: Hall, now: datetime, target: str) -> DueDate:
     return reply_due(now, build_targets(hall.settings)[target], hall.calendar)
 
 
-def _talk(conversation: Conversation, files: int) -> Talk:
+def _talk(conversation: Conversation) -> Talk:
     return Talk(
         id=conversation.id or 0,
         key=conversation.key,
@@ -293,7 +341,6 @@ def _talk(conversation: Conversation, files: int) -> Talk:
         email=conversation.email,
         phone=conversation.phone,
         inquiry_id=conversation.inquiry_id,
-        files=files,
     )
 
 

@@ -72,6 +72,7 @@ async def say(
             talk, secret = await chat_door.begin(request, language)
         sources = [Source(f.filename, f.content_type or "", f.file) for f in files if f.filename]
         message = chat_door.Typed(key, text, sources, bool(confirmed))
+        chat_door.admit(request, talk)
         await chat_door.say(request, talk, message)
     except chat_door.RefusedError as refused:
         response = await run_in_threadpool(

@@ -14,7 +14,6 @@ import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import StreamingResponse
 
 from router import chat, chat_views, queue
 from router.access import Actor
@@ -29,6 +28,7 @@ from router.web.auth import ApiActor, hall_of, still_actor
 from router.web.chat_door import message_id_of
 from router.web.problems import responses
 from router.web.shapes import Input, Instant, Ref, RowId
+from router.web.stream import EventStream
 
 router = APIRouter(prefix="/api/inquiries/{ref}/chat", tags=["chats"])
 
@@ -77,7 +77,7 @@ def read_chat(request: Request, actor: ApiActor, ref: Ref) -> ChatView:
 
 @router.get(
     "/events",
-    response_class=StreamingResponse,
+    response_class=EventStream,
     responses={
         200: {
             "description": "Frames of `event: message` (its `id:` is the message's), "
@@ -100,12 +100,8 @@ async def follow_chat(
     hall = hall_of(request)
     last = message_id_of(last_event_id or after or "0")
     conversation = await run_in_threadpool(conversation_of, hall, actor, ref)
-    hall.chats.require_room(conversation, Side.STAFF)
-    return StreamingResponse(
-        frames(hall, request.state.credential, ref, conversation, last, _frame),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    content = frames(hall, request.state.credential, ref, conversation, last, _frame)
+    return EventStream(content, hall.chats.room(conversation, Side.STAFF))
 
 
 @router.post("/typing", status_code=204, responses=_ACT)

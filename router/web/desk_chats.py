@@ -18,7 +18,7 @@ from fastapi import APIRouter, File, Form, Header, Query, Request, UploadFile
 from pydantic import BaseModel
 from sqlmodel import Session
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from router import chat, chat_desk, chat_queue, chat_views, handovers, passing, queue, replies
 from router.access import Actor
@@ -49,6 +49,7 @@ from router.web.frame import desk_frame
 from router.web.listing import department_names, match_departments
 from router.web.render import catalogue, label, render, sentence
 from router.web.shapes import RowId
+from router.web.stream import EventStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,13 +157,9 @@ async def talk_events(
     hall = hall_of(request)
     last = message_id_of(last_event_id or after or "0")
     number = await run_in_threadpool(chats_api.conversation_of, hall, actor, ref)
-    hall.chats.require_room(number, Side.STAFF)
     show = partial(_frame, hall, actor, ref)
-    return StreamingResponse(
-        chats_api.frames(hall, request.state.credential, ref, number, last, show),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    content = chats_api.frames(hall, request.state.credential, ref, number, last, show)
+    return EventStream(content, hall.chats.room(number, Side.STAFF))
 
 
 @router.post("/{ref}/messages")

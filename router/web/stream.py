@@ -6,7 +6,7 @@ Rights are asked for again while a stream is open, so that one who leaves or mov
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, contextmanager
 from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +23,7 @@ from router.web.auth import ApiActor, DeskReader, hall_of, still_actor
 from router.web.problems import responses
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
     from starlette.types import Receive, Scope, Send
 
@@ -49,24 +49,32 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, content: AsyncIterator[bytes], owner: int) -> None:
+    def __init__(self, content: AsyncIterator[bytes], room: AbstractContextManager[None]) -> None:
+        """`room` is held while the stream is open, and raises `TooManyError` when there is none."""
         super().__init__(content, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
-        self._owner = owner
+        self._room = room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream. Raises `TooManyError` when its owner has enough of them.
+        """Send the stream.
 
         Counted here, in the loop, where nobody comes between the look and the count.
         """
-        if _open_streams[self._owner] >= STREAMS_PER_ACTOR:
-            raise TooManyError("Too many live streams are open for this account.")
-        _open_streams[self._owner] += 1
-        try:
+        with self._room:
             await super().__call__(scope, receive, send)
-        finally:
-            _open_streams[self._owner] -= 1
-            if not _open_streams[self._owner]:
-                del _open_streams[self._owner]
+
+
+@contextmanager
+def _room_of(owner: int) -> Iterator[None]:
+    """Room for one more stream of an account."""
+    if _open_streams[owner] >= STREAMS_PER_ACTOR:
+        raise TooManyError("Too many live streams are open for this account.")
+    _open_streams[owner] += 1
+    try:
+        yield
+    finally:
+        _open_streams[owner] -= 1
+        if not _open_streams[owner]:
+            del _open_streams[owner]
 
 
 LastEventId = Annotated[
@@ -101,7 +109,7 @@ def api_events(
 ) -> EventStream:
     """Follow what happens to the inquiries you may see."""
     frames = _follow(request, actor, last_event_id or after, lambda event: event.kind)
-    return EventStream(frames, actor.staff_id or 0)
+    return EventStream(frames, _room_of(actor.staff_id or 0))
 
 
 @router.get("/desk/stream", include_in_schema=False)
@@ -117,7 +125,7 @@ def desk_stream(
         lambda event: _DESK_NAMES.get(event.kind, "change"),
     )
     number = actor.staff_id or 0
-    return EventStream(_at_desk(hall_of(request), number, frames), number)
+    return EventStream(_at_desk(hall_of(request), number, frames), _room_of(number))
 
 
 def _follow(

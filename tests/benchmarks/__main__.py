@@ -17,7 +17,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import mail, phone, queue_page, rules_speed
+from tests.benchmarks import chat, mail, phone, queue_page, rules_speed
 from tests.benchmarks.running import Row, share, sign_in
 from tests.integration.crash import SETTINGS, crash, outage
 from tests.integration.postfix import OUT_OF_ORDER, postfix
@@ -156,6 +156,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "big": mail.big,
     "phone": phone.phone,
     "page": page,
+    "chat": chat.chat,
     "kills": kills,
     "relay": relay,
 }

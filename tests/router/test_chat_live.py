@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -175,19 +176,25 @@ async def test_the_stream_ends_with_the_conversation(home):
 
 
 async def test_a_conversation_is_open_in_so_many_windows_and_no_more(home):
-    resident = await visitor(home, "Hei")
+    """Also when all of them are opened at the same moment."""
+    resident, other = await visitor(home, "Hei"), await visitor(home, "Hallo")
+    cookie = "; ".join(f"{name}={value}" for name, value in resident.browser.cookies.items())
+    path = f"/chat/conversations/{resident.key}/events"
     hub = home.hall.chats
-    number = resident.row().id
-    pages = []
-    for _ in range(chat_live.PAGES):
-        page = hub.follow(number, chat_live.Side.RESIDENT, 0)
-        await anext(page)
-        pages.append(page)
-    answer = await resident.browser.get(f"/chat/conversations/{resident.key}/events")
-    assert answer.status_code == 429
-    for page in pages:
-        await page.aclose()
-    assert hub.pages == 0
+    async with httpx.AsyncClient(
+        base_url=home.address, headers={"Cookie": cookie}, timeout=30
+    ) as client:
+        requests = [client.build_request("GET", path) for _ in range(3 * chat_live.PAGES)]
+        answers = await asyncio.gather(*(client.send(one, stream=True) for one in requests))
+        counts = Counter(answer.status_code for answer in answers)
+        assert counts == {200: chat_live.PAGES, 429: 2 * chat_live.PAGES}
+        async with events_of(home, other) as stream:
+            await soon(lambda: stream.texts()[:1] == ["Hallo"])
+        for answer in answers:
+            await answer.aclose()
+    await soon(lambda: hub.pages == 0)
+    async with events_of(home, resident) as stream:
+        await soon(lambda: stream.texts()[:1] == ["Hei"])
 
 
 async def test_a_page_that_lags_behind_misses_nothing(home, monkeypatch):

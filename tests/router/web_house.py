@@ -36,6 +36,7 @@ from router.settings import load_settings
 from router.store import sync_departments
 from router.tokens import load_signer
 from router.web.app import create_app
+from router.web.chat_door import Talks
 from router.web.limits import Limits
 
 if TYPE_CHECKING:
@@ -217,6 +218,7 @@ def _app(hall: Hall, public_url: str) -> FastAPI:
     app = _apps.get(public_url) or _apps.setdefault(public_url, create_app(hall))
     app.state.hall = hall
     app.state.limits = Limits(hall.settings.web.trusted_proxies)
+    app.state.talks = Talks()
     return app
 
 
