@@ -50,7 +50,17 @@ def migrate(url: str) -> tuple[str, str]:
     with _connected(url) as connection:
         config = alembic_config()
         config.attributes["connection"] = connection
+        sqlite = connection.dialect.name == "sqlite"
+        if sqlite:
+            # A table that is rebuilt is gone for a moment, and what refers to it must not mind
+            # (sqlite.org/lang_altertable.html §7). Inside a transaction this would do nothing.
+            connection.connection.cursor().execute("PRAGMA foreign_keys=OFF")
         command.upgrade(config, "head")
+        if sqlite and connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
+            raise SettingsError(
+                f"The store cannot be brought from {before or 'new'} to {head_revision()}: rows in "
+                "it refer to others that are missing. Nothing was changed."
+            )
         connection.commit()
     return before, current_revision(url)
 
