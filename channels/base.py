@@ -318,7 +318,8 @@ class Channel(Protocol):
 
 @runtime_checkable
 class SharedDoor(Channel, Protocol):
-    """A door that one service at a time has open, where several work on one store."""
+    """A door that one service at a time has open, where several work on one store. What goes out
+    by it keeps its order."""
 
     @property
     def elsewhere(self) -> bool:

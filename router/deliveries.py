@@ -42,11 +42,21 @@ def report(session: Session, status: SmsStatus, now: datetime, *, message_id: st
 def fared(session: Session, message_id: str, jid: str, status: SmsStatus, now: datetime) -> bool:
     """Note what the device or the server of an XMPP address says of a message that went there;
     whether that was news. What anybody else says of it counts for nothing."""
+    item = _sent_to(session, message_id, jid)
+    return item is not None and settle(session, item, status, now)
+
+
+def is_ours(session: Session, message_id: str, jid: str) -> bool:
+    """Whether a message of ours went to this XMPP address, or by its server."""
+    return _sent_to(session, message_id, jid) is not None
+
+
+def _sent_to(session: Session, message_id: str, jid: str) -> OutboxItem | None:
     query = select(OutboxItem).where(col(OutboxItem.message_id) == message_id)
-    item = session.execute(query).scalar()
-    if item is None or item.channel != XMPP or jid not in {item.recipient, item.recipient_domain}:
-        return False
-    return settle(session, item, status, now)
+    item: OutboxItem | None = session.execute(query).scalar()
+    if item is None or item.channel != XMPP:
+        return None
+    return item if jid in {item.recipient, item.recipient_domain} else None
 
 
 def settle(session: Session, item: OutboxItem, status: SmsStatus, now: datetime) -> bool:

@@ -150,6 +150,7 @@ TEXTS: dict[str, dict[str, str]] = {
             "{url}"
         ),
         "staff_line": "{clock} {who}: {text}",
+        "staff_resident": "Innbyggeren",
         "staff_files": "Vedlegg: {names}. De ligger på siden til saken: {url}",
         "staff_more": "… Resten står på siden til saken: {url}",
         "staff_help": (
@@ -293,6 +294,7 @@ TEXTS: dict[str, dict[str, str]] = {
             "{url}"
         ),
         "staff_line": "{clock} {who}: {text}",
+        "staff_resident": "Innbyggjaren",
         "staff_files": "Vedlegg: {names}. Dei ligg på sida til saka: {url}",
         "staff_more": "… Resten står på sida til saka: {url}",
         "staff_help": (
@@ -436,6 +438,7 @@ TEXTS: dict[str, dict[str, str]] = {
             "{url}"
         ),
         "staff_line": "{clock} {who}: {text}",
+        "staff_resident": "The resident",
         "staff_files": "Attachments: {names}. They are on the page of the inquiry: {url}",
         "staff_more": "… The rest is on the page of the inquiry: {url}",
         "staff_help": (

@@ -204,7 +204,11 @@ class Outbox:
 
     def _lanes_of_all(self) -> list[_Lane]:
         shares = _shares(self._channels)
-        return [_Lane(door, mine) for door, mine in shares for _ in range(LANES)]
+        return [_Lane(door, mine) for door, mine in shares for _ in range(self._width(door))]
+
+    def _width(self, door: str) -> int:
+        """How many lanes a door has; one where messages must not overtake each other."""
+        return 1 if isinstance(self._channels.get(door), SharedDoor) else LANES
 
     async def _deliver_next(self, lane: _Lane) -> bool:
         """Send the message that has waited longest; whether there was one."""

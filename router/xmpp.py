@@ -132,11 +132,19 @@ class XmppOffice:
 
     async def fared(self, message_id: str, jid: str, state: DeliveryState, detail: str) -> None:
         """How far a message of ours has come."""
+
+        def known() -> bool:
+            with self._db.read() as session:
+                return deliveries.is_ours(session, message_id, jid)
+
+        # Anybody may send receipts and errors for what never was.
+        if not await asyncio.to_thread(known):
+            return
         status = SmsStatus(stanza_id(message_id), state, detail)
-        note = partial(
-            deliveries.fared, message_id=message_id, jid=jid, status=status, now=self._clock()
+        now = self._clock()
+        await self._db.write(
+            lambda session: deliveries.fared(session, message_id, jid, status, now)
         )
-        await self._db.write(note)
 
     async def composing(self, jid: str, local: str) -> None:
         """Show the other side that somebody writes."""

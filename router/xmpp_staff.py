@@ -248,9 +248,7 @@ def _opening(session: Session, head: Letterhead, inquiry: Inquiry, person: Staff
             language,
             "staff_line",
             clock=f"{message.at.astimezone(head.zone):%H:%M}",
-            who=message.sender_name
-            or message.sender_address
-            or letters.TEXTS[language]["no_subject"],
+            who=message.sender_name or letters.TEXTS[language]["staff_resident"],
             text=_words(head, inquiry, person, message, files.get(message.id or 0, ())),
         )
         for message in reversed(latest)

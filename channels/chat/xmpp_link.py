@@ -320,7 +320,11 @@ def _component(
 
 
 def _pass_on(take: Callable[[ET.Element], None], stanza: Any) -> None:
-    take(stanza.xml)
+    try:
+        take(stanza.xml)
+    except Exception:
+        # The library would keep it to itself, and show the stanza.
+        log.exception("xmpp.stanza_failed")
 
 
 def _discard(xmpp: Any) -> None:

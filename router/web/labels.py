@@ -18,6 +18,7 @@ LABELS: dict[str, dict[str, str]] = {
         "sms": N_("SMS"),
         "chat": N_("Chat"),
         "web": N_("Web form"),
+        "xmpp": N_("XMPP"),
         "note": N_("Note"),
     },
     "role": {

@@ -270,7 +270,7 @@ def _person(
         422 if errors else refused.status if refused else 200,
         may_set=presence.may_set(actor, person.username),
         states=presence.SETTABLE,
-        has_xmpp=hall.settings.channels.xmpp.enabled,
+        has_xmpp=hall.settings.channels.xmpp.enabled and known is not None,
         jid=(known.jid or "") if known is not None else "",
         typed=typed or {},
         errors=errors or {},

@@ -166,6 +166,27 @@ def test_the_doctor_asks_for_the_address_that_residents_use(run, monkeypatch, fe
     assert "public_url" not in run.out
 
 
+def test_the_doctor_warns_of_an_xmpp_link_that_others_can_read(run, monkeypatch, few_rules):
+    for name, value in (
+        ("ENABLED", "true"),
+        ("HOST", "192.0.2.1"),
+        ("DOMAIN", "x.test"),
+        ("SECRET", "kort"),
+    ):
+        monkeypatch.setenv(f"SENTRALBORD_CHANNELS__XMPP__{name}", value)
+
+    def nobody(*_args, **_more):
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr("socket.create_connection", nobody)
+    assert run("doctor") == 0
+    told = [line for line in run.out.splitlines() if "xmpp" in line.lower()]
+    assert [line.startswith("warning") for line in told] == [True] * 3
+    assert "no TLS" in told[0]
+    assert "openssl rand" in told[1]
+    assert "does not answer" in told[2]
+
+
 def test_the_doctor_warns_of_a_sqlite_that_can_damage_its_log(run, monkeypatch, few_rules):
     monkeypatch.setitem(sys.modules, "pysqlite3", None)
     monkeypatch.setattr(sqlite3, "sqlite_version", "3.40.1")

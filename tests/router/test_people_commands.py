@@ -102,7 +102,13 @@ def test_role_departments_and_name_are_changed_and_the_rest_is_kept(run, per, st
     assert (actor().name, actor().role, actor().departments) == (
         "Per Vik", Role.LEAD, {"park", "vei"},
     )  # fmt: skip
-    for wrong in (("--role", "konge"), ("--department", "slottet"), ()):
+    assert run("user", "set", "per", "--jid", "Per@Sorum.kommune.no/pc") == 0
+    with db.read() as session:
+        assert staff.require_staff(session, "per").jid == "per@sorum.kommune.no"
+    assert run("user", "set", "per", "--jid", "") == 0
+    with db.read() as session:
+        assert staff.require_staff(session, "per").jid is None
+    for wrong in (("--role", "konge"), ("--department", "slottet"), ("--jid", "per"), ()):
         assert run("user", "set", "per", *wrong) == 1
         assert len(run.err.splitlines()) == 1
     assert actor().role is Role.LEAD

@@ -204,6 +204,28 @@ class TestPerson:
         assert (await self.set(home, csrf, quick="out")).status_code == 403
         assert (await self.set(home, csrf, "bo", quick="out")).status_code == 303
 
+    async def test_an_administrator_says_where_somebody_answers_from_by_xmpp(self, home):
+        await home.person("kari")
+        csrf = await at_desk(home)
+        path = "/desk/presence/of/kari"
+        sent = {"csrf": csrf, "jid": "Kari@Sorum.kommune.no"}
+        assert (await home.client.post(f"{path}/jid", data=sent)).status_code == 403
+        channels = home.hall.settings.channels
+        door = channels.xmpp.model_copy(update={"enabled": True})
+        channels = channels.model_copy(update={"xmpp": door})
+        home.hall.settings = home.hall.settings.model_copy(update={"channels": channels})
+        assert "XMPP-adresse" not in (await home.client.get(path)).text
+        csrf = await at_desk(home, "leder", Role.ADMIN)
+        sent["csrf"] = csrf
+        answer = await home.client.post(f"{path}/jid", data=sent)
+        page = await home.client.get(answer.headers["location"])
+        assert "XMPP-adressen er lagret." in page.text
+        assert 'value="kari@sorum.kommune.no"' in page.text
+        answer = await home.client.post(f"{path}/jid", data=sent | {"jid": "kari"})
+        assert answer.status_code == 422
+        assert "ser ut som kari@sorum.kommune.no" in answer.text
+        assert 'value="kari"' in answer.text
+
     async def test_nobody_is_where_nobody_is(self, home):
         csrf = await at_desk(home)
         for path in ("/desk/presence/of/ingen", "/desk/presence/of/ingen/live"):

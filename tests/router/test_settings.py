@@ -318,3 +318,17 @@ def test_people_are_named_as_their_accounts_are(edited):
     settings = load_settings(file, {})
     assert set(settings.channels.phone.people) == {"kari", "ola"}
     assert settings.channels.phone.people["kari"].deputy == "ola"
+
+
+def test_the_xmpp_door_needs_a_domain_and_a_secret_that_stands_in_no_file(tmp_path):
+    xmpp = "SENTRALBORD_CHANNELS__XMPP__"
+    nameless, secretless = problems(CONFIG, {f"{xmpp}ENABLED": "true", f"{xmpp}DOMAIN": ""})
+    assert "channels.xmpp.domain" in nameless
+    assert f"{xmpp}SECRET" in secretless
+    [told] = problems(CONFIG, {f"{xmpp}DOMAIN": "sentralbord@sorum.kommune.no"})
+    assert "is no domain" in told
+    good = {f"{xmpp}ENABLED": "true", f"{xmpp}SECRET": "0" * 32}
+    door = load_settings(CONFIG, good | {f"{xmpp}DOMAIN": "Sentralbord.sorum.kommune.no."})
+    assert door.channels.xmpp.domain == "sentralbord.sorum.kommune.no"
+    assert setting(door, "channels.xmpp.secret") == "**********"
+    assert door.xmpp_addresses["kart"] == door.xmpp_addresses["kart-oppmaling"] == "kart-oppmaling"

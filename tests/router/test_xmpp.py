@@ -180,6 +180,7 @@ async def test_whoever_holds_an_inquiry_is_told_everything_once_on_every_channel
     [opening] = await relay(home)
     assert ref in opening
     assert "Hull i veien" in opening
+    assert "Innbyggeren: Jeg er" in opening
     assert "10083" not in opening
     assert await relay(home) == []
 
