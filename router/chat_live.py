@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-QUEUE = 256
-"""Updates that a slow page may lag behind before it is read anew from the store."""
+QUEUE = 64
+"""Updates that a slow page may lag behind before it is read anew from the store,"""
+PIECE = 50
+"""so many lines at a time: nobody holds a long talk in memory by not reading it."""
 PAGES = 8
 """Open pages of one conversation on one side."""
 PING_SECONDS = 15.0
@@ -388,18 +390,20 @@ class ChatHub:
             # Before reading, so that what is said meanwhile is not missed.
             self._bind(page.conversation_id, standing.inquiry_id)
             since = {standing.inquiry_id: page.last}
-            lines = await asyncio.to_thread(self._read_lines, since, page.side)
+            lines = await asyncio.to_thread(self._read_lines, since, page.side, PIECE)
         if lines:
             page.last = lines[-1].id
-        if len(lines) >= chat_views.PAGE:
+        if len(lines) >= PIECE:
             page.overflowed = True
             return lines
         page.standing = standing
         return [*lines, standing]
 
-    def _read_lines(self, since: dict[int, int], side: Side) -> list[Line]:
+    def _read_lines(
+        self, since: dict[int, int], side: Side, limit: int = chat_views.PAGE
+    ) -> list[Line]:
         with self._db.read() as session:
-            return chat_views.lines_of(session, since, side=side)
+            return chat_views.lines_of(session, since, limit, side)
 
     def _read_standings(self, ids: list[int]) -> dict[int, Standing]:
         now = self._clock()

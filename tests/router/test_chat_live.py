@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
-from router import chat_live, chat_queue
+from router import chat_live, chat_queue, chat_views
 from router.models import Staff
 from tests.router.chat_house import at_desk, message, reply, visitor
 from tests.router.web_house import house, served
@@ -215,6 +215,31 @@ async def test_a_page_that_lags_behind_misses_nothing(home, monkeypatch):
     finally:
         await page.aclose()
     assert seen == [str(number) for number in range(15)]
+
+
+async def test_a_page_that_reads_nothing_holds_little_and_is_given_all_when_it_reads(
+    home, monkeypatch
+):
+    monkeypatch.setattr(chat_live, "QUEUE", 3)
+    monkeypatch.setattr(chat_live, "PIECE", 4)
+    words = [str(number) for number in range(12)]
+    resident = await visitor(home, words[0])
+    number = resident.row().id
+    idle = home.hall.chats.follow(number, chat_live.Side.RESIDENT, 0)
+    assert (await anext(idle)).text == words[0]
+    async with events_of(home, resident) as reading:
+        for text in words[1:]:
+            await resident.say(text)
+        await soon(lambda: reading.texts()[-1:] == words[-1:])
+        held = [page.updates.qsize() for page in home.hall.chats._pages[number]]
+        assert max(held) == 3
+    seen = [words[0]]
+    while seen[-1] != words[-1]:
+        update = await anext(idle)
+        if isinstance(update, chat_views.Line) and update.kind == "contact":
+            seen.append(update.text)
+    await idle.aclose()
+    assert seen == words
 
 
 async def test_closing_the_last_page_ends_the_lease_after_a_while(home, monkeypatch):
