@@ -53,6 +53,8 @@ _ENCRYPTED = frozenset(
 _LOCAL = re.compile(r"[^\s\"&'/:<>@\x00-\x1f\x7f]+")
 _DOMAIN = re.compile(r"[^\W_](?:[\w.-]*[^\W_])?")
 _REFERENCE = re.compile(r"sak-(s-\d{4}-\d{6,9})")
+_FAR_TOO_LONG = 8 * web.TEXT_LIMIT
+"""Characters that are too many however they shrink in NFC, which is not tried then."""
 # What XML 1.0 §2.2 has no room for: one such character ends the stream.
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -171,10 +173,13 @@ def read(stanza: ET.Element, domain: str) -> Heard | None:
     if received is not None:
         return Delivered(received.get("id", "") or id_, jid)
     body = _child(stanza, "body")
-    text = typed("".join(body.itertext()) if body is not None else _link(stanza)).strip()
     language = stanza.get(_LANGUAGE, "")[:2].lower()
     if any(child.tag in _ENCRYPTED for child in stanza):
         return Unwanted(sender, jid, local, id_, "not-acceptable", "encrypted", language)
+    written = "".join(body.itertext()) if body is not None else _link(stanza)
+    if len(written) > _FAR_TOO_LONG:
+        return Unwanted(sender, jid, local, id_, "not-acceptable", "too_long", language)
+    text = typed(written).strip()
     if not text:
         composing = stanza.find(f"{{{_STATES}}}composing") is not None
         return Composing(jid, local) if composing else None
@@ -231,9 +236,9 @@ def _sent_at(stanza: ET.Element) -> datetime | None:
         return None
     try:
         at = datetime.fromisoformat(stamp.get("stamp", ""))
-    except ValueError:
+        return at.astimezone(UTC) if at.tzinfo is not None else None
+    except (ValueError, OverflowError):
         return None
-    return at.astimezone(UTC) if at.tzinfo is not None else None
 
 
 def message(to: str, sender: str, id_: str, text: str, language: str = "") -> str:

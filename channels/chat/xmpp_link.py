@@ -13,6 +13,7 @@ import random
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
+from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,6 +34,9 @@ CONFIG_PAUSE = 60.0
 PING_SECONDS = 30.0
 PING_PATIENCE = 10.0
 """A stream that does not answer for so long is dead; TCP would take minutes to notice."""
+QUERY_ELEMENTS = 200
+"""Elements of a query to the component. What is asked for here has three; the library answers each
+by a copy, which it cannot make of what is deep, and takes long to make of what is wide."""
 LEASE_SECONDS = 20.0
 """A lease that is not renewed for so long is free,"""
 RENEW_SECONDS = 5.0
@@ -316,7 +320,21 @@ def _component(
     for name, take in (("message", hear), ("presence", meet)):
         matcher = MatchXPath(f"{{{namespace}}}{name}")
         xmpp.register_handler(Callback(f"Our {name}", matcher, partial(_pass_on, take)))
+    xmpp.recv_stanza = partial(_receive, xmpp.recv_stanza)
     return xmpp
+
+
+def _receive(deal_with: Callable[[Any], None], stanza: Any) -> None:
+    """What goes wrong with one stanza ends no stream: the others wait on it."""
+    try:
+        if stanza.name == "iq" and len(list(islice(stanza.xml.iter(), QUERY_ELEMENTS + 1))) > (
+            QUERY_ELEMENTS
+        ):
+            log.warning("xmpp.query_too_large")
+            return
+        deal_with(stanza)
+    except Exception as error:  # noqa: BLE001 - whatever the library has not thought of
+        log.warning("xmpp.stanza_refused", error=type(error).__name__)
 
 
 def _pass_on(take: Callable[[ET.Element], None], stanza: Any) -> None:

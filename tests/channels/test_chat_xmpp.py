@@ -82,6 +82,14 @@ def test_what_is_nobodys_message_is_none(inner, attributes):
     assert read(inner, **attributes) is None
 
 
+@pytest.mark.parametrize(
+    "stamp", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "i går"]
+)
+def test_a_time_that_cannot_be_costs_no_message(stamp):
+    said = read(f"<body>Hei</body><delay xmlns='urn:xmpp:delay' stamp='{stamp}'/>")
+    assert (said.text, said.sent_at) == ("Hei", None)
+
+
 def test_formatting_is_not_read_and_a_link_beside_no_words_is_shown_as_one():
     formatted = "<html xmlns='http://jabber.org/protocol/xhtml-im'><body><b>Uhu</b></body></html>"
     assert read(f"<body>Hei</body>{formatted}").text == "Hei"
@@ -94,6 +102,7 @@ def test_formatting_is_not_read_and_a_link_beside_no_words_is_shown_as_one():
     ("inner", "word"),
     [
         (f"<body>{'x' * 4001}</body>", "too_long"),
+        (f"<body>{'æ' * 260_000}</body>", "too_long"),
         (
             "<body>I sent you an encrypted message</body>"
             "<encrypted xmlns='eu.siacs.conversations.axolotl'/>",

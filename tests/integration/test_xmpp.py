@@ -13,6 +13,7 @@ from router import queue, staff
 from router.models import Role
 from tests import service as running
 from tests.integration.prosody import (
+    DOMAIN,
     RESIDENTS,
     needs_prosody,
     person,
@@ -229,6 +230,18 @@ def test_what_cannot_be_taken_is_answered_in_plain_words(server, house, desk):
 
 
 @pytest.mark.slow
+def test_no_query_ends_the_stream_of_everybody(server, house):
+    """What is deep cannot be copied by the library, which answers by a copy."""
+    links = server.log.count("successfully authenticated")
+    deep = "<a>" * 1500 + "</a>" * 1500
+    with person(server, "ida", RESIDENTS) as ida:
+        for asked in (f"<ping xmlns='urn:xmpp:ping'>{deep}</ping>", f"<x xmlns='urn:x'>{deep}</x>"):
+            ida.do(do="raw", xml=f"<iq type='get' to='vei@{DOMAIN}' id='q'>{asked}</iq>")
+        ida.say("vei", "Hei", "hei")
+        ida.expect("receipt", id="hei")
+    assert server.log.count("successfully authenticated") == links
+
+
 def test_a_wrong_secret_is_told_and_not_tried_over_and_over(server, smarthost, tmp_path):
     settings = server.settings | {"CHANNELS__XMPP__SECRET": "noe-helt-annet-enn-det-rette"}
     tries = server.log.count("authentication failed")
