@@ -70,6 +70,7 @@ class XmppOffice:
         self._reception = reception
         self._outbox = outbox
         self._head = head
+        self._capacity = settings.channels.chat.capacity
         self._clock = clock
         # Chance, because process numbers come again.
         self._me = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -121,7 +122,9 @@ class XmppOffice:
         now = self._clock()
         try:
             verdict = await self._db.write(
-                partial(xmpp_staff.hear, head=self._head, said=said, now=now)
+                partial(
+                    xmpp_staff.hear, head=self._head, said=said, capacity=self._capacity, now=now
+                )
             )
         except RefusedError as refused:
             return refused.verdict

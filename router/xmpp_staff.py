@@ -16,7 +16,7 @@ from sqlmodel import Session, col
 from channels.base import MessageKind
 from channels.chat import xmpp
 from channels.chat.xmpp_door import Verdict
-from router import chat, letters, queue, replies, xmpp_letters
+from router import chat, chat_desk, letters, queue, replies, xmpp_letters
 from router.chat_models import Relayed
 from router.errors import ConflictError, InvalidError, NotFoundError, RouterError
 from router.models import Direction, Inquiry, InquiryStatus, Message, Staff, StoredAttachment
@@ -63,9 +63,11 @@ def by_jid(session: Session, jid: str) -> Staff | None:
     return session.execute(query).scalar() if jid else None
 
 
-def hear(session: Session, head: Letterhead, said: xmpp.Said, now: datetime) -> Verdict:
+def hear(
+    session: Session, head: Letterhead, said: xmpp.Said, capacity: int, now: datetime
+) -> Verdict:
     """Take what somebody wrote to the address of an inquiry: an answer, or a command. The same
-    message twice is one.
+    message twice is one. `capacity`: live chats that somebody can have at a time.
 
     Raises `RefusedError`, with the same words for strangers, for what does not exist and for what
     is not theirs to see; nothing has changed then.
@@ -97,13 +99,15 @@ def hear(session: Session, head: Letterhead, said: xmpp.Said, now: datetime) -> 
             queue.close(session, actor, ref, now)
             told = "staff_closed"
         else:
-            replies.reply(session, head, actor, ref, body, now, key=f"{said.jid}:{said.key}")
+            key = f"{said.jid}:{said.key}"
+            replies.reply(session, head, actor, ref, body, now, key=key, capacity=capacity)
     except NotFoundError as error:
         raise refuse("item-not-found", "staff_unknown") from error
     except ConflictError as error:
         if error.holder:
             raise refuse("conflict", "staff_held", holder=error.holder) from error
-        raise refuse("conflict", "staff_shut") from error
+        is_full = error.detail == chat_desk.FULL
+        raise refuse("conflict", "staff_full" if is_full else "staff_shut") from error
     except InvalidError as error:
         raise refuse(
             "not-acceptable", "staff_not_sent" if verb == "reply" else "staff_no_text"

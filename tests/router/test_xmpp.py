@@ -75,7 +75,9 @@ async def write(home, job, **more):
 
 async def hear(home, text, ref, jid=KARI, id_="1"):
     message = said(text, jid, xmpp.case_address(ref), id_)
-    return await write(home, xmpp_staff.hear, head=home.hall.reply_context, said=message)
+    capacity = home.hall.settings.channels.chat.capacity
+    head = home.hall.reply_context
+    return await write(home, xmpp_staff.hear, head=head, said=message, capacity=capacity)
 
 
 async def relay(home):
@@ -230,6 +232,21 @@ async def test_an_answer_is_one_however_often_it_comes_and_takes_what_nobody_hol
         ).scalars()
         assert (row.assignee, row.answered_at is not None) == ("kari", True)
         assert sorted(texts) == ["Klokka åtte.", "Ring henne"]
+
+
+async def test_an_answer_takes_no_more_chats_than_one_can_have(home):
+    actor = await colleague(home)
+    capacity = home.hall.settings.channels.chat.capacity
+    for number in range(capacity):
+        inquiry = await say(home, f"Hei {number}", jid=f"n{number}@x.test")
+        await hear(home, "Hei!", inquiry.ref)
+    one_more = await say(home, "Når åpner dere?")
+    with pytest.raises(RefusedError) as refused:
+        await hear(home, "Klokka åtte.", one_more.ref)
+    assert refused.value.verdict.condition == "conflict"
+    assert "mange chatter" in refused.value.verdict.text
+    await write(home, queue.close, actor=actor, ref=inquiry.ref)
+    assert (await hear(home, "Klokka åtte.", one_more.ref)).condition == ""
 
 
 @pytest.mark.parametrize(
