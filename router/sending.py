@@ -512,7 +512,9 @@ def _record_letters(connection: Connection, attempts: Sequence[_Attempt]) -> lis
 
 def _record(session: Session, attempt: _Attempt) -> None:
     result, now = attempt.result, attempt.at
-    item = session.get_one(OutboxItem, attempt.item.id)
+    item = session.get(OutboxItem, attempt.item.id)
+    if item is None:  # taken back while it was on its way
+        return
     item.lease_until = None
     if item.state in _SETTLED:  # a bounce or a report was quicker than this note
         item.provider_id = item.provider_id or result.provider_id

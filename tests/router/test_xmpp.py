@@ -293,6 +293,28 @@ async def test_whoever_is_shut_out_is_a_stranger_at_once(home):
     assert refused.value.verdict.condition == "item-not-found"
 
 
+@pytest.mark.parametrize("left", ["another address", "no address", "shut out"])
+async def test_what_waits_for_an_address_goes_nowhere_once_it_is_not_theirs(home, left):
+    actor = await colleague(home)
+    inquiry = await say(home, "Sønnen min er syk.")
+    await write(home, queue.claim, actor=actor, ref=inquiry.ref)
+    assert await relay(home) != []
+
+    def change(session):
+        person = staff.require_staff(session, "kari")
+        if left == "shut out":
+            staff.set_active(session, person, active=False)
+        else:
+            staff.set_jid(session, person, "ny@x.test" if left == "another address" else "")
+
+    await home.hall.db.write(change)
+    assert [item for item in letters(home) if item.recipient == KARI] == []
+    told = await relay(home)
+    assert ["Sønnen min er syk." in text for text in told] == (
+        [True] if left == "another address" else []
+    )
+
+
 async def test_an_address_is_one_persons(home):
     await colleague(home)
     await home.person("ola", password=False)
