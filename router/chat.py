@@ -207,6 +207,8 @@ def joined(
     conversation = by_key(session, key)
     if conversation is None:
         return
+    if conversation.outcome is not TalkOutcome.CASEWORK:
+        conversation.outcome = None
     begin_waiting(conversation, inquiry, now)
     session.flush()
     if emergency:

@@ -7,6 +7,7 @@ that they show counts for anything.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, or_, select, text, update
@@ -40,6 +41,8 @@ _COMMANDS = {
     **dict.fromkeys(("lukk", "close", "avslutt"), "close"),
     **dict.fromkeys(("hjelp", "help"), "help"),
 }
+
+_COMMAND = re.compile(r"/(\S+)\s*(.*)", re.DOTALL)
 
 _M: Any = Message.__table__  # type: ignore[attr-defined]
 _I: Any = Inquiry.__table__  # type: ignore[attr-defined]
@@ -121,9 +124,13 @@ def _parted(said: str) -> tuple[str, str]:
         return "reply", said
     if said.startswith("//"):
         return "reply", said[1:]
-    word, _, rest = said[1:].partition(" ")
-    verb = _COMMANDS.get(word.strip().lower())
-    return (verb, rest.strip()) if verb else ("unknown", f"/{word[:40]}")
+    parts = _COMMAND.fullmatch(said)
+    word, rest = parts.groups() if parts is not None else ("", "")
+    verb = _COMMANDS.get(word.lower())
+    # Words behind a command that takes none would be lost.
+    if verb is None or (rest and verb != "note"):
+        return "unknown", said[:40]
+    return verb, rest.strip()
 
 
 def talk_of(session: Session, jid: str, local: str, now: datetime) -> int | None:
@@ -252,7 +259,7 @@ def _opening(session: Session, head: Letterhead, inquiry: Inquiry, person: Staff
             language,
             "staff_line",
             clock=f"{message.at.astimezone(head.zone):%H:%M}",
-            who=message.sender_name or letters.TEXTS[language]["staff_resident"],
+            who=mask_text(message.sender_name) or letters.TEXTS[language]["staff_resident"],
             text=_words(head, inquiry, person, message, files.get(message.id or 0, ())),
         )
         for message in reversed(latest)
@@ -279,7 +286,7 @@ def _words(
     if len(said) > LINE_LENGTH:
         parts.append(letters.write(person.language, "staff_more", url=url))
     if files:
-        names = ", ".join(files)
+        names = mask_text(", ".join(files))
         parts.append(letters.write(person.language, "staff_files", names=names, url=url))
     return "\n".join(filter(None, parts))
 

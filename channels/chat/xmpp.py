@@ -50,6 +50,15 @@ _ENCRYPTED = frozenset(
     }
 )
 
+_REACTIONS = "{urn:xmpp:reactions:0}reactions"
+_RETRACTED = frozenset(
+    {
+        "{urn:xmpp:message-retract:1}retract",
+        "{urn:xmpp:message-retract:0}retract",
+        "{urn:xmpp:fasten:0}apply-to",
+    }
+)
+
 _LOCAL = re.compile(r"[^\s\"&'/:<>@\x00-\x1f\x7f]+")
 _DOMAIN = re.compile(r"[^\W_](?:[\w.-]*[^\W_])?")
 _REFERENCE = re.compile(r"sak-(s-\d{4}-\d{6,9})")
@@ -153,7 +162,7 @@ def case_of(local: str) -> str:
 
 def read(stanza: ET.Element, domain: str) -> Heard | None:
     """What a message stanza says to us at `domain`; None for what is nobody's message: group chat,
-    headlines, what comes from ourselves, and what has neither words nor meaning."""
+    headlines, reactions, what comes from ourselves, and what has neither words nor meaning."""
     sender = stanza.get("from", "")
     jid = bare_jid(sender)
     local = bare_jid(stanza.get("to", "")).removesuffix(f"@{domain}")
@@ -176,6 +185,12 @@ def read(stanza: ET.Element, domain: str) -> Heard | None:
     language = stanza.get(_LANGUAGE, "")[:2].lower()
     if any(child.tag in _ENCRYPTED for child in stanza):
         return Unwanted(sender, jid, local, id_, "not-acceptable", "encrypted", language)
+    # Their bodies are for clients that know no better, and nobody has written them (XEP-0424 and
+    # XEP-0444).
+    if any(child.tag in _RETRACTED for child in stanza):
+        return Unwanted(sender, jid, local, id_, "not-acceptable", "retracted", language)
+    if stanza.find(_REACTIONS) is not None:
+        return None
     written = "".join(body.itertext()) if body is not None else _link(stanza)
     if len(written) > _FAR_TOO_LONG:
         return Unwanted(sender, jid, local, id_, "not-acceptable", "too_long", language)

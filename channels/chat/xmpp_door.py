@@ -46,6 +46,8 @@ SENDERS = 10_000
 """Senders whose pace is remembered."""
 STAFF_PACE = 3
 """Who works here has several talks at a time, and may write so many times as much."""
+ERRORS_PER_MINUTE = 60
+"""To one address. A program that answers errors with messages would go on for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,7 @@ class XmppChannel:
         self._pace = Pace(settings.messages_per_minute, 60)
         self._staff_pace = Pace(settings.messages_per_minute * STAFF_PACE, 60)
         self._typing = Pace(1, 1.0)
+        self._errors = Pace(ERRORS_PER_MINUTE, 60)
         self._returned: dict[str, asyncio.Future[xmpp.Returned]] = {}
         self._taking: set[asyncio.Task[None]] = set()
         self._noting: set[asyncio.Task[None]] = set()
@@ -290,6 +293,8 @@ class XmppChannel:
         self, said: xmpp.Said | xmpp.Unwanted, condition: str, text: str, language: str
     ) -> None:
         self._office.count(condition)
+        if not self._errors.allows(said.jid):
+            return
         # A wrong sender closes the stream: what was written to may be no address at all.
         sender = self._address(said.local if xmpp.bare_jid(self._address(said.local)) else "")
         self._link.send(xmpp.error(said.sender, sender, said.id, condition, text, language or "nb"))

@@ -18,6 +18,11 @@ WORDS: dict[str, dict[str, str]] = {
         "nn": "Vi kan ikkje lese krypterte meldingar. Slå av ende-til-ende-kryptering (OMEMO) her.",
         "en": "We cannot read encrypted messages. Turn end-to-end encryption (OMEMO) off here.",
     },
+    "retracted": {
+        "nb": "Det du har sendt, kan ikke trekkes tilbake. Skriv heller hva som er riktig.",
+        "nn": "Det du har sendt, kan ikkje trekkjast tilbake. Skriv heller kva som er rett.",
+        "en": "What you have sent cannot be taken back. Write what is right instead.",
+    },
     "too_fast": {
         "nb": "Det ble for mange meldinger på kort tid. Vent et minutt, og send denne igjen.",
         "nn": "Det vart for mange meldingar på kort tid. Vent eit minutt, og send denne igjen.",

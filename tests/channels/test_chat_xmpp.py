@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from xml.etree import ElementTree as ET
 
@@ -10,8 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channels.chat import xmpp
-from channels.chat.xmpp_door import Pace, message_id, stanza_id
+from channels.chat.xmpp_door import (
+    ERRORS_PER_MINUTE,
+    Pace,
+    XmppChannel,
+    message_id,
+    stanza_id,
+)
 from channels.chat.xmpp_words import WORDS, words
+from tests.channels.contract import XmppHouse, open_xmpp
 
 DOMAIN = "sentralbord.kommune.test"
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
@@ -75,6 +84,7 @@ def test_the_same_message_again_is_the_same_and_nothing_else_is():
         ("<active xmlns='http://jabber.org/protocol/chatstates'/>", {}),
         ("<event xmlns='http://jabber.org/protocol/pubsub#event'/>", {}),
         ("<html xmlns='http://jabber.org/protocol/xhtml-im'><body>&lt;</body></html>", {}),
+        ("<reactions xmlns='urn:xmpp:reactions:0' id='a0'/><body>&gt; Hei</body>", {}),
         ("", {"type": "error"}),
     ],
 )
@@ -109,6 +119,11 @@ def test_formatting_is_not_read_and_a_link_beside_no_words_is_shown_as_one():
             "encrypted",
         ),
         ("<encryption xmlns='urn:xmpp:eme:0' namespace='urn:xmpp:otr:0'/>", "encrypted"),
+        (
+            "<retract xmlns='urn:xmpp:message-retract:1' id='a0'/>"
+            "<body>This person attempted to retract a previous message</body>",
+            "retracted",
+        ),
     ],
 )
 def test_what_cannot_be_taken_is_known_by_its_reason(inner, word):
@@ -212,3 +227,18 @@ def test_words_are_there_in_every_language_and_bokmal_for_the_others():
 
 def test_the_id_of_a_stanza_is_that_of_its_message():
     assert message_id(stanza_id("<a.b@sorum.example>")) == "<a.b@sorum.example>"
+
+
+async def test_a_program_that_answers_errors_with_messages_does_not_go_on_for_ever():
+    async with AsyncExitStack() as stack:
+        server, _door = await open_xmpp(stack, XmppChannel, XmppHouse())
+        wrong = [
+            asyncio.create_task(server.bring(f"{number}", "<body>Auto</body>", to="ingen"))
+            for number in range(2 * ERRORS_PER_MINUTE)
+        ]
+        await asyncio.sleep(0)  # they are written in their turn, before what follows
+        assert await server.bring("riktig", "<body>Hei</body>") == "receipt"
+        told = [task for task in wrong if task.done()]
+        assert ERRORS_PER_MINUTE <= len(told) < 1.5 * ERRORS_PER_MINUTE
+        for task in wrong:
+            task.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import select
@@ -11,9 +12,10 @@ from sqlmodel import col
 from channels.base import DeliveryState
 from channels.chat import xmpp
 from channels.sms.base import SmsStatus
-from router import deliveries, leases, queue, staff, xmpp_staff
+from router import chat_desk, deliveries, leases, queue, staff, xmpp_staff
+from router.chat_models import TalkOutcome
 from router.errors import InvalidError
-from router.models import Inquiry, Message, OutboxItem, ReplyState, Role
+from router.models import Inquiry, Message, OutboxItem, ReplyState, Role, StoredAttachment
 from router.sending import Outbox
 from router.xmpp_staff import RefusedError
 from rules.order import Lane
@@ -209,6 +211,57 @@ async def test_whoever_holds_an_inquiry_is_told_everything_once_on_every_channel
     assert {message["direction"] for message in detail["messages"]} == {"in"}
 
 
+async def test_a_note_may_begin_on_the_next_line(home):
+    await colleague(home)
+    inquiry = await say(home, "Når åpner dere?")
+    assert (await hear(home, "/notat\nRing henne\ni morgen", inquiry.ref)).text
+    with home.hall.db.read() as session:
+        query = select(col(Message.text)).where(col(Message.direction) == "note")
+        assert session.execute(query).scalars().all() == ["Ring henne\ni morgen"]
+
+
+async def test_no_name_of_a_person_or_file_shows_a_number_of_birth(home):
+    actor = await colleague(home)
+    api = await home.api()
+    form = {
+        "channel": "web",
+        "from": {"name": "Nora 01818010083", "email": "nora@x.test"},
+        "subject": "Søknad",
+        "text": "Se vedlegget.",
+    }
+    ref = (await api.post("/api/inquiries", json=form)).json()["ref"]
+
+    def attach(session):
+        row = queue.row(session, actor, ref)
+        message = session.execute(select(Message).where(col(Message.inquiry_id) == row.id)).scalar()
+        session.add(
+            StoredAttachment(
+                message_id=message.id,
+                filename="01818010083.pdf",
+                content_type="application/pdf",
+                size=1,
+                sha256="0" * 64,
+            )
+        )
+
+    await home.hall.db.write(attach)
+    await write(home, queue.claim, actor=actor, ref=ref)
+    [opening] = await relay(home)
+    assert ".pdf" in opening
+    assert "Nora" in opening
+    assert "10083" not in opening
+
+
+async def test_a_talk_that_goes_on_has_no_outcome(home):
+    actor = await colleague(home)
+    inquiry = await say(home, "Når åpner dere?")
+    end = partial(chat_desk.end, head=home.hall.reply_context, outcome=TalkOutcome.UNWANTED)
+    await write(home, end, actor=actor, ref=inquiry.ref)
+    await say(home, "Jeg mente det.", id_="2")
+    with home.hall.db.read() as session:
+        assert chat_desk.latest(session, inquiry.id).outcome is None
+
+
 async def test_two_services_tell_each_message_once(home):
     actor = await colleague(home)
     inquiry = await say(home, "Det er glatt.")
@@ -255,6 +308,7 @@ async def test_an_answer_takes_no_more_chats_than_one_can_have(home):
         ("/lukkk", "not-acceptable", "/lukkk"),
         ("/notat", "not-acceptable", "kommandoen"),
         ("/", "not-acceptable", "/"),
+        ("/lukk Takk for hjelpen!", "not-acceptable", "Takk for"),
     ],
 )
 async def test_what_is_no_command_goes_to_nobody(home, text, condition, word):
