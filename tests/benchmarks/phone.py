@@ -61,14 +61,15 @@ def phone(seconds: float = 40) -> list[Row]:
         _hear(crowd(seconds=3), play)
         heard, spent, worker = _under_load(running, crowd(seconds=seconds), seconds)
         at_once = _hear(crowd(seconds=0), ring_at_once)
-        doubled = running.read("SELECT count(*) - count(DISTINCT inquiry_id) FROM call")
+        alone = "SELECT count(*) - count(DISTINCT inquiry_id) FROM call"
+        [(doubled,)] = running.read(alone)
     with baseline.bare_webhook() as port:
         crowd = Crowd(port, api_port, "", (), seconds / 4, CALLERS)
         _hear(crowd, ask)
         bare = _hear(crowd, ask)
         bare_at_once = _hear(crowd, ring_at_once)
-    if heard.wrong or not heard.taken or doubled[0][0]:
-        raise RuntimeError(f"not as it must be: {heard.wrong[:5]}, {heard.taken}, {doubled}")
+    if heard.wrong or not heard.taken or doubled:
+        raise RuntimeError(f"not as it must be: {heard.wrong[:5]}, {heard.taken} taken, {doubled} doubled")
     voice, sms, first = heard.voice, heard.of("sms", "sms-status"), heard.of("voice")
     rate = len(voice) / heard.seconds
     told = f"{CALLERS} calls, {rate:.0f} webhooks/s, {MAILS} mails/s"

@@ -14,6 +14,7 @@ import hmac
 import itertools
 import multiprocessing
 import random
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -187,7 +188,9 @@ class _Play:
         self.crowd, self.heard = crowd, Heard()
         self.chance = random.Random(1)
         self.callers: dict[str, _Caller] = {}
+        self.run = secrets.token_hex(8)
         self.count = itertools.count(1)
+        self.numbers = itertools.count(secrets.randbelow(10**6) * 10)
         self.end = 0.0
         self.jobs: set[asyncio.Task[None]] = set()
         self.free = list(crowd.operators)
@@ -198,7 +201,7 @@ class _Play:
         task.add_done_callback(self.jobs.discard)
 
     def sid(self, kind: str) -> str:
-        return f"{kind}{next(self.count):032x}"
+        return f"{kind}{self.run}{next(self.count):016x}"
 
     @property
     def hooks(self) -> str:
@@ -221,7 +224,7 @@ class _Play:
 
     async def story(self, line: Line) -> None:
         to = self.chance.choice([SWITCHBOARD] * 5 + [DEPARTMENT, DEPARTMENT, PERSON, PERSON])
-        number = f"+479{self.chance.randrange(10**7):07d}"
+        number = f"+479{next(self.numbers):07d}"
         caller = _Caller(self.sid("CA"), number, to)
         self.callers[caller.sid] = caller
 
@@ -324,7 +327,7 @@ class _Play:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             sid = self.sid("SM")
             form = {"MessageSid": sid, "SmsSid": sid, "SmsMessageSid": sid, "NumMedia": "0"}
-            form |= {"From": f"+474{self.chance.randrange(10**7):07d}", "To": TEXTS}
+            form |= {"From": f"+474{next(self.numbers):07d}", "To": TEXTS}
             form |= {"Body": f"Hei! Det er hull i veien vår ({number}).", "NumSegments": "1"}
             await line.webhook(f"{self.hooks}/sms/twilio", form, "sms")
         line.close()
