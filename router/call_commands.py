@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy import exists, select, text, update
+from sqlalchemy import bindparam, exists, select, text, update
 from sqlmodel import Session, col
 
 from channels.base import ChannelError, PermanentError, Receipt, UncertainError
@@ -48,6 +48,27 @@ _C: Any = CallCommand.__table__  # type: ignore[attr-defined]
 
 # Written out, so that the planner uses the partial index.
 _QUEUED = text("call_command.state = 'queued'")
+
+
+def _calls_due() -> Any:
+    earlier = _C.alias()
+    now: Any = bindparam("now", type_=_C.c.next_at.type)
+    waits = exists().where(
+        earlier.c.state == "queued",
+        earlier.c.call_id == _C.c.call_id,
+        earlier.c.id < _C.c.id,
+        earlier.c.next_at > now,
+    )
+    return select(_C.c.call_id).where(_QUEUED, _C.c.next_at <= now, ~waits).distinct().limit(MANY)
+
+
+_DUE = _calls_due()
+_NEXT = (
+    select(CallCommand)
+    .where(col(CallCommand.call_id) == bindparam("call"), _QUEUED)
+    .order_by(col(CallCommand.id))
+    .limit(1)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,27 +220,14 @@ class CallCommands:
 
 def _due(session: Session, now: datetime, busy: set[int]) -> list[int]:
     """Calls whose first command is due."""
-    earlier = _C.alias()
-    waits = exists().where(
-        earlier.c.state == "queued",
-        earlier.c.call_id == _C.c.call_id,
-        earlier.c.id < _C.c.id,
-        earlier.c.next_at > now,
-    )
-    query = select(_C.c.call_id).where(_QUEUED, _C.c.next_at <= now, ~waits).distinct().limit(MANY)
-    return [call for call in session.connection().execute(query).scalars() if call not in busy]
+    found = session.connection().execute(_DUE, {"now": now}).scalars()
+    return [call for call in found if call not in busy]
 
 
 def _take(session: Session, call: int, now: datetime) -> tuple[CallCommand, Command | None] | None:
     """The next command of a call, on its way from here on, and what is asked of the provider; None
     for what has become pointless. A call whose first command waits for another try has none."""
-    query = (
-        select(CallCommand)
-        .where(col(CallCommand.call_id) == call, _QUEUED)
-        .order_by(col(CallCommand.id))
-        .limit(1)
-    )
-    command: CallCommand | None = session.execute(query).scalar()
+    command: CallCommand | None = session.execute(_NEXT, {"call": call}).scalar()
     if command is None or command.next_at > now:
         return None
     mine = session.connection().execute(

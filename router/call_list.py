@@ -44,18 +44,29 @@ class Place:
 
 def place(session: Session, call: Call, now: datetime) -> Place:
     """Where a caller stands, those before them counted who asked to be called back."""
-    inquiry = calls.inquiry_of(session, call)
-    session.flush()
-    mine = {"sort_at": inquiry.sort_at, "inquiry": inquiry.id or 0}
+    position = _position(session, call)
     since = {"started": now - MEASURED - timedelta(hours=1), "answered": now - MEASURED}
-    position = 1 + session.connection().execute(_AHEAD, mine).scalar_one()
     count = session.connection().execute(_TAKEN, since).scalar_one()
     seconds = position * MEASURED.total_seconds() / count if count >= ENOUGH else None
     return Place(position, seconds)
 
 
-def _ahead() -> Any:
-    """Inquiries before one in the queue whose caller waits, or is promised the place."""
+def _position(session: Session, call: Call) -> int:
+    inquiry = calls.inquiry_of(session, call)
+    session.flush()
+    mine = {"sort_at": inquiry.sort_at, "inquiry": inquiry.id or 0}
+    ahead: int = session.connection().execute(_AHEAD, mine).scalar_one()
+    return 1 + ahead
+
+
+def _positions(session: Session) -> dict[int, int]:
+    """Inquiry -> position, of all who stand in the queue."""
+    line = session.connection().execute(_IN_LINE).scalars()
+    return {number: position for position, number in enumerate(line, start=1)}
+
+
+def _in_line() -> tuple[Any, ...]:
+    """Inquiries in the queue: their caller waits, or is promised the place."""
     live = select(_C.c.inquiry_id).where(_IS_LIVE)
     promised = (
         _I.c.answered_at.is_(None),
@@ -63,18 +74,25 @@ def _ahead() -> Any:
         _I.c.kind == calls.KIND,
         _I.c.id.not_in(live),
     )
-    sort_at: Any = bindparam("sort_at", type_=_I.c.sort_at.type)
-    number: Any = bindparam("inquiry")
-    return select(func.count()).where(
+    return (
         _IS_OPEN,
         _I.c.channel == CHANNEL,
         _I.c.lane <= int(Lane.LIVE),
-        or_(_I.c.sort_at < sort_at, and_(_I.c.sort_at == sort_at, _I.c.id < number)),
         or_(_I.c.id.in_(live.where(_C.c.state == CallState.WAITING)), and_(*promised)),
     )
 
 
+def _ahead() -> Any:
+    sort_at: Any = bindparam("sort_at", type_=_I.c.sort_at.type)
+    number: Any = bindparam("inquiry")
+    return select(func.count()).where(
+        *_in_line(),
+        or_(_I.c.sort_at < sort_at, and_(_I.c.sort_at == sort_at, _I.c.id < number)),
+    )
+
+
 _AHEAD = _ahead()
+_IN_LINE = select(_I.c.id).where(*_in_line()).order_by(_I.c.sort_at, _I.c.id)
 _TAKEN = select(func.count()).where(
     _C.c.started_at > bindparam("started", type_=_C.c.started_at.type),
     _C.c.answered_at > bindparam("answered", type_=_C.c.answered_at.type),
@@ -125,9 +143,7 @@ class CallRow:
     """What the actor may do with it now."""
 
 
-def listing(
-    session: Session, actor: Actor, now: datetime, *, live: bool, limit: int = 100
-) -> list[CallRow]:
+def listing(session: Session, actor: Actor, *, live: bool, limit: int = 100) -> list[CallRow]:
     """Calls that the actor may see: those going on, the actor's own first and then
     the longest waiting, or the latest ended."""
     query = (
@@ -148,39 +164,40 @@ def listing(
     if actor.departments is not None:
         query = query.where(col(Inquiry.department).in_(sorted(actor.departments)))
     found = session.execute(query.limit(limit)).all()
+    waits = any(call.state is CallState.WAITING for call, *_ in found)
+    positions = _positions(session) if waits else {}
     return [
-        _row(session, actor, call, inquiry, staff, contact, now)
+        _row(actor, call, inquiry, staff, contact, positions.get(call.inquiry_id))
         for call, inquiry, staff, contact in found
     ]
 
 
-def row(session: Session, actor: Actor, call: Call, now: datetime) -> CallRow:
+def row(session: Session, actor: Actor, call: Call) -> CallRow:
     """One call."""
     inquiry = calls.inquiry_of(session, call)
     staff = session.get(Staff, call.staff_id) if call.staff_id else None
     contact = session.get(Contact, inquiry.contact_id) if inquiry.contact_id else None
-    return _row(session, actor, call, inquiry, staff, contact, now)
+    position = _position(session, call) if call.state is CallState.WAITING else None
+    return _row(actor, call, inquiry, staff, contact, position)
 
 
-def read(session: Session, actor: Actor, number: int, now: datetime) -> CallRow:
+def read(session: Session, actor: Actor, number: int) -> CallRow:
     """One call by its number. Raises `NotFoundError` also when it is not the actor's to see."""
     call = session.get(Call, number)
     if call is None or not queue.sees(session, actor, calls.inquiry_of(session, call)):
         raise NotFoundError
-    return row(session, actor, call, now)
+    return row(session, actor, call)
 
 
 def _row(
-    session: Session,
     actor: Actor,
     call: Call,
     inquiry: Inquiry,
     staff: Staff | None,
     contact: Contact | None,
-    now: datetime,
+    position: int | None,
 ) -> CallRow:
     way = Way.of(call)
-    waits = call.state is CallState.WAITING
     colleague = next(iter(way.live_legs("colleague").values()), None)
     return CallRow(
         id=call.id or 0,
@@ -199,7 +216,7 @@ def _row(
         answered_by=call.answered_by,
         reason=way.reason,
         returned_by=way.sent_back or way.came_back,
-        position=place(session, call, now).position if waits else None,
+        position=position if call.state is CallState.WAITING else None,
         calls=inquiry.calls,
         held=way.held,
         consulting=(colleague.user or "?") if colleague else "",

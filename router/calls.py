@@ -36,6 +36,9 @@ CONTROLLED = frozenset({"twilio"})
 KIND = "callback"
 """Kind of an inquiry whose caller nobody has talked with yet."""
 
+_ORDERED = "ordered"
+"""Key among what a session knows beside its rows."""
+
 _STATUS_RANK = {"queued": 0, "initiated": 0, "ringing": 1, "in-progress": 2}
 _TERMINAL = 3
 ENDED_STATUSES = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
@@ -313,7 +316,13 @@ def order(
     )
     session.add(command)
     session.flush()
+    session.info[_ORDERED] = True
     return command.id or 0
+
+
+def has_ordered(session: Session) -> bool:
+    """Whether the provider is to do something by what has happened in this transaction."""
+    return _ORDERED in session.info
 
 
 def before(call: Call) -> dict[str, Any]:

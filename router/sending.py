@@ -64,6 +64,8 @@ GIVE_WAY = 10.0
 """Seconds that letters wait at most while a crowd comes in."""
 STEP = 0.05
 """Seconds until it is looked again whether the crowd is in."""
+LOOK_FOR_LOST = timedelta(seconds=5)
+"""Time between two looks for attempts whose sender has vanished."""
 STORE_PAUSE = 1.0
 """Seconds until the store is asked again to note what became of a message."""
 CIRCUIT_PAUSE = timedelta(minutes=1)
@@ -92,6 +94,7 @@ _SENT = Prepared(
 
 # Written out, so that the planner uses the partial index.
 _QUEUED = text("outbox.state = 'queued'")
+_NOW: Any = bindparam("now", type_=_TABLE.c.next_at.type)
 
 
 class Outbox:
@@ -113,6 +116,7 @@ class Outbox:
         self._clock = clock
         self._crowded = crowded
         self._calm_at = monotonic()
+        self._looked_at: datetime | None = None
         self._lanes: list[_Lane] = []
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -219,7 +223,7 @@ class Outbox:
         if self._paused_until.get(lane.door, now) > now:
             return False
         with self._db.read() as session:
-            if not _any_due(session, now, lane.mine):
+            if session.connection().execute(lane.any_due, {"now": now}).first() is None:
                 return False
         once_only = self._once_only(lane.door)
         take = partial(_take, now=now, mine=lane.mine, once_only=once_only)
@@ -256,6 +260,9 @@ class Outbox:
     async def _find_lost(self) -> None:
         """Attempts whose sender vanished in the middle: nobody knows whether they came through."""
         now = self._clock()
+        if self._looked_at is not None and now - self._looked_at < LOOK_FOR_LOST:
+            return
+        self._looked_at = now
         with self._db.read() as session:
             if not _lost(session, now):
                 return
@@ -345,6 +352,11 @@ class _Lane:
     mine: Any
     """Which rows, as a condition."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    any_due: Any = field(init=False)
+    """Finds one of them that is due; asked whenever anything has come in, so it is built once."""
+
+    def __post_init__(self) -> None:
+        self.any_due = select(_TABLE.c.id).where(_due(_NOW), self.mine).limit(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,12 +387,7 @@ def _shares(doors: Iterable[str]) -> list[tuple[str, Any]]:
     return shares
 
 
-def _any_due(session: Session, now: datetime, mine: Any) -> bool:
-    query = select(_TABLE.c.id).where(_due(now), mine).limit(1)
-    return session.connection().execute(query).scalar() is not None
-
-
-def _due(now: datetime) -> Any:
+def _due(now: Any) -> Any:
     return (
         _QUEUED
         & (_TABLE.c.next_at <= now)

@@ -27,7 +27,7 @@ def calls_context(session: Session, hall: Hall, actor: Actor) -> dict[str, Any]:
     if plan is None:
         return {"calls": None}
     now = hall.clock()
-    rows = call_list.listing(session, actor, now, live=True, limit=MOST)
+    rows = call_list.listing(session, actor, live=True, limit=MOST)
     return {
         "calls": rows,
         "line_titles": {row.line: plan.title(row.line) for row in rows},

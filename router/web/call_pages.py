@@ -10,7 +10,8 @@ from sqlmodel import Session
 from starlette.responses import RedirectResponse, Response
 
 from channels.numbers import e164
-from router import call_list, talks
+from router import talks
+from router.calls import inquiry_of
 from router.errors import ConflictError, InvalidError, NotFoundError, RouterError
 from router.number_plan import EMERGENCY_SERVICES
 from router.talks import Target
@@ -164,9 +165,7 @@ def _act(
     now = hall.clock()
 
     def job(session: Session) -> str:
-        call = change(session, plan, now)
-        session.flush()
-        return call_list.row(session, actor, call, now).ref
+        return inquiry_of(session, change(session, plan, now)).ref
 
     try:
         ref = hall.db.write_sync(job)

@@ -107,9 +107,7 @@ def list_calls(request: Request, actor: ApiActor, wanted: Annotated[CallQuery, Q
     """List calls that are going on, or the latest that are over."""
     hall = hall_of(request)
     with hall.db.read() as session:
-        rows = call_list.listing(
-            session, actor, hall.clock(), live=wanted.state == "live", limit=wanted.limit
-        )
+        rows = call_list.listing(session, actor, live=wanted.state == "live", limit=wanted.limit)
     return Calls(items=[CallView.model_validate(row) for row in rows])
 
 
@@ -118,7 +116,7 @@ def read_call(request: Request, actor: ApiActor, call_id: CallId) -> CallView:
     """Read one call."""
     hall = hall_of(request)
     with hall.db.read() as session:
-        return CallView.model_validate(call_list.read(session, actor, call_id, hall.clock()))
+        return CallView.model_validate(call_list.read(session, actor, call_id))
 
 
 @router.post("/calls/{call_id}/take", responses=_ACT)
@@ -208,7 +206,7 @@ def _act(
     def job(session: Session) -> call_list.CallRow:
         call = change(session, plan, now)
         session.flush()
-        return call_list.row(session, actor, call, now)
+        return call_list.row(session, actor, call)
 
     row = hall.db.write_sync(job)
     if hall.commands is not None:

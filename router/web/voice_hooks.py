@@ -7,6 +7,7 @@ acts. Later somebody is on the line, who is never met with an error: there is a 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -59,8 +60,7 @@ async def first_ring(request: Request) -> Response:
     )
     if found is None:
         raise StoreUnavailableError
-    step, facts = found
-    return _answered(hall, twiml.render(step, facts, plan.site))
+    return _answered(hall, twiml.render(found.step, found.facts, plan.site), found.ordered)
 
 
 async def next_step(request: Request) -> Response:
@@ -74,18 +74,22 @@ async def next_step(request: Request) -> Response:
         )
         if found is None:
             raise StoreUnavailableError
-        step, facts, place, seconds = found
     except Exception as error:  # noqa: BLE001 - somebody is on the line
         return _in_trouble(plan, hook, error)
+    return _answered(hall, _document(found, event, plan), found.ordered)
+
+
+def _document(turn: _Turn, event: CallEvent, plan: NumberPlan) -> str:
+    step = turn.step
     if event.kind is not CallKind.QUEUED:
-        return _answered(hall, twiml.render(step, facts, plan.site))
-    if step.at is At.TALK and seconds < _LEAVES_QUEUE:
-        return _answered(hall, twiml.pause())
-    if step.at is not At.QUEUE or step.leaving or place is None:
-        return _answered(hall, twiml.leave())
-    first = seconds < _JUST_NOW
-    document = twiml.wait(step, facts, plan.site, place.position, place.seconds, first=first)
-    return _answered(hall, document)
+        return twiml.render(step, turn.facts, plan.site)
+    if step.at is At.TALK and turn.seconds < _LEAVES_QUEUE:
+        return twiml.pause()
+    if turn.place is None:
+        return twiml.leave()
+    first = turn.seconds < _JUST_NOW
+    place = turn.place
+    return twiml.wait(step, turn.facts, plan.site, place.position, place.seconds, first=first)
 
 
 TURNS = ("step", "dialled", "chosen", "wait", "left", "recorded", "talked")
@@ -119,7 +123,7 @@ async def colleague(request: Request) -> Response:
     step, facts, user, target, taken = found
     if hook == "whisper":
         return answer(twiml.whisper(step, facts, plan.site, user, target))
-    return _answered(hall, twiml.nothing() if taken else twiml.hang_up())
+    return _answered(hall, twiml.nothing() if taken else twiml.hang_up(), ordered=True)
 
 
 @router.post(f"{PATH}/leg")
@@ -131,7 +135,7 @@ async def leg(request: Request) -> Response:
         talks.leg(session, _call_of(session, request), event, plan, hall.clock())
 
     await hall.db.write(job)
-    return _answered(hall, twiml.nothing())
+    return _answered(hall, twiml.nothing(), ordered=True)
 
 
 @router.post(f"{PATH}/status")
@@ -139,10 +143,13 @@ async def status(request: Request) -> Response:
     """How a call fares, above all that it is over. It may be the first we hear of it."""
     hall, plan, event = await _told(request, "status")
     now = hall.clock()
-    await hall.reception.receive_call(
-        event, lambda session, call: call_flow.apply(session, call, event, plan, now)
-    )
-    return _answered(hall, twiml.nothing())
+
+    def job(session: Session, call: Call) -> bool:
+        call_flow.apply(session, call, event, plan, now)
+        return calls.has_ordered(session)
+
+    ordered = await hall.reception.receive_call(event, job)
+    return _answered(hall, twiml.nothing(), bool(ordered))
 
 
 @router.post(f"{PATH}/recording")
@@ -191,28 +198,39 @@ def _call_of(session: Session, request: Request) -> Call:
     return calls.by_number(session, int(number) if number.isdecimal() and len(number) < 16 else 0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """Where a caller is after what was told."""
+
+    step: Step
+    facts: Facts
+    ordered: bool
+    """Whether the provider is to do something."""
+    place: Place | None = None
+    """Of somebody who waits."""
+    seconds: float = 0.0
+    """Since the caller began to wait, or was taken."""
+
+
 def _first(
     session: Session, call: Call, event: CallEvent, plan: NumberPlan, now: datetime
-) -> tuple[Step, Facts]:
+) -> _Turn:
     step = call_flow.first_ring(session, call, event, plan, now)
-    return step, _facts(call)
+    return _Turn(step, _facts(call), calls.has_ordered(session))
 
 
-def _turn(
-    session: Session, call: Call, event: CallEvent, plan: NumberPlan, now: datetime
-) -> tuple[Step, Facts, Place | None, float]:
+def _turn(session: Session, call: Call, event: CallEvent, plan: NumberPlan, now: datetime) -> _Turn:
     unheard = Way.of(call).step is None and event.kind is not CallKind.RECORDED
     turn = call_flow.first_ring if unheard else call_flow.advance
     step = turn(session, call, event, plan, now)
     waits = event.kind is CallKind.QUEUED and step.at is At.QUEUE and not step.leaving
     place = call_list.place(session, call, now) if waits else None
     since = Way.of(call).taken_at if step.at is At.TALK else call.waiting_since
-    return step, _facts(call), place, (now - (since or now)).total_seconds()
+    seconds = (now - (since or now)).total_seconds()
+    return _Turn(step, _facts(call), calls.has_ordered(session), place, seconds)
 
 
-def _waiting(
-    hall: Hall, event: CallEvent, plan: NumberPlan, now: datetime
-) -> tuple[Step, Facts, Place | None, float] | None:
+def _waiting(hall: Hall, event: CallEvent, plan: NumberPlan, now: datetime) -> _Turn | None:
     """The same for somebody who only waits on: it needs no turn at the writer."""
     if event.kind is not CallKind.QUEUED:
         return None
@@ -252,8 +270,8 @@ def _in_trouble(plan: NumberPlan, hook: str, error: Exception) -> Response:
     return answer(twiml.trouble(plan.site))
 
 
-def _answered(hall: Hall, document: str) -> Response:
+def _answered(hall: Hall, document: str, ordered: bool) -> Response:
     """The document; what the call wants of the provider goes out now."""
-    if hall.commands is not None:
+    if ordered and hall.commands is not None:
         hall.commands.wake()
     return answer(document)
