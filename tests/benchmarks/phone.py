@@ -13,7 +13,7 @@ from tests.benchmarks import baseline, load
 from tests.benchmarks.load import Batch, Generator
 from tests.benchmarks.running import Row, fresh_service, settle, share
 from tests.benchmarks.telephones import Crowd, Heard, Telephones, ask, play, ring_at_once
-from tests.service import free_port
+from tests.service import ALWAYS_OPEN, free_port
 from tests.twilio_double import ACCOUNT_SID, AUTH_TOKEN
 
 if TYPE_CHECKING:
@@ -24,14 +24,6 @@ MAILS = 30
 """A second."""
 OPERATORS = tuple(f"operator{number}" for number in range(8))
 WARM_UP = Batch(300, start=900_000)
-ALWAYS_OPEN = {
-    "DEPARTMENTS__SERVICETORG__HOURS__MON-SUN": "00:00-24:00",
-    "DEPARTMENTS__BYGGESAK__HOURS__MON-SUN": "00:00-24:00",
-    "CALENDAR__HOLIDAYS": "",
-    "CALENDAR__HALF_DAYS__EASTER-4": "24:00",
-    "CALENDAR__HALF_DAYS__12-24": "24:00",
-    "CALENDAR__HALF_DAYS__12-31": "24:00",
-}
 
 
 def phone(seconds: float = 40) -> list[Row]:
@@ -69,7 +61,9 @@ def phone(seconds: float = 40) -> list[Row]:
         bare = _hear(crowd, ask)
         bare_at_once = _hear(crowd, ring_at_once)
     if heard.wrong or not heard.taken or doubled:
-        raise RuntimeError(f"not as it must be: {heard.wrong[:5]}, {heard.taken} taken, {doubled} doubled")
+        raise RuntimeError(
+            f"not as it must be: {heard.wrong[:5]}, {heard.taken} taken, {doubled} doubled"
+        )
     voice, sms, first = heard.voice, heard.of("sms", "sms-status"), heard.of("voice")
     rate = len(voice) / heard.seconds
     told = f"{CALLERS} calls, {rate:.0f} webhooks/s, {MAILS} mails/s"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import random
+import secrets
 import smtplib
 import threading
 import time
@@ -16,11 +17,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlencode
 
 import httpx
 import orjson
 
 from tests.service import TOWN_HALL, Desk, mail, unique, wait_until
+from tests.twilio_double import ACCOUNT_SID, webhook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -170,6 +173,65 @@ class _Integrator(_Sender):
     @cached_property
     def _api(self) -> httpx.Client:
         return self._service.api()
+
+
+class _Caller(_Sender):
+    """A telephone that rings and is put down; its provider tries again what was not answered."""
+
+    def write(self, subject: str, sender: str) -> bytes:
+        number = f"+479{random.randrange(10**7):07d}"
+        form = {"From": number, "To": "+4763869000", "AccountSid": ACCOUNT_SID}
+        return urlencode(form | {"CallSid": f"CA{secrets.token_hex(16)}"}).encode()
+
+    def deliver(self, sender: str, letter: bytes) -> bool:
+        hooks = f"{self._service.url}/hooks/phone/twilio"
+        form = dict(parse_qsl(letter.decode()))
+        try:
+            for hook, status in (("voice", "ringing"), ("status", "completed")):
+                answer = webhook(f"{hooks}/{hook}", form | {"CallStatus": status})
+                assert answer.status_code in {200, 503}, answer.text
+                if answer.status_code == 503:
+                    return False
+        except httpx.ConnectError:
+            return False
+        except httpx.TransportError:
+            self.again += 1
+            return False
+        self.rung.append(form["CallSid"])
+        return True
+
+    @cached_property
+    def rung(self) -> list[str]:
+        """The calls whose every webhook was answered."""
+        return []
+
+
+def crash_calls(service: Service, kills: int, lines: int = 3, seed: int = 0) -> Report:
+    """Kill and restart a running service `kills` times while telephones ring, then count: each call
+    once, with one inquiry, and over."""
+    dice = random.Random(seed)
+    crew = [_Caller(service, number) for number in range(lines)]
+    report = Report(kills=kills)
+    with _writing(crew, report):
+        for _ in range(kills):
+            _see_more(crew, dice.randint(1, 40))
+            service.kill()
+            service.restart()
+    _settle(service)
+    found: dict[str, list[str]] = {}
+    for sid, state in service.read(
+        "SELECT call.call_id, call.state FROM call"
+        " JOIN message ON message.inquiry_id = call.inquiry_id"
+        " AND message.external_id = 'twilio:' || call.call_id"
+    ):
+        found.setdefault(sid, []).append(state)
+    rung = [sid for caller in crew for sid in caller.rung]
+    report.acknowledged = len(rung)
+    report.lost = [sid for sid in rung if found.get(sid, [])[:1] != ["ended"]]
+    report.doubled = [sid for sid, states in found.items() if len(states) > 1]
+    unfinished = "SELECT id FROM arrival WHERE state NOT IN ('processed', 'duplicate')"
+    report.unprocessed = [row[0] for row in service.read(unfinished)]
+    return report
 
 
 def crash(service: Service, sink: Sink, kills: int, relays: int = 4, seed: int = 0) -> Report:
