@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from channels.base import TemporaryError, UncertainError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -113,18 +115,25 @@ def overrides(setup: Setup, live: Live) -> list[str]:
 
 
 async def live_numbers(account: Account, names: Sequence[str]) -> dict[str, Live]:
-    """The numbers of our account by E.164, with these fields. Raises a `ChannelError`."""
-    found = await account.ask(lambda client: client.incoming_phone_numbers.list(page_size=1000))
+    """The numbers of our account by E.164, with these fields. Raises a `ChannelError`, also when
+    the answer cannot be read."""
+    try:
+        return await account.ask(lambda client: _read(client, names))
+    except UncertainError as error:  # nothing was to be changed, so nothing is uncertain
+        raise TemporaryError("No answer came that can be read.") from error
+
+
+def _read(client: Any, names: Sequence[str]) -> dict[str, Live]:
     return {
-        one.phone_number: Live(
-            number=one.phone_number,
-            sid=one.sid,
+        str(one.phone_number): Live(
+            number=str(one.phone_number),
+            sid=str(one.sid),
             fields={name: str(getattr(one, _attribute(name), "") or "") for name in names},
             capabilities=frozenset(
                 name for name, can in dict(one.capabilities or {}).items() if can
             ),
         )
-        for one in found
+        for one in client.incoming_phone_numbers.list(page_size=1000)
     }
 
 

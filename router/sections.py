@@ -232,6 +232,22 @@ class Twilio(Section):
     """Where the REST API is reached instead of Twilio's own address, such as a proxy."""
     timeout: float = Field(default=10, gt=0, le=60)
 
+    @field_validator("region", "edge")
+    @classmethod
+    def _label(cls, value: str) -> str:
+        """A part of the name of the host that gets our credentials (RFC 1123 §2.1)."""
+        if value and not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", value):
+            raise fault(
+                f"«{value}» er ikke et navn hos Twilio, som ie1 eller dublin",
+                f"“{value}” is no name of Twilio's like ie1 or dublin",
+            )
+        return value
+
+    @field_validator("api_url")
+    @classmethod
+    def _api(cls, value: str) -> str:
+        return value and _origin(value)
+
     @property
     def shared_keys(self) -> dict[str, str]:
         """Id -> secret of the SharedKeys that may sign webhooks."""

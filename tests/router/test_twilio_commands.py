@@ -102,6 +102,56 @@ def test_an_account_that_refuses_us_ends_with_a_plain_sentence(account, run, mon
     assert "Traceback" not in run.out + run.err
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status": 200, "body": "<html>Log in to this network</html>"},
+        {"status": 200, "body": '{"incoming_phone_numbers": [{"capabilities": "x"}]}'},
+        {"status": 302, "body": ""},
+        {"status": 429, "code": 20429},
+        {"status": 503},
+        {"cut": True},
+    ],
+    ids=["a portal", "nonsense", "elsewhere", "too many", "down", "cut off"],
+)
+def test_whatever_answers_instead_of_twilio_a_plain_sentence_is_said(account, run, answer):
+    for arguments, said in ((["provision", "--apply"], "is not known"), (["doctor"], "be read")):
+        account.fail("IncomingPhoneNumbers", **answer)
+        assert run("twilio", *arguments) == 1
+        assert said in run.err + run.out
+        assert "Traceback" not in run.out + run.err
+        assert "uvisst" not in run.out + run.err  # whoever only looks, changes nothing
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("EDGE", "evil.example/"),
+        ("REGION", "ie1@evil.example"),
+        ("API_URL", "ftp://127.0.0.1"),
+        ("API_URL", "https://user:word@api.twilio.com"),
+        ("API_URL", "no address"),
+        ("ACCOUNT_SID", "AC/../.."),
+    ],
+)
+def test_nobody_else_is_asked_with_our_credentials(account, run, monkeypatch, name, value):
+    monkeypatch.setenv(f"{PREFIX}TWILIO__{name}", value)
+    for command in ("provision", "fallback", "doctor"):
+        assert run("twilio", command) == 1
+        assert f"TWILIO__{name}" in run.err
+        assert "Traceback" not in run.out + run.err
+    assert account.asked == []
+
+
+def test_nobody_at_home_is_said_at_once(account, run, monkeypatch):
+    monkeypatch.setenv(f"{PREFIX}TWILIO__API_URL", "http://127.0.0.1:1")
+    assert run("twilio", "provision") == 0
+    assert "Twilio svarer ikke" in run.err
+    assert run("twilio", "provision", "--apply") == 1
+    assert run("twilio", "doctor") == 1
+    assert "Twilio svarer ikke" in run.out
+
+
 def test_doctor_finds_what_is_not_as_it_must_be(account, run, monkeypatch):
     numbers(account, OURS[0], trunk_sid="TK" + "0" * 32)
     numbers(account, *OURS[1:], voice_url="https://old.example/voice")
@@ -131,3 +181,8 @@ def test_the_document_for_an_outage_asks_nothing_of_us(run, few_rules, monkeypat
     document = ElementTree.fromstring(run.out)
     [dial] = document.iter("Dial")
     assert dial.text == "+4763869299"
+    monkeypatch.setenv(f"{PREFIX}MUNICIPALITY__NAME", 'Sør<Dial>22222222</Dial>&"um')
+    assert run("twilio", "fallback") == 0
+    document = ElementTree.fromstring(run.out)
+    assert [dial.text for dial in document.iter("Dial")] == ["+4763869299"]
+    assert 'Sør<Dial>22222222</Dial>&"um' in "".join(document.itertext())
