@@ -65,6 +65,7 @@ def _is_there(target: Path) -> bool:
         age = now - target.stat().st_mtime
         if age > 2 * _YOUNG:
             os.utime(target, (now - _YOUNG, now - _YOUNG))
+            target.stat()  # it may have been taken away just as its time was set
     except FileNotFoundError:
         return False
     if age < _YOUNG:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from router.blobs import drop_blob, old_blobs
 from router.models import Arrival, StoredAttachment
@@ -28,6 +28,9 @@ _ARRIVAL: Any = Arrival.__table__  # type: ignore[attr-defined]
 _FILE: Any = StoredAttachment.__table__  # type: ignore[attr-defined]
 _AT_ONCE = 500
 
+# Written out, so that the planner uses the partial index.
+_IS_APART = text("arrival.blob <> ''")
+
 
 def sweep(db: Database, blobs: Path) -> int:
     """Delete the files that nothing refers to, a day after they came; how many."""
@@ -36,7 +39,7 @@ def sweep(db: Database, blobs: Path) -> int:
         return 0
     with db.read() as session:
         unknown -= set(_referred(session, select(_FILE.c.sha256), _FILE.c.sha256, unknown))
-        originals = select(_ARRIVAL.c.blob).where(_ARRIVAL.c.blob != "")
+        originals = select(_ARRIVAL.c.blob).where(_IS_APART)
         unknown -= set(_referred(session, originals, _ARRIVAL.c.blob, unknown))
     return sum(drop_blob(blobs, sha256, DAY) for sha256 in unknown)
 

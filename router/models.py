@@ -196,6 +196,12 @@ class Arrival(Table, table=True):
             sqlite_where=text("state IN ('new', 'parked')"),
             postgresql_where=text("state IN ('new', 'parked')"),
         ),
+        Index(
+            "ix_arrival_blob",
+            "blob",
+            sqlite_where=text("blob <> ''"),
+            postgresql_where=text("blob <> ''"),
+        ),
     )
     id: int | None = Field(default=None, primary_key=True)
     channel: str
@@ -388,7 +394,7 @@ class StoredAttachment(Table, table=True):
     filename: str
     content_type: str
     size: int
-    sha256: str
+    sha256: str = Field(index=True)
     content_id: str = ""
     inline: bool = False
 
