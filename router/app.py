@@ -11,6 +11,7 @@ import resource
 import shutil
 import signal
 import socket
+import sys
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import IO, TYPE_CHECKING
@@ -76,6 +77,9 @@ log = structlog.get_logger(__name__)
 
 OPEN_FILES = 65_536
 """As many as the service would ever use; many systems give a process only 1,024 unless it asks."""
+
+SWITCH_SECONDS = 0.0005
+"""How long a thread may wait for another one that computes."""
 
 FINISHING = 3.0
 """Seconds for what is being taken in when the service stops; the journal keeps the rest."""
@@ -183,6 +187,9 @@ async def serve(settings: Settings, announce: Callable[[Hall, str], None]) -> No
     `announce` is called once with the web address when everything answers.
     Raises `SettingsError` or a `ChannelError` when it cannot start.
     """
+    # Whenever the loop has asked the store or the system for something, it waits for the writer's
+    # thread to let go: up to five milliseconds by Python's own measure, many times a webhook.
+    sys.setswitchinterval(SWITCH_SECONDS)
     bounds = Bounds(_raise_open_files() // 3, settings.web.trusted_proxies)
     listener = _bind(settings.web.host, settings.web.port)
     with contextlib.closing(listener):
