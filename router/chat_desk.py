@@ -7,9 +7,10 @@ there is no moment between the look and the claim.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, func, or_, select, text
+from sqlalchemy import and_, bindparam, func, or_, select, text
 from sqlmodel import Session, col
 
 from channels.base import OutgoingKind
@@ -39,6 +40,9 @@ _M: Any = Message.__table__  # type: ignore[attr-defined]
 # Written out, so that the planner uses the partial indexes.
 _UNDER_WAY = text("conversation.state IN ('waiting', 'talking')")
 _IS_OPEN = text("inquiry.status = 'open'")
+
+_NOW: Any = bindparam("now", type_=_C.c.listening_until.type)
+_LATELY: Any = bindparam("lately", type_=_C.c.ended_at.type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,38 +122,47 @@ def take_next(session: Session, actor: Actor, capacity: int, now: datetime) -> I
         _E.c.kind.in_(["transferred", "returned"]),
         _E.c.staff_id == actor.staff_id,
     )
-    ref = session.connection().execute(
-        _in_line(actor, now).where(~passed_on.exists()).with_only_columns(_I.c.ref).limit(1)
-    )
-    first = ref.scalar()
+    line = _in_line(actor.departments).where(~passed_on.exists()).with_only_columns(_I.c.ref)
+    first = session.connection().execute(line.limit(1), _moments(now)).scalar()
     return claim(session, actor, first, capacity, now) if first else None
 
 
 def waiting(session: Session, actor: Actor, now: datetime) -> list[DeskTalk]:
     """Who waits and nobody has taken, as far as the actor may see it, who comes next first."""
-    return _talks(session, _in_line(actor, now).limit(LIMIT), now)
+    return _talks(session, _in_line(actor.departments).limit(LIMIT), _moments(now), now)
 
 
 def mine(session: Session, actor: Actor, now: datetime) -> list[DeskTalk]:
     """The talks that somebody holds, in the order in which they began, so that none moves while it
     is looked at. Those that their resident has ended stay until they are closed."""
-    return _talks(session, _held(actor, now).order_by(_C.c.id).limit(LIMIT), now)
+    values = {"staff_id": actor.staff_id, **_moments(now)}
+    return _talks(session, _HELD.order_by(_C.c.id).limit(LIMIT), values, now)
 
 
 def load(session: Session, actor: Actor, now: datetime) -> Load:
     """What the marks on every page count."""
-    line = _in_line(actor, now).order_by(None).with_only_columns(func.count())
-    held = _held(actor, now).with_only_columns(func.count()).where(_unread() > 0)
-    both = select(line.scalar_subquery(), held.scalar_subquery())
-    return Load(*session.connection().execute(both).one())
+    values = {"staff_id": actor.staff_id, **_moments(now)}
+    return Load(*session.connection().execute(_load(actor.departments), values).one())
 
 
-def _in_line(actor: Actor, now: datetime) -> Any:
+@lru_cache(256)
+def _load(departments: frozenset[str] | None) -> Any:
+    # Built once: every page of the desk asks this.
+    line = _in_line(departments).order_by(None).with_only_columns(func.count())
+    held = _HELD.with_only_columns(func.count()).where(_unread() > 0)
+    return select(line.scalar_subquery(), held.scalar_subquery())
+
+
+def _moments(now: datetime) -> dict[str, datetime]:
+    return {"now": now, "lately": now - chat.IDLE}
+
+
+def _in_line(departments: frozenset[str] | None) -> Any:
     """Live talks that nobody holds: first those never answered, who came first first; then those
     that were passed on."""
     query = (
         _talk()
-        .where(_UNDER_WAY, _C.c.listening_until > now, _I.c.assignee_id.is_(None), _IS_OPEN)
+        .where(_UNDER_WAY, _C.c.listening_until > _NOW, _I.c.assignee_id.is_(None), _IS_OPEN)
         .order_by(
             _C.c.state != ConversationState.WAITING,
             _C.c.waiting_since.is_(None),
@@ -157,19 +170,17 @@ def _in_line(actor: Actor, now: datetime) -> Any:
             _C.c.id,
         )
     )
-    if actor.departments is not None:
-        query = query.where(_I.c.department.in_(sorted(actor.departments)))
+    if departments is not None:
+        query = query.where(_I.c.department.in_(sorted(departments)))
     return query
 
 
-def _held(actor: Actor, now: datetime) -> Any:
+def _held() -> Any:
     left = and_(
-        _C.c.state == ConversationState.ENDED,
-        _C.c.outcome.is_(None),
-        _C.c.ended_at > now - chat.IDLE,
+        _C.c.state == ConversationState.ENDED, _C.c.outcome.is_(None), _C.c.ended_at > _LATELY
     )
     under_way = _C.c.state.in_([ConversationState.WAITING, ConversationState.TALKING])
-    return _talk().where(_I.c.assignee_id == actor.staff_id, _IS_OPEN, or_(under_way, left))
+    return _talk().where(_I.c.assignee_id == bindparam("staff_id"), _IS_OPEN, or_(under_way, left))
 
 
 def _talk() -> Any:
@@ -200,8 +211,11 @@ def _unread() -> Any:
     )
 
 
-def _talks(session: Session, query: Any, now: datetime) -> list[DeskTalk]:
-    rows = session.connection().execute(query).all()
+_HELD = _held()
+
+
+def _talks(session: Session, query: Any, values: dict[str, Any], now: datetime) -> list[DeskTalk]:
+    rows = session.connection().execute(query, values).all()
     last = _last_lines(session, [row.id for row in rows])
     return [
         DeskTalk(
@@ -252,6 +266,15 @@ def end(
         return make_casework(session, head, actor, ref, now)
     inquiry = queue.close(session, actor, ref, now, version, outcome.value)
     note_outcome(session, inquiry, outcome)
+    return inquiry
+
+
+def reopen(session: Session, actor: Actor, ref: str, now: datetime) -> Inquiry:
+    """`queue.reopen`; a talk that goes on again has no outcome."""
+    inquiry = queue.reopen(session, actor, ref, now)
+    talk = latest(session, inquiry.id)
+    if talk is not None and talk.outcome is not TalkOutcome.CASEWORK:
+        talk.outcome = None
     return inquiry
 
 

@@ -38,6 +38,7 @@ DESK_LEASE = timedelta(seconds=60)
 MEASURED = 20
 """Talks, the latest ones, whose length says how long the next one will take."""
 ENOUGH = 3
+_TAKEN = ("claimed", "handed_over", "taken_back", "transferred", "returned")
 
 _C: Any = Conversation.__table__  # type: ignore[attr-defined]
 _I: Any = Inquiry.__table__  # type: ignore[attr-defined]
@@ -284,9 +285,9 @@ def at_desk(session: Session, staff_ids: Sequence[int], now: datetime) -> None:
 
 
 def _last_taken(session: Session, conversation: Conversation, since: datetime) -> datetime:
-    """When the wait began: with the first message, or anew when somebody took the inquiry."""
+    """When the wait began: with the first message, or anew when somebody got the inquiry."""
     query = select(func.max(col(Event.at))).where(
-        col(Event.inquiry_id) == conversation.inquiry_id, col(Event.kind) == "claimed"
+        col(Event.inquiry_id) == conversation.inquiry_id, col(Event.kind).in_(_TAKEN)
     )
     taken: datetime | None = session.execute(query).scalar()
     return max(since, taken) if taken is not None else since

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, func, select, text
+from sqlalchemy import and_, bindparam, func, select, text
 from sqlmodel import Session, col
 
 from router import events, queue, staff
@@ -168,14 +168,18 @@ def handed_to(session: Session, actor: Actor) -> list[Handed]:
     first."""
     if actor.staff_id is None:
         return []
+    rows = session.connection().execute(_HANDED, {"staff_id": actor.staff_id})
+    return [
+        Handed(ref, subject, channel, name or "", at) for ref, subject, channel, name, at in rows
+    ]
+
+
+def _handed() -> Any:
+    me: Any = bindparam("staff_id")
     given = (
         select(_E.c.inquiry_id, func.max(_E.c.id).label("id"))
         .join(_I, _I.c.id == _E.c.inquiry_id)
-        .where(
-            _I.c.assignee_id == actor.staff_id,
-            _IS_OPEN,
-            _E.c.kind == KIND,
-        )
+        .where(_I.c.assignee_id == me, _IS_OPEN, _E.c.kind == KIND)
         .group_by(_E.c.inquiry_id)
         .subquery()
     )
@@ -183,22 +187,21 @@ def handed_to(session: Session, actor: Actor) -> list[Handed]:
     mine = and_(
         since.c.inquiry_id == given.c.inquiry_id,
         since.c.id > given.c.id,
-        since.c.staff_id == actor.staff_id,
+        since.c.staff_id == me,
     )
-    query = (
+    return (
         select(_I.c.ref, _I.c.subject, _I.c.channel, col(Staff.name), _E.c.at)
         .select_from(given)
         .join(_E, _E.c.id == given.c.id)
         .join(_I, _I.c.id == given.c.inquiry_id)
         .outerjoin(Staff, col(Staff.id) == _E.c.staff_id)
-        .where(_E.c.staff_id != actor.staff_id, ~select(since.c.id).where(mine).exists())
+        .where(_E.c.staff_id != me, ~select(since.c.id).where(mine).exists())
         .order_by(_E.c.id.desc())
         .limit(LIMIT)
     )
-    return [
-        Handed(ref, subject, channel, name or "", at)
-        for ref, subject, channel, name, at in session.connection().execute(query)
-    ]
+
+
+_HANDED = _handed()  # built once: every page of the desk asks this
 
 
 def see(session: Session, actor: Actor, ref: str, now: datetime) -> None:

@@ -248,7 +248,7 @@ def close(request: Request, actor: ApiActor, ref: Ref, body: Close | None = None
 def reopen(request: Request, actor: ApiActor, ref: Ref) -> Item:
     """Open it again, with its old dates."""
     now = hall_of(request).clock()
-    return _act(request, lambda session: queue.reopen(session, actor, ref, now))
+    return _act(request, lambda session: chat_desk.reopen(session, actor, ref, now))
 
 
 @router.post(

@@ -386,7 +386,7 @@ def reopen(request: Request, actor: DeskActor, ref: str) -> Response:
     """Open a closed inquiry again."""
     now = hall_of(request).clock()
     return _change(
-        request, actor, ref, "reopened", lambda session: queue.reopen(session, actor, ref, now)
+        request, actor, ref, "reopened", lambda session: chat_desk.reopen(session, actor, ref, now)
     )
 
 

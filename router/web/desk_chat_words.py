@@ -15,7 +15,7 @@ from sqlmodel import Session, col
 from router import canned, chat_desk, chat_queue, letters, presence, thread_views
 from router.access import SERVICE_PREFIX
 from router.chat_models import CHANNEL, ConversationState, TalkOutcome
-from router.models import Direction, Inquiry, InquiryStatus, Staff
+from router.models import Direction, Inquiry, Staff
 from router.privacy import mask_text
 from router.web import phrases
 from router.web.listing import department_names
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from router.chat_views import Line, Standing
     from router.hall import Hall
     from router.presence import Listed
+    from router.queue import QueueRow
 
 LAST_LENGTH = 90
 """Characters of the last line in a list."""
@@ -154,11 +155,14 @@ def talk_view(talk: DeskTalk, hall: Hall, actor: Actor) -> dict[str, Any]:
     """One talk in a list."""
     t = catalogue(actor.language)
     now = hall.clock()
+    name = talk.name or mask_text(talk.subject) or t.gettext("(no subject)")
     last = " ".join(mask_text(talk.last).split())
+    if not talk.name and last.startswith(name.rstrip("…")):
+        last = ""  # what was said first stands there already
     department = hall.settings.departments.get(talk.department)
     return {
         "ref": talk.ref,
-        "name": talk.name or mask_text(talk.subject) or t.gettext("(no subject)"),
+        "name": name,
         "last": last if len(last) <= LAST_LENGTH else f"{last[:LAST_LENGTH].rstrip()}…",
         "last_is_theirs": talk.last_is_theirs,
         "department": department.name.get(actor.language) if department else talk.department,
@@ -227,21 +231,21 @@ def colleagues(session: Session, hall: Hall, actor: Actor, now: datetime) -> lis
 
 
 def canned_choices(
-    hall: Hall, actor: Actor, inquiry: Any, name: str, language: str
+    hall: Hall, actor: Actor, row: QueueRow, name: str, language: str
 ) -> list[tuple[str, str]]:
-    """(name, text) of the canned texts for an inquiry, in its resident's language."""
+    """(name, text) of the canned texts for an inquiry; `name` and `language` are its resident's."""
     language = letters.letter_language(language)
-    department = hall.settings.departments.get(inquiry.department)
+    department = hall.settings.departments.get(row.department)
     values: Mapping[str, str] = {
         "name": " ".join(name.split()[:1]),
-        "ref": inquiry.ref,
-        "due": letters.moment_in_words(inquiry.due_at, hall.reply_context.zone, language),
+        "ref": row.ref,
+        "due": letters.moment_in_words(row.due_at, hall.reply_context.zone, language),
         "department": department.name.get(language) if department else "",
         "operator": actor.name if actor.is_person else "",
     }
     return [
         (one.name, canned.fill(one.get(language), values))
-        for one in canned.offered(hall.settings.canned_texts, inquiry.department)
+        for one in canned.offered(hall.settings.canned_texts, row.department)
     ]
 
 
@@ -252,8 +256,3 @@ def receivers(hall: Hall, actor: Actor, people: list[Colleague]) -> list[tuple[s
         for one in people
     ]
     return found + [(name, "department", "") for _slug, name in department_names(hall, actor)]
-
-
-def is_open(status: InquiryStatus) -> bool:
-    """Whether there is something to be done with an inquiry."""
-    return status is InquiryStatus.OPEN

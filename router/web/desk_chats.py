@@ -66,8 +66,6 @@ AT_DESK_SHOWN = 8
 _KEY = re.compile(r"[0-9A-Za-z-]{8,64}")
 _REF = re.compile(r"[A-Z0-9-]{1,40}")
 
-Ref = str
-
 
 class Seen(BaseModel):
     """How far somebody has read."""
@@ -134,13 +132,13 @@ def take_next(request: Request, actor: DeskActor) -> Response:
 
 
 @router.get("/{ref}")
-def talk_page(request: Request, actor: DeskActor, ref: Ref, done: str = "") -> Response:
+def talk_page(request: Request, actor: DeskActor, ref: str, done: str = "") -> Response:
     """One talk: what was said, how it stands, what can be done."""
     return _page(request, actor, ref, done=done, opened=True)
 
 
 @router.get("/{ref}/live")
-def talk_live(request: Request, actor: DeskReader, ref: Ref) -> Response:
+def talk_live(request: Request, actor: DeskReader, ref: str) -> Response:
     """The same page for the browser to pick changes from; does not count as activity."""
     return _page(request, actor, ref)
 
@@ -149,7 +147,7 @@ def talk_live(request: Request, actor: DeskReader, ref: Ref) -> Response:
 async def talk_events(
     request: Request,
     actor: DeskReader,
-    ref: Ref,
+    ref: str,
     last_event_id: Annotated[str, Header()] = "",
     after: Annotated[str, Query()] = "",
 ) -> Response:
@@ -166,7 +164,7 @@ async def talk_events(
 def say(
     request: Request,
     actor: DeskActor,
-    ref: Ref,
+    ref: str,
     text: Text = "",
     key: Annotated[str, Form(max_length=100)] = "",
     files: Annotated[Sequence[UploadFile], File()] = (),
@@ -180,7 +178,7 @@ def say(
     written_as = f"{actor.staff_id}:{key}" if _KEY.fullmatch(key) else ""
     kept: list[KeptFile] = []
 
-    def job(session: Session) -> dict[str, Any]:
+    def job(session: Session) -> None:
         replies.reply(
             session,
             head,
@@ -192,13 +190,6 @@ def say(
             key=written_as,
             capacity=hall.settings.channels.chat.capacity,
         )
-        session.flush()
-        number = replies.written(session, actor, ref, written_as) if written_as else None
-        if number is None:
-            return {}
-        row = queue.row(session, actor, ref)
-        [line] = chat_views.lines_of(session, {row.id: number - 1}, 1, Side.STAFF)
-        return line_view(line, ref, hall, actor)
 
     try:
         if chosen:
@@ -208,7 +199,7 @@ def say(
                     replies.require_replyable(session, head, actor, ref, text, now)
             if not known:
                 kept = keep_files(hall.settings.blobs, chosen)
-        view = hall.db.write_sync(job)
+        hall.db.write_sync(job)
     except (ConflictError, InvalidError) as error:
         if _wants_json(request):
             problem = sentence(error, actor.language)
@@ -217,12 +208,12 @@ def say(
         return _page(request, actor, ref, refused=refused)
     hall.outbox.wake()
     if _wants_json(request):
-        return JSONResponse(view)
+        return JSONResponse(_written(hall, actor, ref, written_as))
     return RedirectResponse(f"/desk/chats/{quote(ref)}#latest", 303)
 
 
 @router.post("/{ref}/typing")
-async def typing(request: Request, actor: DeskActor, ref: Ref) -> Response:
+async def typing(request: Request, actor: DeskActor, ref: str) -> Response:
     """Tell the resident that somebody is writing. Nothing is kept."""
     hall = hall_of(request)
     number = await run_in_threadpool(_held_or_free, hall, actor, ref)
@@ -232,7 +223,7 @@ async def typing(request: Request, actor: DeskActor, ref: Ref) -> Response:
 
 
 @router.post("/{ref}/read")
-async def read(request: Request, actor: DeskActor, ref: Ref, body: Seen) -> Response:
+async def read(request: Request, actor: DeskActor, ref: str, body: Seen) -> Response:
     """Tell the resident how far their messages have been read. Who only looks in reads for
     nobody."""
     hall = hall_of(request)
@@ -244,7 +235,7 @@ async def read(request: Request, actor: DeskActor, ref: Ref, body: Seen) -> Resp
 
 
 @router.post("/{ref}/claim")
-def claim(request: Request, actor: DeskActor, ref: Ref) -> Response:
+def claim(request: Request, actor: DeskActor, ref: str) -> Response:
     """Take a talk."""
     hall = hall_of(request)
     now, capacity = hall.clock(), hall.settings.channels.chat.capacity
@@ -257,7 +248,7 @@ def claim(request: Request, actor: DeskActor, ref: Ref) -> Response:
 
 
 @router.post("/{ref}/release")
-def release(request: Request, actor: DeskActor, ref: Ref) -> Response:
+def release(request: Request, actor: DeskActor, ref: str) -> Response:
     """Put a talk back into the line."""
     now = hall_of(request).clock()
     return _change(
@@ -271,7 +262,7 @@ def release(request: Request, actor: DeskActor, ref: Ref) -> Response:
 
 
 @router.post("/{ref}/note")
-def note(request: Request, actor: DeskActor, ref: Ref, text: Text = "") -> Response:
+def note(request: Request, actor: DeskActor, ref: str, text: Text = "") -> Response:
     """Write a note that stays in the house."""
     now = hall_of(request).clock()
     return _change(
@@ -288,7 +279,7 @@ def note(request: Request, actor: DeskActor, ref: Ref, text: Text = "") -> Respo
 def pass_on(
     request: Request,
     actor: DeskActor,
-    ref: Ref,
+    ref: str,
     to: Annotated[str, Form(max_length=200)] = "",
     chosen: Annotated[str, Form(max_length=200)] = "",
     text: Text = "",
@@ -326,7 +317,7 @@ def pass_on(
 
 
 @router.post("/{ref}/return")
-def hand_back(request: Request, actor: DeskActor, ref: Ref, reason: Text = "") -> Response:
+def hand_back(request: Request, actor: DeskActor, ref: str, reason: Text = "") -> Response:
     """Return a talk to the switchboard, with the reason."""
     hall = hall_of(request)
     now, head = hall.clock(), hall.reply_context
@@ -342,7 +333,7 @@ def hand_back(request: Request, actor: DeskActor, ref: Ref, reason: Text = "") -
 
 
 @router.post("/{ref}/take-back")
-def take_back(request: Request, actor: DeskActor, ref: Ref) -> Response:
+def take_back(request: Request, actor: DeskActor, ref: str) -> Response:
     """Take back what one gave to a colleague who does not answer."""
     hall = hall_of(request)
     now, head, capacity = hall.clock(), hall.reply_context, hall.settings.channels.chat.capacity
@@ -359,7 +350,7 @@ def take_back(request: Request, actor: DeskActor, ref: Ref) -> Response:
 def end(
     request: Request,
     actor: DeskActor,
-    ref: Ref,
+    ref: str,
     outcome: Annotated[str, Form(max_length=40)] = "",
 ) -> Response:
     """End a talk, and say what became of it."""
@@ -380,14 +371,14 @@ def end(
 
 
 @router.post("/{ref}/reopen")
-def reopen(request: Request, actor: DeskActor, ref: Ref) -> Response:
+def reopen(request: Request, actor: DeskActor, ref: str) -> Response:
     """Open a talk again that was closed."""
     now = hall_of(request).clock()
     return _change(
         request,
         actor,
         ref,
-        lambda session: queue.reopen(session, actor, ref, now),
+        lambda session: chat_desk.reopen(session, actor, ref, now),
         done="reopened",
     )
 
@@ -479,6 +470,17 @@ def _change(
 
 def _to_talk(ref: str, done: str = "") -> Response:
     return RedirectResponse(f"/desk/chats/{quote(ref)}{'?done=' + done if done else ''}", 303)
+
+
+def _written(hall: Hall, actor: Actor, ref: str, written_as: str) -> dict[str, Any]:
+    """The line that a message became."""
+    with hall.db.read() as session:
+        number = replies.written(session, actor, ref, written_as) if written_as else None
+        if number is None:
+            return {}
+        row = queue.row(session, actor, ref)
+        [line] = chat_views.lines_of(session, {row.id: number - 1}, 1, Side.STAFF)
+    return line_view(line, ref, hall, actor)
 
 
 def _wants_json(request: Request) -> bool:

@@ -35,7 +35,7 @@ def desk_frame(session: Session, hall: Hall, actor: Actor) -> dict[str, Any]:
         "aside_count": _count_aside(session, actor),
         "chat_load": (
             chat_desk.load(session, actor, hall.clock())
-            if hall.settings.channels.chat.enabled
+            if hall.settings.channels.chat.enabled or hall.settings.channels.xmpp.enabled
             else None
         ),
         **calls_context(session, hall, actor),

@@ -13,7 +13,7 @@ from router.access import Actor
 from router.chat_models import ConversationState
 from router.models import InquiryStatus, Role
 from rules.order import Lane
-from tests.router.chat_house import at_desk, events, letters, reply, stay, visitor
+from tests.router.chat_house import at_desk, events, letters, reply, stay, sweep, visitor
 from tests.router.web_house import house
 
 
@@ -413,3 +413,47 @@ async def test_a_national_number_is_hidden_at_the_desk(home):
         page = (await siv.get(path)).text
         assert "Mitt nummer er" in page
         assert "13097248022" not in page
+
+
+async def test_the_next_of_the_queue_passes_over_a_chat_too_many(home):
+    siv, _residents = await taken(home, "Hei", "Hei", "Hei")
+    await visitor(home, "Er det noen der?")
+    ref = await home.inquiry()
+    data = {"csrf": siv.csrf}
+    answer = await siv.browser.post("/desk/queue/next", data=data)
+    assert answer.headers["location"].startswith(f"/desk/inquiries/{ref}")
+    refused = await siv.browser.post("/desk/queue/next", data=data)
+    assert refused.status_code == 409
+    assert "Overlat eller lukk en først" in refused.text
+
+
+async def test_a_talk_that_somebody_opens_again_has_no_outcome(home):
+    siv, [resident] = await taken(home, "Hei")
+    ref = resident.inquiry().ref
+    await siv.post(f"{ref}/end", outcome="no_contact")
+    await siv.post(f"{ref}/reopen")
+    assert (resident.inquiry().status, resident.row().outcome) == (InquiryStatus.OPEN, None)
+    api = await home.api()
+    closed = await api.post(f"/api/inquiries/{ref}/reply", json={"text": "Her!", "close": True})
+    assert closed.status_code == 200
+    assert resident.row().outcome == "answered"
+    assert (await api.post(f"/api/inquiries/{ref}/close", json={"outcome": "x"})).status_code == 422
+
+
+async def test_who_was_handed_a_waiting_chat_has_time_to_answer(home):
+    siv, [resident] = await taken(home, "Hei")
+    ola = await sits(home, "ola")
+    ref = resident.inquiry().ref
+    home.clock.move(seconds=110)
+    await stay(home, siv.id, ola.id)
+    await resident.look()
+    await home.hall.chats._renew_all()
+    await siv.post(f"{ref}/pass", to="ola")
+    home.clock.move(seconds=60)
+    await sweep(home)
+    assert resident.row().state is ConversationState.WAITING
+    assert holder(resident) == ola.id
+    home.clock.move(seconds=70)
+    await sweep(home)
+    assert resident.row().state is ConversationState.DEFERRED
+    assert holder(resident) is None

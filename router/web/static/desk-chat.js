@@ -28,10 +28,12 @@ const kept = {
     try { sessionStorage.setItem(`desk-chat-${name}`, JSON.stringify(value)); } catch { /* storage is off */ }
   },
 };
-const outbox = kept.read("outbox", []); // {id, ref, text, at}; files are held in memory only
+// Who signs in next in this tab sends nothing of the one before.
+const mine = `of-${root.dataset.user}`;
+const outbox = kept.read(`outbox-${mine}`, []); // {id, ref, text, at}; files are held in memory only
 const filesOf = new Map();
-const keep = () => kept.write("outbox", outbox);
-const draft = `draft-${ref}`;
+const keep = () => kept.write(`outbox-${mine}`, outbox);
+const draftOf = (talk) => `draft-${talk}-${mine}`;
 
 // --- Showing. ---
 
@@ -242,7 +244,7 @@ function refuse(entry, problem) {
   pending(entry.id)?.remove();
   settled(entry);
   if (entry.ref === ref && !field.value) { field.value = entry.text; keepDraft(); }
-  else kept.write(`draft-${entry.ref}`, entry.text);
+  else kept.write(draftOf(entry.ref), entry.text);
   tell(`${texts.refused} ${problem}`.trim());
 }
 
@@ -274,22 +276,22 @@ let broken = 0;
 
 function connect() {
   source?.close();
-  const mine = new EventSource(`${base}/events?after=${last}`);
-  source = mine;
-  mine.onopen = () => {
+  const opened = new EventSource(`${base}/events?after=${last}`);
+  source = opened;
+  opened.onopen = () => {
     if (broken > 1 && !failures) tell(texts.back);
     broken = 0;
   };
-  mine.addEventListener("message", (event) => take(JSON.parse(event.data)));
-  mine.addEventListener("standing", (event) => showStanding(JSON.parse(event.data)));
-  mine.addEventListener("typing", showTyping);
-  mine.onerror = async () => {
-    if (source !== mine) return;
+  opened.addEventListener("message", (event) => take(JSON.parse(event.data)));
+  opened.addEventListener("standing", (event) => showStanding(JSON.parse(event.data)));
+  opened.addEventListener("typing", showTyping);
+  opened.onerror = async () => {
+    if (source !== opened) return;
     broken += 1;
     if (broken > 1) tell(texts.lost);
-    if (mine.readyState !== EventSource.CLOSED) return; // the browser itself tries again
+    if (opened.readyState !== EventSource.CLOSED) return; // the browser itself tries again
     await pause(Math.min(15, 2 ** broken / 2) * (0.75 + Math.random() / 2));
-    if (source === mine) connect();
+    if (source === opened) connect();
   };
 }
 
@@ -330,7 +332,7 @@ document.addEventListener("visibilitychange", heard);
 
 const files = byId("files");
 let chosen = [];
-const keepDraft = () => kept.write(draft, field.value);
+const keepDraft = () => kept.write(draftOf(ref), field.value);
 
 function submit() {
   const text = field.value.trim();
@@ -391,7 +393,7 @@ addEventListener("beforeunload", (event) => { if (filesOf.size || chosen.length)
 // --- Begin: with what an earlier page of this tab left behind. ---
 
 if (root.dataset.follows) connect();
-if (!field.value) field.value = kept.read(draft, "");
+if (!field.value) field.value = kept.read(draftOf(ref), "");
 for (const entry of outbox) if (entry.ref === ref) show(entry);
 if (outbox.length) pump();
 byId("say-keys").textContent = byLetter() ? texts.letter : texts.enter;

@@ -123,7 +123,9 @@ const chatBoard = byId("chats");
 
 function chatLoad() {
   const { waiting = 0, unread = 0 } = chatBoard?.querySelector(".chat-load")?.dataset ?? {};
-  return { waiting: Number(waiting), unread: Number(unread) };
+  // What comes into the talk that is looked at is read as it comes.
+  const read = !document.hidden && chatBoard?.querySelector(".talk-line.unread[aria-current]") ? 1 : 0;
+  return { waiting: Number(waiting), unread: unread - read };
 }
 
 async function refreshChats() {
