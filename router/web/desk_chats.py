@@ -167,9 +167,11 @@ def say(
     ref: str,
     text: Text = "",
     key: Annotated[str, Form(max_length=100)] = "",
+    by: Annotated[str, Form(max_length=200)] = "",
     files: Annotated[Sequence[UploadFile], File()] = (),
 ) -> Response:
-    """Say something; the same `key` once more changes nothing."""
+    """Say something; the same `key` once more changes nothing. `by` is who wrote it: what waits in
+    a browser outlives a session, and is not said in the name of whoever signs in next."""
     hall = hall_of(request)
     now, head = hall.clock(), hall.reply_context
     chosen = [
@@ -192,6 +194,8 @@ def say(
         )
 
     try:
+        if by and by != actor.username:
+            raise ConflictError("Somebody else who was signed in here wrote this.")
         if chosen:
             with hall.db.read() as session:
                 known = written_as and replies.written(session, actor, ref, written_as)

@@ -352,6 +352,7 @@ MESSAGES = frozenset(
         N_("Your colleague has gone on with it, so it cannot be taken back."),
         N_("This inquiry is no chat."),
         N_("Choose what became of the conversation."),
+        N_("Somebody else who was signed in here wrote this."),
         N_("Say who shall have the conversation."),
         N_("Nobody is called that. Write the name of a colleague or a department."),
         N_("Several fit. Choose one."),

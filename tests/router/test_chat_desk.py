@@ -405,6 +405,20 @@ async def test_without_script_the_page_takes_what_is_said(home):
     assert "x" * 4001 in refused.text
 
 
+async def test_what_waits_in_a_browser_is_not_said_in_the_name_of_who_signs_in_next(home):
+    siv, [resident] = await taken(home, "Hei")
+    ref = resident.inquiry().ref
+    answer = await siv.browser.post(
+        f"/desk/chats/{ref}/messages",
+        data={"csrf": siv.csrf, "text": "Fra Ola", "key": str(uuid.uuid4()), "by": "ola"},
+        headers={"Accept": "application/json"},
+    )
+    assert answer.status_code == 409
+    assert "Noen andre" in answer.json()["problem"]
+    await siv.post(f"{ref}/messages", text="Fra Siv", by=siv.username)
+    assert await resident.lines() == ["Hei", "Fra Siv"]
+
+
 async def test_a_national_number_is_hidden_at_the_desk(home):
     siv, [resident] = await taken(home, "Hei")
     await resident.say("Mitt nummer er 13097248022", confirmed=True)

@@ -223,6 +223,7 @@ async function send(entry) {
   const content = new FormData();
   content.append("text", entry.text);
   content.append("key", entry.id);
+  content.append("by", root.dataset.user);
   for (const file of filesOf.get(entry.id) ?? []) content.append("files", file);
   const answer = await post(`/desk/chats/${entry.ref}/messages`, content);
   if (answer.ok) { settled(entry, await answer.json()); return 0; }
