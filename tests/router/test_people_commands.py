@@ -119,11 +119,12 @@ def test_a_link_signs_in_once_and_not_for_long(run, per, store):
     address, _, secret = run.out.strip().partition("?once=")
     assert address == "http://127.0.0.1:8080/desk/login"
     db = store()
-    later = NOW + timedelta(minutes=62)
+    now = datetime.now(UTC)
+    later = now + timedelta(minutes=60)
     assert db.write_sync(lambda session: staff.consume_one_time(session, secret, later)) is None
-    signed_in = db.write_sync(lambda session: staff.consume_one_time(session, secret, NOW))
+    signed_in = db.write_sync(lambda session: staff.consume_one_time(session, secret, now))
     assert signed_in.username == "per"
-    assert db.write_sync(lambda session: staff.consume_one_time(session, secret, NOW)) is None
+    assert db.write_sync(lambda session: staff.consume_one_time(session, secret, now)) is None
 
 
 @pytest.mark.parametrize("command", ["disable", "enable", "password", "link"])
