@@ -281,6 +281,17 @@ class DeliveryState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class DeliveryStatus:
+    """How far a message that was sent has come, as the provider tells later on."""
+
+    provider_id: str
+    state: DeliveryState
+    detail: str = ""
+    """Why it did not arrive, in the operator's words."""
+    opted_out: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """The provider took the message. `detail` is its answer, fit for an operator's eyes."""
 

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, text
 from sqlmodel import Session, col
 
-from channels.base import DeliveryState
+from channels.base import DeliveryState, DeliveryStatus
 from router import consent, events, outbox
 from router.models import Inquiry, Message, OutboxItem
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from channels.sms.base import SmsStatus
 
 _OPEN = frozenset({"queued", "sending", "uncertain"})
 """States in which we do not know that the provider has it."""
@@ -29,7 +28,9 @@ _BY_PROVIDER = text("outbox.channel = 'sms'")
 """Written out, so that the planner uses the partial index."""
 
 
-def report(session: Session, status: SmsStatus, now: datetime, *, message_id: str = "") -> bool:
+def report(
+    session: Session, status: DeliveryStatus, now: datetime, *, message_id: str = ""
+) -> bool:
     """Note how far a message has come; whether that was news.
 
     `message_id` is our own id, which comes back with a status webhook: it also settles a message of
@@ -39,7 +40,9 @@ def report(session: Session, status: SmsStatus, now: datetime, *, message_id: st
     return item is not None and settle(session, item, status, now)
 
 
-def fared(session: Session, message_id: str, jid: str, status: SmsStatus, now: datetime) -> bool:
+def fared(
+    session: Session, message_id: str, jid: str, status: DeliveryStatus, now: datetime
+) -> bool:
     """Note what the device or the server of an XMPP address says of a message that went there;
     whether that was news. What anybody else says of it counts for nothing."""
     item = _sent_to(session, message_id, jid)
@@ -59,7 +62,7 @@ def _sent_to(session: Session, message_id: str, jid: str) -> OutboxItem | None:
     return item if jid in {item.recipient, item.recipient_domain} else None
 
 
-def settle(session: Session, item: OutboxItem, status: SmsStatus, now: datetime) -> bool:
+def settle(session: Session, item: OutboxItem, status: DeliveryStatus, now: datetime) -> bool:
     """`report` of a message that was found; whether that was news."""
     known = item.provider_id == status.provider_id
     if item.state in _OPEN:

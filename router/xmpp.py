@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from channels.base import DeliveryState, TemporaryError
+from channels.base import DeliveryState, DeliveryStatus, TemporaryError
 from channels.chat.xmpp import CHANNEL, case_of
 from channels.chat.xmpp_door import Verdict, XmppChannel, XmppSettings, stanza_id
 from channels.chat.xmpp_link import LinkSettings
-from channels.sms.base import SmsStatus
 from router import deliveries, leases, metrics, xmpp_staff, xmpp_talks
 from router.chat_models import Conversation
 from router.chat_views import Side
@@ -143,7 +142,7 @@ class XmppOffice:
         # Anybody may send receipts and errors for what never was.
         if not await asyncio.to_thread(known):
             return
-        status = SmsStatus(stanza_id(message_id), state, detail)
+        status = DeliveryStatus(stanza_id(message_id), state, detail)
         now = self._clock()
         await self._db.write(
             lambda session: deliveries.fared(session, message_id, jid, status, now)

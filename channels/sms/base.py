@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from channels.base import DeliveryState, Outgoing, RawArrival, Receipt, RemoteMedia
+    from channels.base import DeliveryStatus, Outgoing, RawArrival, Receipt, RemoteMedia
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +40,10 @@ NO_TEXTS = Plan()
 
 
 @dataclass(frozen=True, slots=True)
-class SmsStatus:
-    """How far a text of ours has come."""
-
-    provider_id: str
-    state: DeliveryState
-    detail: str = ""
-    """Why it did not arrive, in the operator's words."""
-    opted_out: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class SentText:
     """A text of ours in the provider's own list."""
 
-    status: SmsStatus
+    status: DeliveryStatus
     to: str
     sender: str
     text: str

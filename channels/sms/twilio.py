@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
-from channels.base import DeliveryState, RawArrival, Receipt, RemoteMedia
-from channels.sms.base import SentText, SmsStatus, TextIn, Window
+from channels.base import DeliveryState, DeliveryStatus, RawArrival, Receipt, RemoteMedia
+from channels.sms.base import SentText, TextIn, Window
 from channels.twilio import OPTED_OUT, Webhook, in_words, json_fields
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _fields(raw: bytes) -> dict[str, str]:
     return form
 
 
-def status_of(form: Mapping[str, str]) -> SmsStatus | None:
+def status_of(form: Mapping[str, str]) -> DeliveryStatus | None:
     """What a status webhook says; None for a status we do not know."""
     code = form.get("ErrorCode", "")
     said = form.get("MessageStatus") or form.get("SmsStatus", "")
@@ -196,8 +196,8 @@ def status_of(form: Mapping[str, str]) -> SmsStatus | None:
     return _status(message_sid(form), said, int(code) if code.isdecimal() else 0)
 
 
-def _status(sid: str, said: str, code: int) -> SmsStatus:
+def _status(sid: str, said: str, code: int) -> DeliveryStatus:
     state = _STATES.get(said, DeliveryState.SENDING)
     failed = state is DeliveryState.FAILED
     detail = in_words(code, "Meldingen ble trukket tilbake." if said == "canceled" else "")
-    return SmsStatus(sid, state, detail if failed else "", failed and code == OPTED_OUT)
+    return DeliveryStatus(sid, state, detail if failed else "", failed and code == OPTED_OUT)

@@ -9,9 +9,8 @@ from itertools import permutations
 
 import pytest
 
-from channels.base import DeliveryState, OptedOutError, Receipt, UncertainError
+from channels.base import DeliveryState, DeliveryStatus, OptedOutError, Receipt, UncertainError
 from channels.fake import FakeChannel
-from channels.sms.base import SmsStatus
 from router import deliveries, outbox, sending
 from router.models import OutboxItem
 from router.sending import LEASE, Outbox
@@ -62,7 +61,7 @@ def message_id(home) -> str:
 
 
 def tell(home, state: str, sid: str = SID, *, ours: bool = True, **more) -> bool:
-    status = SmsStatus(sid, DeliveryState(state), **more)
+    status = DeliveryStatus(sid, DeliveryState(state), **more)
     known = message_id(home) if ours else ""
     return home.write(
         lambda session: deliveries.report(session, status, home.clock(), message_id=known)

@@ -9,9 +9,8 @@ import pytest
 from sqlalchemy import select
 from sqlmodel import col
 
-from channels.base import DeliveryState
+from channels.base import DeliveryState, DeliveryStatus
 from channels.chat import xmpp
-from channels.sms.base import SmsStatus
 from router import chat_desk, deliveries, leases, queue, staff, xmpp_staff
 from router.chat_models import TalkOutcome
 from router.errors import InvalidError
@@ -155,7 +154,7 @@ async def test_how_an_answer_fares_is_believed_from_where_it_went_and_from_nobod
     [item] = [item for item in letters(home) if item.kind == "reply"]
 
     async def fared(jid, state, detail=""):
-        status = SmsStatus(item.message_id.strip("<>"), state, detail)
+        status = DeliveryStatus(item.message_id.strip("<>"), state, detail)
         return await write(
             home, deliveries.fared, message_id=item.message_id, jid=jid, status=status
         )
