@@ -33,7 +33,7 @@ test: $(VENV)/.dev assets node_modules/.dev test-packages ## Install what the te
 	$(BIN)/pytest -m slow || $(AGAIN)
 
 test-fast: $(VENV)/.dev assets node_modules/.dev ## The suite that runs on every save: under a minute
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not browser"
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --hypothesis-profile quick -m "not slow and not browser"
 
 check: $(VENV)/.dev assets ## Format, lint, types, import contracts, schema, rules
 	$(BIN)/ruff format --check .

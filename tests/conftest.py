@@ -6,4 +6,6 @@ from hypothesis import settings
 
 # How long one example takes says more about what else the machine does than about the code.
 settings.register_profile("house", deadline=None)
+# Enough to see on every save whether something broke; `make test` looks more closely.
+settings.register_profile("quick", deadline=None, max_examples=25)
 settings.load_profile("house")

@@ -18,7 +18,7 @@ import httpx
 from sqlalchemy import text as sql
 
 from channels.phone.twilio import TwilioPhone
-from router import presence, schema, staff
+from router import presence, staff
 from router.call_commands import CallCommands
 from router.db import Database
 from router.events import EventHub
@@ -31,6 +31,7 @@ from router.settings import load_settings
 from router.store import sync_departments
 from router.web.app import create_app
 from router.web.limits import Limits
+from tests.router.store_house import STORE, lay_empty_store
 from tests.router.web_house import build_hall
 from tests.twilio_double import ACCOUNT_SID, AUTH_TOKEN, Double, account_of, sign
 
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 REPOSITORY = Path(__file__).parents[1]
-STORE = "sentralbord.db"
 PUBLIC = "https://henvendelse.sorum.kommune.no"
 HOOKS = f"{PUBLIC}/hooks/phone/twilio"
 MONDAY = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
@@ -120,7 +120,7 @@ def _prepared(more: tuple[tuple[str, str], ...]) -> tuple[Settings, Workbench, b
     folder = Path(tempfile.mkdtemp())
     try:
         settings = settings.model_copy(update={"data": folder})
-        schema.migrate(settings.database_url)
+        lay_empty_store(folder)
         db = Database(settings.database_url)
         db.start()
         db.write_sync(lambda session: sync_departments(session, settings))

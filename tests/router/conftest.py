@@ -9,7 +9,7 @@ import pytest
 from router import cli
 from router.db import Database
 from router.settings import load_settings
-from tests.router.store_house import REPOSITORY
+from tests.router.store_house import REPOSITORY, lay_empty_store
 from tests.router.web_house import RULES
 
 CONFIG = REPOSITORY / "config.yaml"
@@ -36,7 +36,10 @@ class Terminal:
 
 @pytest.fixture
 def run(capfd, monkeypatch, tmp_path):
-    monkeypatch.setenv("SENTRALBORD_DATA", str(tmp_path / "data"))
+    data = tmp_path / "data"
+    data.mkdir()
+    lay_empty_store(data)
+    monkeypatch.setenv("SENTRALBORD_DATA", str(data))
     monkeypatch.setenv("SENTRALBORD_CONFIG", str(CONFIG))
     monkeypatch.setenv("COLUMNS", "200")
     return Terminal(capfd, monkeypatch)

@@ -11,6 +11,7 @@ import pytest
 
 from router import deadlines, journal, schema, staff
 from router.models import CredentialKind
+from tests.router.store_house import STORE
 from tests.service import TOWN_HALL, free_port, mail
 
 
@@ -116,6 +117,7 @@ def test_a_person_gets_a_password_that_works(run, store):
 
 
 def test_the_schema_is_made_and_made_again(run, tmp_path):
+    (tmp_path / "data" / STORE).unlink()
     assert run("migrate") == 0
     assert f"new -> {schema.head_revision()}" in run.out
     assert run("migrate") == 0

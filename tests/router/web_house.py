@@ -19,7 +19,7 @@ import httpx
 import uvicorn
 from argon2 import PasswordHasher
 
-from router import schema, staff
+from router import staff
 from router.chat_live import ChatHub
 from router.chat_queue import terms_of
 from router.correspondence import letterhead
@@ -38,6 +38,7 @@ from router.tokens import load_signer
 from router.web.app import create_app
 from router.web.chat_door import Talks
 from router.web.limits import Limits
+from tests.router.store_house import STORE, lay_empty_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from router.settings import Settings
 
 REPOSITORY = Path(__file__).parents[2]
-STORE = "sentralbord.db"
 ADDRESS = "http://127.0.0.1:8080"
 MONDAY = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 PASSWORD = "en lang nok frase"
@@ -90,7 +90,7 @@ def _prepared() -> tuple[Settings, Workbench, bytes]:
             REPOSITORY / "config.yaml",
             {"SENTRALBORD_DATA": str(folder), "SENTRALBORD_RULES__FOLDER": str(folder)},
         )
-        schema.migrate(settings.database_url)
+        lay_empty_store(folder)
         db = Database(settings.database_url)
         db.start()
         db.write_sync(lambda session: sync_departments(session, settings))
