@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import sys
 from datetime import UTC, datetime, timedelta
@@ -78,6 +79,7 @@ def hits(trace) -> list[dict[str, str]]:
 
 
 def test_a_contact_is_explained_and_nothing_is_stored(run, tmp_path, few_rules):
+    shutil.rmtree(tmp_path / "data")
     assert run("rules", "explain", "--subject", "Plass i barnehage", "--json") == 0
     assert json.loads(run.out)["department"] == "barnehage"
     assert not (tmp_path / "data").exists()

@@ -221,7 +221,6 @@ def test_the_doctor_knows_its_own_service_on_a_taken_port(
     monkeypatch,
     tmp_path,
 ):
-    (tmp_path / "data").mkdir()
     lock = tmp_path / "data" / "service.lock"
     lock.write_text("4711", encoding="ascii")
     with socket.create_server(("127.0.0.1", 0)) as taken, lock.open() as held:
