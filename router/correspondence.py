@@ -96,6 +96,18 @@ class Letterhead:
         return f"{self.public_url}/status/{self.signer.sign('status', inquiry_id)}"
 
 
+class _Answering(dict[str, "Department"]):
+    """Who answers what lies with a department, by its slug: where one was removed from the
+    configuration, the one that answers whatever is nobody's."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings.departments)
+        self._default = settings.municipality.default_department
+
+    def __missing__(self, slug: str) -> Department:
+        return self[self._default]
+
+
 def letterhead(settings: Settings, signer: Signer, zone: ZoneInfo) -> Letterhead:
     """The letterhead of an installation."""
     email = settings.channels.email
@@ -107,7 +119,7 @@ def letterhead(settings: Settings, signer: Signer, zone: ZoneInfo) -> Letterhead
         public_url=settings.public_url,
         zone=zone,
         signer=signer,
-        departments=settings.departments,
+        departments=_Answering(settings),
         per_sender_per_day=email.receipts.per_sender_per_day,
         per_inquiry_per_day=email.receipts.per_inquiry_per_day,
         per_domain_per_hour=email.receipts.per_domain_per_hour,

@@ -14,7 +14,15 @@ from channels.chat import xmpp
 from router import chat_desk, deliveries, leases, queue, staff, xmpp_staff
 from router.chat_models import TalkOutcome
 from router.errors import InvalidError
-from router.models import Inquiry, Message, OutboxItem, ReplyState, Role, StoredAttachment
+from router.models import (
+    Department,
+    Inquiry,
+    Message,
+    OutboxItem,
+    ReplyState,
+    Role,
+    StoredAttachment,
+)
 from router.sending import Outbox
 from router.xmpp_staff import RefusedError
 from rules.order import Lane
@@ -259,6 +267,24 @@ async def test_a_talk_that_goes_on_has_no_outcome(home):
     await say(home, "Jeg mente det.", id_="2")
     with home.hall.db.read() as session:
         assert chat_desk.latest(session, inquiry.id).outcome is None
+
+
+async def test_what_lies_with_a_department_that_was_removed_is_told_and_answered(home):
+    actor = await colleague(home)
+    inquiry = await say(home, "Når åpner dere?")
+
+    def remove(session):
+        names = {"name_nb": "Gamle", "name_nn": "Gamle", "name_en": "Old"}
+        session.add(Department(slug="gamle", active=False, **names))
+        session.flush()
+        session.get_one(Inquiry, inquiry.id).department = "gamle"
+
+    await home.hall.db.write(remove)
+    await write(home, queue.claim, actor=actor, ref=inquiry.ref)
+    [opening] = await relay(home)
+    assert "Når åpner dere?" in opening
+    await hear(home, "Klokka åtte.", inquiry.ref)
+    assert letters(home)[-1].payload["text"] == "Klokka åtte."
 
 
 async def test_two_services_tell_each_message_once(home):
