@@ -69,6 +69,9 @@ AHEAD = 4_096
 """Arrivals that are ready and wait to be taken in: the worker goes on while a flood comes in, on a
 processor of its own."""
 
+AHEAD_TEXT = 32 * 1024 * 1024
+"""Characters of their texts."""
+
 CROWD = 6
 """So many senders who wait for their 250 at the same time are a flood,"""
 
@@ -134,6 +137,7 @@ class Reception:
         self._wake = asyncio.Event()
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._ready: deque[Prepared] = deque()
+        self._ready_text = 0
         self._some_ready = asyncio.Event()
         self._room = asyncio.Event()
         self._receiving = 0
@@ -337,7 +341,7 @@ class Reception:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
-                while len(self._ready) >= AHEAD:
+                while len(self._ready) >= AHEAD or self._ready_text >= AHEAD_TEXT:
                     self._room.clear()
                     await self._room.wait()
                 await self._slots.acquire()
@@ -368,6 +372,7 @@ class Reception:
         else:
             self._forget(set(numbers).difference(item.arrival_id for item in prepared))
             self._ready.extend(prepared)
+            self._ready_text += _text_of(prepared)
             self._some_ready.set()
         finally:
             self._slots.release()
@@ -382,6 +387,7 @@ class Reception:
                 await self._give_way(self._ready[0])
                 most = min(COMMITTED if self._receiving else FLOOD, len(self._ready))
                 batch = [self._ready.popleft() for _ in range(most)]
+                self._ready_text -= _text_of(batch)
                 numbers = [item.arrival_id for item in batch]
                 try:
                     await self._take_in_or_alone(batch)
@@ -566,3 +572,7 @@ def _work(number: int, arrival: RawArrival) -> Work:
         dict(arrival.envelope),
         arrival.raw,
     )
+
+
+def _text_of(prepared: Sequence[Prepared]) -> int:
+    return sum(len(item.incoming.text) for item in prepared)
