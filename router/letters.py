@@ -101,7 +101,7 @@ TEXTS: dict[str, dict[str, str]] = {
             "Følg den her: {status_url}"
         ),
         "chat_unanswered": (
-            "Takk for at du ventet. Ingen er ledige akkurat nå, så vi har registrert det du skrev som henvendelse {ref}.\n"
+            "Ingen er ledige akkurat nå, så vi har registrert det du skrev som henvendelse {ref}.\n"
             "Du får svar senest {due}. Er du her fortsatt når noen blir ledige, svarer vi deg her.\n"
             "Følg den her: {status_url}"
         ),
@@ -246,7 +246,7 @@ TEXTS: dict[str, dict[str, str]] = {
             "Følg han her: {status_url}"
         ),
         "chat_unanswered": (
-            "Takk for at du venta. Ingen er ledige akkurat no, så vi har registrert det du skreiv som førespurnad {ref}.\n"
+            "Ingen er ledige akkurat no, så vi har registrert det du skreiv som førespurnad {ref}.\n"
             "Du får svar seinast {due}. Er du her framleis når nokon blir ledige, svarer vi deg her.\n"
             "Følg han her: {status_url}"
         ),
@@ -391,7 +391,7 @@ TEXTS: dict[str, dict[str, str]] = {
             "Follow it here: {status_url}"
         ),
         "chat_unanswered": (
-            "Thank you for waiting. Nobody is free right now, so we have registered what you wrote as inquiry {ref}.\n"
+            "Nobody is free right now, so we have registered what you wrote as inquiry {ref}.\n"
             "You will have an answer by {due}. If you are still here when somebody is free, we will answer you here.\n"
             "Follow it here: {status_url}"
         ),

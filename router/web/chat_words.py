@@ -38,6 +38,8 @@ def status(standing: Standing, hall: Hall, language: str) -> str:
     if standing.state is ConversationState.TALKING:
         if standing.staff:
             return t.gettext("You are talking with %(name)s.") % {"name": standing.staff}
+        if not standing.answered:
+            return t.gettext("Somebody answers soon.")
         return t.gettext("We have answered you.")
     if standing.state is ConversationState.WAITING:
         if standing.staff:

@@ -245,7 +245,7 @@ def test_who_waits_in_vain_leaves_an_address_and_is_answered_there(
     expect(page.locator("#link")).to_contain_text("ser ikke riktig ut")
     page.get_by_label("E-post", exact=True).fill(sender)
     page.get_by_role("button", name="Svar meg der").click()
-    expect(page.locator("#link")).to_contain_text("Vi svarer deg der")
+    expect(page.locator("#link")).to_contain_text("sender vi svaret dit")
     expect(page.get_by_label("Meldingen din")).to_be_focused()
     [receipt] = smarthost.first_to(sender)
     assert receipt.ref == ref
@@ -359,6 +359,20 @@ def test_typing_and_reading_are_seen_on_the_other_side(visitors, desk, service):
         lambda: desk.api.get(f"/api/inquiries/{ref}/chat").json()["resident_read"] == number,
         "the answer is marked as read",
     )
+
+
+def test_what_was_said_last_stays_in_view_when_there_is_less_room(visitors, desk):
+    page = visitors.resident(viewport={"width": 1280, "height": 700})
+    page.goto("/chat")
+    ref = begin(page, desk)
+    for number in range(4):
+        desk.act(ref, "reply", text=f"Svar {number}")
+        expect(page.locator(".theirs")).to_have_count(number + 1)
+    high = page.locator("#log").bounding_box()["height"]
+    page.get_by_text("Flere valg").click()
+    expect(page.get_by_role("button", name="Avslutt samtalen")).to_be_visible()
+    assert page.locator("#log").bounding_box()["height"] < high
+    expect(page.locator(".theirs").last).to_be_in_viewport(ratio=1)
 
 
 def test_an_emergency_is_answered_at_once_with_numbers_to_call(visitors):

@@ -271,6 +271,7 @@ async def test_a_department_gets_it_in_the_middle_of_the_talk_and_gives_it_back(
     inquiry = resident.inquiry()
     assert (inquiry.department, inquiry.assignee_id, inquiry.lane) == ("barnehage", None, Lane.LIVE)
     assert (await resident.lines())[-1] == "Barnehage overtar samtalen og svarer deg her."
+    assert (await resident.standing())["status"] == "Noen svarer snart."
     barbro = await sits(home, "barbro", Role.MEMBER, "barnehage")
     assert f"waits-{ref}" in (await barbro.get("/list")).text
     assert (await barbro.post("next")).status_code == 303

@@ -82,7 +82,7 @@ async def test_who_leaves_an_address_by_the_form_is_thanked(home):
     page = await browser.post(
         "/chat/address", data={"email": "kari@example.no"}, follow_redirects=True
     )
-    assert "Vi svarer deg der" in page.text
+    assert "sender vi svaret dit" in page.text
 
 
 async def test_what_is_wrong_is_said_at_its_field_and_nothing_typed_is_lost(home):

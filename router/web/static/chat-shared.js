@@ -44,4 +44,13 @@ export function withLinks(target, text, kind) {
   target.append(text.slice(end));
 }
 
+// A read mark, or a panel that opens below, pushes the last line out of view: who was at the end stays there.
+export function keepAtEnd(log, lines, atEnd) {
+  let follows = true;
+  log.addEventListener("scroll", () => { follows = atEnd(); });
+  const sizes = new ResizeObserver(() => { if (follows) log.scrollTop = log.scrollHeight; });
+  sizes.observe(log);
+  sizes.observe(lines);
+}
+
 export const pause = (seconds) => new Promise((resolve) => { setTimeout(resolve, seconds * 1000); });

@@ -1,6 +1,6 @@
 // The talk that is open at the desk: says and hears without loading anew, and loses nothing on the way. Without it, the forms do the same.
 
-import { element, pause, uuid, withLinks } from "./chat-shared.js";
+import { element, keepAtEnd, pause, uuid, withLinks } from "./chat-shared.js";
 
 const byId = (id) => document.getElementById(id);
 const root = byId("talk");
@@ -108,6 +108,7 @@ function showNewer() {
 }
 function hideNewer() { newer?.remove(); newer = undefined; }
 log.addEventListener("scroll", () => { if (atEnd()) hideNewer(); });
+keepAtEnd(log, lines, atEnd);
 
 function tell(text) { if (linkState.textContent !== text) linkState.textContent = text; }
 
