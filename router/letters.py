@@ -250,7 +250,7 @@ TEXTS: dict[str, dict[str, str]] = {
             "Du får svar seinast {due}. Er du her framleis når nokon blir ledige, svarer vi deg her.\n"
             "Følg han her: {status_url}"
         ),
-        "chat_goes_to": "{who} tek over samtala og svarar deg her.",
+        "chat_goes_to": "{who} tek over samtalen og svarar deg her.",
         "chat_casework": (
             "Dette treng meir enn eit svar her og no, så vi tek det vidare som førespurnad {ref}.\n"
             "Du får svar seinast {due}. Skriv gjerne her om det er meir vi bør vite.\n"
@@ -261,7 +261,7 @@ TEXTS: dict[str, dict[str, str]] = {
             "Du skreiv til oss i chatten. Her er svaret, sidan du ikkje var der lenger:\n\n"
             "{text}"
         ),
-        "chat_transcript_subject": "Samtala di med {municipality}",
+        "chat_transcript_subject": "Samtalen din med {municipality}",
         "chat_transcript": (
             "Hei!\n\n"
             "Her er samtalen, slik du bad om. Fødselsnummer er skjult.\n\n"
