@@ -261,7 +261,7 @@ TEXTS: dict[str, dict[str, str]] = {
             "Du skreiv til oss i chatten. Her er svaret, sidan du ikkje var der lenger:\n\n"
             "{text}"
         ),
-        "chat_transcript_subject": "Samtalen din med {municipality}",
+        "chat_transcript_subject": "Samtalen du hadde med {municipality}",
         "chat_transcript": (
             "Hei!\n\n"
             "Her er samtalen, slik du bad om. Fødselsnummer er skjult.\n\n"
