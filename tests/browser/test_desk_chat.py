@@ -246,7 +246,7 @@ def test_several_talks_by_keyboard_alone(visitors, service, desk, siv):
     page.keyboard.press("Escape")
     page.keyboard.press("l")
     expect(page.get_by_role("button", name="Besvart")).to_be_focused()
-    tab_to(page, page.get_by_role("button", name="Innbyggeren svarte ikke mer"))
+    tab_to(page, page.get_by_role("button", name="Innbyggeren sluttet å svare"))
     page.keyboard.press("Enter")
     expect(page.get_by_text("Henvendelsen er lukket.")).to_be_visible()
     expect(people[0][0].locator("#standing")).to_contain_text("Vi har lukket henvendelsen.")
