@@ -1,5 +1,5 @@
-"""Fifty people on the telephone, in a process of its own: they walk through our TwiML at ten times
-the speed of people, text, and are what Twilio's REST API answers for.
+"""Fifty people on the telephone, in a process of its own: they walk through our TwiML, as
+fast as people or faster, text, and are what Twilio's REST API answers for.
 
 Twilio's proxies keep their connections, so each caller has one. Requests are signed before their
 time is taken.
@@ -26,8 +26,10 @@ from tests.twilio_double import ACCOUNT_SID, AUTH_TOKEN
 
 SWITCHBOARD, DEPARTMENT, PERSON = "+4763869000", "+4763869010", "+4763869101"
 TEXTS = "+4759440000"
-PAUSE = (0.4, 1.6)
+PEOPLE = (3.0, 11.0)
 """Seconds between what somebody hears and what they do then."""
+HASTE = (0.4, 1.6)
+"""The same for a crowd that is seven times as fast."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Crowd:
     callers: int = 50
     texts: float = 5.0
     """A second."""
+    pause: tuple[float, float] = HASTE
 
 
 @dataclass
@@ -210,14 +213,14 @@ class _Play:
     async def pause(self, caller: _Caller) -> None:
         """Time passes, unless the call is sent somewhere."""
         try:
-            await asyncio.wait_for(caller.sent.wait(), self.chance.uniform(*PAUSE))
+            await asyncio.wait_for(caller.sent.wait(), self.chance.uniform(*self.crowd.pause))
         except TimeoutError:
             return
 
     async def telephone(self, position: int) -> None:
         """Somebody calls, and then the next one, on the same connection."""
         line = Line(self.crowd, self.heard)
-        await asyncio.sleep(PAUSE[1] * position / self.crowd.callers)
+        await asyncio.sleep(self.crowd.pause[1] * position / self.crowd.callers)
         while time.monotonic() < self.end:
             await self.story(line)
         line.close()
@@ -242,7 +245,7 @@ class _Play:
                 document = await tell(caller.sent_to)
                 continue
             following = await self.follow(caller, document, tell)
-            if not following:
+            if not following or time.monotonic() > self.end:
                 break
             document = following
         caller.over = True
@@ -298,6 +301,8 @@ class _Play:
             if caller.sent.is_set():
                 await tell(action, QueueResult="redirected", QueueTime=str(turn))
                 return str(document)
+            if time.monotonic() > self.end:
+                break
             if turn == 1 and self.free:
                 self.begin(self.take(caller, self.free.pop(), url))
         if self.chance.random() < 0.3 and "<Gather" in document:
@@ -313,7 +318,7 @@ class _Play:
         status = await line.api(f"/api/calls/{number}/take", b'{"person":"%s"}' % operator.encode())
         self.heard.taken += status == 200
         line.close()
-        await asyncio.sleep(PAUSE[1])
+        await asyncio.sleep(self.crowd.pause[1])
         self.free.append(operator)
 
     async def text(self) -> None:
@@ -377,14 +382,14 @@ class _Play:
             leg = {"CallSid": sid, "To": form["To"], "From": form["From"], "CallStatus": status}
             leg |= {"Direction": "outbound-api", "SequenceNumber": str(number)}
             await line.webhook(form["StatusCallback"], leg)
-            await asyncio.sleep(self.chance.uniform(*PAUSE))
+            await asyncio.sleep(self.chance.uniform(*self.crowd.pause))
         line.close()
 
     async def deliver(self, sid: str, form: dict[str, str]) -> None:
         """A text of ours, on its way."""
         line = Line(self.crowd, self.heard)
         for status in ("sent", "delivered"):
-            await asyncio.sleep(self.chance.uniform(*PAUSE))
+            await asyncio.sleep(self.chance.uniform(*self.crowd.pause))
             told = {"MessageSid": sid, "SmsSid": sid, "MessageStatus": status}
             told |= {"To": form["To"], "From": form["From"]}
             await line.webhook(form["StatusCallback"], told, "sms-status")
@@ -440,7 +445,7 @@ async def ask(crowd: Crowd) -> Heard:
         form = {"CallSid": f"CA{position:032x}", "From": f"+4790{position:06d}", "To": SWITCHBOARD}
         form |= {"Direction": "inbound", "CallStatus": "in-progress", "CallerCountry": "NO"}
         while time.monotonic() < end:
-            await asyncio.sleep(chance.uniform(*PAUSE))
+            await asyncio.sleep(chance.uniform(*crowd.pause))
             await line.webhook(url, form)
         line.close()
 
