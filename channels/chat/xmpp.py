@@ -50,7 +50,14 @@ _ENCRYPTED = frozenset(
     }
 )
 
-_REACTIONS = "{urn:xmpp:reactions:0}reactions"
+_NOBODYS = frozenset(
+    {
+        "{urn:xmpp:reactions:0}reactions",
+        # Of rooms (XEP-0045, XEP-0249), whose address is everybody's in them.
+        "{http://jabber.org/protocol/muc#user}x",
+        "{jabber:x:conference}x",
+    }
+)
 _RETRACTED = frozenset(
     {
         "{urn:xmpp:message-retract:1}retract",
@@ -162,7 +169,7 @@ def case_of(local: str) -> str:
 
 def read(stanza: ET.Element, domain: str) -> Heard | None:
     """What a message stanza says to us at `domain`; None for what is nobody's message: group chat,
-    headlines, reactions, what comes from ourselves, and what has neither words nor meaning."""
+    headlines, rooms, reactions, what is ours, and what has neither words nor meaning."""
     sender = stanza.get("from", "")
     jid = bare_jid(sender)
     local = bare_jid(stanza.get("to", "")).removesuffix(f"@{domain}")
@@ -189,7 +196,7 @@ def read(stanza: ET.Element, domain: str) -> Heard | None:
     # XEP-0444).
     if any(child.tag in _RETRACTED for child in stanza):
         return Unwanted(sender, jid, local, id_, "not-acceptable", "retracted", language)
-    if stanza.find(_REACTIONS) is not None:
+    if any(child.tag in _NOBODYS for child in stanza):
         return None
     written = "".join(body.itertext()) if body is not None else _link(stanza)
     if len(written) > _FAR_TOO_LONG:

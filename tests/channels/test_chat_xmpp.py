@@ -84,6 +84,8 @@ def test_the_same_message_again_is_the_same_and_nothing_else_is():
         ("<active xmlns='http://jabber.org/protocol/chatstates'/>", {}),
         ("<event xmlns='http://jabber.org/protocol/pubsub#event'/>", {}),
         ("<html xmlns='http://jabber.org/protocol/xhtml-im'><body>&lt;</body></html>", {}),
+        ("<x xmlns='jabber:x:conference' jid='rom@x.test'/><body>Bli med</body>", {}),
+        ("<x xmlns='http://jabber.org/protocol/muc#user'><invite/></x><body>Hei</body>", {}),
         ("<reactions xmlns='urn:xmpp:reactions:0' id='a0'/><body>&gt; Hei</body>", {}),
         ("", {"type": "error"}),
     ],
