@@ -162,7 +162,12 @@ def _in_line(departments: frozenset[str] | None) -> Any:
     that were passed on."""
     query = (
         _talk()
-        .where(_UNDER_WAY, _C.c.listening_until > _NOW, _I.c.assignee_id.is_(None), _IS_OPEN)
+        .where(
+            _UNDER_WAY,
+            _C.c.listening_until > _NOW,
+            _I.c.assignee_id.is_(None),
+            chat_queue.OF_CHATS_OPEN,
+        )
         .order_by(
             _C.c.state != ConversationState.WAITING,
             _C.c.waiting_since.is_(None),

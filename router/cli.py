@@ -371,7 +371,7 @@ def parked_show(arrival_id: int, config: ConfigOption = DEFAULT_CONFIG) -> None:
 
     settings = configuration(config)
     with open_store(config) as write:
-        raw = write(lambda s: journal.raw_of(journal.get(s, arrival_id), settings.blobs))
+        raw = write(lambda s: journal.raw_of(s, journal.get(s, arrival_id), settings.blobs))
     sys.stdout.buffer.write(raw)
 
 

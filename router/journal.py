@@ -18,10 +18,10 @@ from sqlmodel import Session, col
 
 from channels.base import Disposition, RawArrival, TemporaryError
 from channels.email.identity import is_undated
-from router.blobs import adopt_blob, blob_path, put_blob, read_blob
+from router.blobs import adopt_blob, blob_path, put_blob
 from router.errors import NotFoundError, StoreUnavailableError
-from router.models import Arrival, ArrivalState
-from router.statements import Prepared
+from router.models import Arrival, ArrivalContent, ArrivalState
+from router.statements import Prepared, inserting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from router.db import Database
 
 INLINE_LIMIT = 256 * 1024
-"""Bytes of raw content kept in the row itself; more goes to a blob file."""
+"""Bytes of raw content kept in the store; more goes to a blob file."""
 
 DUPLICATE_WINDOW = timedelta(days=5)
 """The same again within this time of the last one kept is a retry, or a delivery to another of our
@@ -49,6 +49,7 @@ PROVIDERS_KEYS = frozenset({"sms", "phone"})
 FOR_EVER = timedelta.max
 
 _TABLE: Any = Arrival.__table__  # type: ignore[attr-defined]
+_CONTENT: Any = ArrivalContent.__table__  # type: ignore[attr-defined]
 
 # The state is written out, so that the planner uses the partial index.
 _COUNT_PARKED = select(func.count()).select_from(_TABLE).where(text("arrival.state = 'parked'"))
@@ -84,10 +85,17 @@ def insert(connection: Connection, entries: Sequence[Entry]) -> list[tuple[Dispo
     """Write arrivals unless the delivery is already there; the unique index decides."""
     rows = [_row(entry) for entry in entries]
     made = _INSERT_ONCE.each(connection, rows)
-    return [
+    results = [
         (Disposition.ACCEPTED, answer[0]) if answer is not None else _again(connection, entry, row)
         for entry, row, answer in zip(entries, rows, made, strict=True)
     ]
+    contents = [
+        {"arrival_id": number, "raw": entry.arrival.raw}
+        for entry, (disposition, number) in zip(entries, results, strict=True)
+        if disposition is Disposition.ACCEPTED and entry.blob is None
+    ]
+    _INSERT_CONTENT.many(connection, contents)
+    return results
 
 
 def _row(entry: Entry) -> dict[str, Any]:
@@ -97,7 +105,6 @@ def _row(entry: Entry) -> dict[str, Any]:
         "external_id": arrival.external_id,
         "received_at": arrival.received_at,
         "envelope": arrival.envelope,
-        "raw": None if entry.blob else arrival.raw,
         "blob": entry.blob.name if entry.blob else "",
         "size": arrival.size,
         "state": ArrivalState.NEW,
@@ -157,17 +164,27 @@ def _window(entry: Entry) -> timedelta:
 
 def _insert_once(dialect: str) -> Any:
     insert_into = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    names = ("channel", "external_id", "received_at", "envelope", "raw", "blob", "size", "state")
+    names = ("channel", "external_id", "received_at", "envelope", "blob", "size", "state")
     values: dict[str, Any] = {name: bindparam(name) for name in (*names, "attempts", "error")}
     return insert_into(_TABLE).values(values).on_conflict_do_nothing().returning(_TABLE.c.id)
 
 
 _INSERT_ONCE = Prepared(_insert_once)
+_INSERT_CONTENT = inserting(_CONTENT, "arrival_id raw")
 
 
-def raw_of(arrival: Arrival, blobs: Path) -> bytes:
-    """The bytes as they came, wherever they are kept."""
-    return read_blob(blobs, arrival.blob) if arrival.blob else (arrival.raw or b"")
+def source(session: Session, arrival: Arrival, blobs: Path) -> bytes | Path:
+    """The bytes as they came, or the file they lie in, which may be missing."""
+    if arrival.blob:
+        return blob_path(blobs, arrival.blob)
+    content = session.get(ArrivalContent, arrival.id)
+    return content.raw if content is not None else b""
+
+
+def raw_of(session: Session, arrival: Arrival, blobs: Path) -> bytes:
+    """The bytes as they came, wherever they are kept. Raises `FileNotFoundError`."""
+    found = source(session, arrival, blobs)
+    return found if isinstance(found, bytes) else found.read_bytes()
 
 
 def waiting(session: Session, after: int = 0, limit: int = 500) -> list[int]:

@@ -208,8 +208,8 @@ class Arrival(Table, table=True):
     external_id: str
     received_at: datetime
     envelope: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
-    raw: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     blob: str = ""
+    """Name of the file that holds the content; empty when it is a row of `ArrivalContent`."""
     size: int = 0
     state: ArrivalState = Field(default=ArrivalState.NEW, sa_type=enum_column(ArrivalState))
     attempts: int = 0
@@ -217,6 +217,15 @@ class Arrival(Table, table=True):
     inquiry_id: int | None = Field(default=None, foreign_key="inquiry.id", index=True)
     processed_at: datetime | None = None
     alarmed_at: datetime | None = None
+
+
+class ArrivalContent(Table, table=True):
+    """The raw bytes of an arrival. They never change, and an arrival does: apart, so that noting
+    what became of it does not write them anew."""
+
+    __tablename__ = "arrival_content"
+    arrival_id: int = Field(primary_key=True, foreign_key="arrival.id")
+    raw: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
 
 
 class Unscanned(Table, table=True):

@@ -12,6 +12,7 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +23,6 @@ from channels.base import Disposition, RawArrival, TemporaryError
 from channels.phone import cti, record
 from channels.phone.base import CHANNEL, CallDirection, CallKind
 from router import calls, intake, journal, metrics
-from router.blobs import blob_path
 from router.errors import InvalidError, StoreUnavailableError
 from router.models import Arrival, ArrivalState, Inquiry
 from router.preparing import Prepared, Unreadable, Work, Workbench, Workshop, prepare
@@ -476,7 +476,7 @@ class Reception:
         for one in taken:
             if one.arrival_id in events and self._plan is not None:
                 arrival = journal.get(session, one.arrival_id)
-                event = record.read(journal.raw_of(arrival, self._workbench.blobs))
+                event = record.read(journal.raw_of(session, arrival, self._workbench.blobs))
                 if calls.find(session, event.provider, event.call_id) is None:
                     calls.open_call(session, event, one.inquiry_id, self._plan, now)
         return taken
@@ -531,7 +531,7 @@ class Reception:
             with self._db.read() as session:
                 first = journal.get(session, number)
                 inquiry = session.get(Inquiry, first.inquiry_id) if first.inquiry_id else None
-                return first, inquiry, journal.raw_of(first, self._workbench.blobs)
+                return first, inquiry, journal.raw_of(session, first, self._workbench.blobs)
 
         _first, inquiry, raw = await asyncio.to_thread(read)
         if raw != arrival.raw:
@@ -548,7 +548,7 @@ class Reception:
                 arrival = session.get(Arrival, number)
                 if arrival is None or arrival.state is not ArrivalState.NEW:
                     continue
-                blob = blob_path(self._workbench.blobs, arrival.blob) if arrival.blob else None
+                source = journal.source(session, arrival, self._workbench.blobs)
                 works.append(
                     Work(
                         number,
@@ -556,8 +556,8 @@ class Reception:
                         arrival.external_id,
                         arrival.received_at,
                         arrival.envelope,
-                        arrival.raw or b"",
-                        blob,
+                        source if isinstance(source, bytes) else b"",
+                        source if isinstance(source, Path) else None,
                     )
                 )
         return works

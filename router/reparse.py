@@ -18,7 +18,7 @@ from channels.email.parse import parse
 from channels.email.verdict import Verdict
 from router import events
 from router.blobs import put_blob, read_blob
-from router.models import Arrival, Direction, Inquiry, Message, StoredAttachment
+from router.models import Arrival, ArrivalContent, Direction, Inquiry, Message, StoredAttachment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,6 +33,7 @@ BATCH = 50
 """Mails that are read from the store at a time."""
 
 _ARRIVAL: Any = Arrival.__table__  # type: ignore[attr-defined]
+_CONTENT: Any = ArrivalContent.__table__  # type: ignore[attr-defined]
 _MESSAGE: Any = Message.__table__  # type: ignore[attr-defined]
 _INQUIRY: Any = Inquiry.__table__  # type: ignore[attr-defined]
 _FILE: Any = StoredAttachment.__table__  # type: ignore[attr-defined]
@@ -102,12 +103,13 @@ def _stored(session: Session, since: datetime, until: datetime, after: int) -> l
         select(
             _MESSAGE,
             _ARRIVAL.c.envelope,
-            _ARRIVAL.c.raw,
+            _CONTENT.c.raw,
             _ARRIVAL.c.blob,
             _ARRIVAL.c.received_at,
             _INQUIRY.c.ref,
         )
         .join(_ARRIVAL, _ARRIVAL.c.id == _MESSAGE.c.arrival_id)
+        .outerjoin(_CONTENT, _CONTENT.c.arrival_id == _ARRIVAL.c.id)
         .join(_INQUIRY, _INQUIRY.c.id == _MESSAGE.c.inquiry_id)
         .where(
             _MESSAGE.c.arrival_id > after,

@@ -18,8 +18,7 @@ from sqlmodel import Session, col
 from channels.base import Mark
 from channels.email.identity import content_key
 from channels.email.scan import Scanner
-from router import events, metrics
-from router.blobs import blob_path
+from router import events, journal, metrics
 from router.journal import same_key
 from router.models import Arrival, Inquiry, Message, Unscanned
 
@@ -132,8 +131,7 @@ def _due(db: Database, now: datetime) -> list[int]:
 def _mail(db: Database, blobs: Path, number: int) -> tuple[bytes | Path, dict[str, Any]]:
     with db.read() as session:
         arrival = session.get_one(Arrival, number)
-        content = blob_path(blobs, arrival.blob) if arrival.blob else arrival.raw or b""
-        return content, arrival.envelope
+        return journal.source(session, arrival, blobs), arrival.envelope
 
 
 def _settle(session: Session, number: int, key: str, verdict: Verdict, now: datetime) -> None:

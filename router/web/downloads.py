@@ -141,26 +141,26 @@ def raw_arrival(request: Request, actor: DeskActor, number: RowNumber) -> Respon
     now = hall.clock()
     watches = actor.role in {Role.OPERATOR, Role.ADMIN}
 
-    def job(session: Session) -> tuple[Arrival, str]:
+    def job(session: Session) -> tuple[Arrival, bytes | Path, str]:
         arrival = journal.get(session, number)
         if arrival.inquiry_id is None:
             if not watches:
                 raise NotFoundError
-            return arrival, ""
-        inquiry = queue.by_id(session, arrival.inquiry_id)
-        queue.row(session, actor, inquiry.ref)
-        if not watches and _holds_virus(session, number):
-            return arrival, inquiry.ref
-        note_look(session, actor, inquiry, "original", now)
-        return arrival, ""
+        else:
+            inquiry = queue.by_id(session, arrival.inquiry_id)
+            queue.row(session, actor, inquiry.ref)
+            if not watches and _holds_virus(session, number):
+                return arrival, b"", inquiry.ref
+            note_look(session, actor, inquiry, "original", now)
+        return arrival, journal.source(session, arrival, hall.settings.blobs), ""
 
-    arrival, kept_from = hall.db.write_sync(job)
+    arrival, source, kept_from = hall.db.write_sync(job)
     if kept_from:
         return _quarantined(request, actor, kept_from)
     name = f"original-{number}.{'eml' if arrival.channel == 'email' else 'txt'}"
-    if arrival.blob:
-        return send_file(blob_path(hall.settings.blobs, arrival.blob), name, "text/plain")
-    return Response(arrival.raw or b"", media_type="text/plain", headers=_as_file(name))
+    if isinstance(source, bytes):
+        return Response(source, media_type="text/plain", headers=_as_file(name))
+    return send_file(source, name, "text/plain")
 
 
 @router.get("/inquiries/{ref}/messages/{number}/formatted")
@@ -213,7 +213,10 @@ def note_look(session: Session, actor: Actor, inquiry: Inquiry, what: str, now: 
     events.tell(session, "revealed", inquiry, now, staff_id=actor.staff_id, data={"what": what})
 
 
-def _formatted_message(hall: Hall, actor: Actor, ref: str, number: int) -> tuple[Message, Arrival]:
+def _formatted_message(
+    hall: Hall, actor: Actor, ref: str, number: int
+) -> tuple[Message, bytes | Path]:
+    """A message with a formatted version, and its original. Raises `NotFoundError`."""
     with hall.db.read() as session:
         row = queue.row(session, actor, ref)
         message = session.get(Message, number)
@@ -221,14 +224,14 @@ def _formatted_message(hall: Hall, actor: Actor, ref: str, number: int) -> tuple
             raise NotFoundError
         if message.arrival_id is None:
             raise NotFoundError
-        return message, journal.get(session, message.arrival_id)
+        arrival = journal.get(session, message.arrival_id)
+        return message, journal.source(session, arrival, hall.settings.blobs)
 
 
-async def _view(hall: Hall, message: Message, original: Arrival) -> FormattedView:
+async def _view(hall: Hall, message: Message, original: bytes | Path) -> FormattedView:
     """Empty when nothing can be shown. Raises `NotFoundError` when the original is missing."""
-    source = blob_path(hall.settings.blobs, original.blob) if original.blob else original.raw or b""
     try:
-        made = await hall.viewer.run(make_formatted, source, seconds=PATIENCE)
+        made = await hall.viewer.run(make_formatted, original, seconds=PATIENCE)
     except FileNotFoundError:
         raise NotFoundError from None
     except WorkerLostError:

@@ -10,7 +10,6 @@ from sqlmodel import Session, col
 from starlette.responses import RedirectResponse, Response
 
 from router import journal, outbox, queue, replies
-from router.blobs import blob_path
 from router.errors import NotFoundError
 from router.models import ArrivalState, Inquiry, OutboxItem
 from router.web.auth import SwitchboardActor, hall_of
@@ -22,7 +21,6 @@ from router.web.rows import RowNumber
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from router.models import Arrival
 
 router = APIRouter(prefix="/desk", include_in_schema=False)
 
@@ -50,12 +48,13 @@ def parked_one(request: Request, actor: SwitchboardActor, number: RowNumber) -> 
         arrival = journal.get(session, number)
         if arrival.state is not ArrivalState.PARKED:
             raise NotFoundError
+        source = journal.source(session, arrival, hall.settings.blobs)
         frame = desk_frame(session, hall, actor)
     return render(
         request,
         "parked_one.html",
         arrival=arrival,
-        preview=plain(_beginning(arrival, hall.settings.blobs)),
+        preview=plain(_beginning(source)),
         cut=arrival.size > PREVIEW,
         why_parked=why_parked,
         **frame,
@@ -111,12 +110,12 @@ def outbox_retry(request: Request, actor: SwitchboardActor, number: RowNumber) -
     return RedirectResponse("/desk/outbox?done=retried", 303)
 
 
-def _beginning(arrival: Arrival, blobs: Path) -> bytes:
+def _beginning(source: bytes | Path) -> bytes:
     """What is shown of an arrival; nothing where its content is missing."""
-    if not arrival.blob:
-        return (arrival.raw or b"")[:PREVIEW]
+    if isinstance(source, bytes):
+        return source[:PREVIEW]
     try:
-        with blob_path(blobs, arrival.blob).open("rb") as file:
+        with source.open("rb") as file:
             return file.read(PREVIEW)
     except FileNotFoundError:
         return b""

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 CHUNK = 50_000
 
 
-def seed(database: Path, number: int, departments: list[str]) -> None:
-    """Fill a migrated, stopped store with open inquiries, each with its message and decision."""
+def seed(database: Path, number: int, departments: list[str], first: int = 1) -> None:
+    """Fill a migrated store with open inquiries up to this number, from `first` on."""
     connection = sqlite_module().connect(str(database))
     connection.execute("PRAGMA synchronous=OFF")
     connection.execute("PRAGMA cache_size=-500000")
@@ -42,9 +42,9 @@ def seed(database: Path, number: int, departments: list[str]) -> None:
     def text(moment: datetime) -> str:
         return moment.isoformat(" ", "microseconds")
 
-    for first in range(1, number + 1, CHUNK):
+    for start in range(first, number + 1, CHUNK):
         rows = []
-        for index in range(first, min(first + CHUNK, number + 1)):
+        for index in range(start, min(start + CHUNK, number + 1)):
             received = now - timedelta(seconds=chance.randrange(3 * 86_400))
             due = received + timedelta(days=3, seconds=chance.randrange(3600))
             warn = due - timedelta(days=1)

@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -251,24 +252,28 @@ def test_mail_taken_while_nothing_could_be_prepared_is_prepared_later(service, d
     assert [file["filename"] for file in message["attachments"]] == ["a.png"]
 
 
+def journal_again(session, channel, key):
+    """The one arrival there is once more, as another message, not yet worked on."""
+    run = session.connection().exec_driver_sql
+    run(
+        "INSERT INTO arrival (channel, external_id, received_at, envelope, blob, size, state,"
+        f" attempts, error) SELECT '{channel}', '{key}', received_at, envelope, '', size, 'new', 0,"
+        " '' FROM arrival"
+    )
+    run(
+        "INSERT INTO arrival_content (arrival_id, raw) SELECT arrival.id, CAST(replace(CAST(raw AS"
+        " text), 'Message-ID: <', 'Message-ID: <x') AS blob) FROM arrival, arrival_content"
+        f" WHERE arrival.external_id = '{key}'"
+    )
+
+
 def test_what_could_not_be_processed_is_shown_and_can_be_put_back_in_line(service, desk):
     """Mail that came in by a door which this release does not know."""
     subject = unique()
     service.deliver(mail(subject))
     desk.find(subject)
     service.stop()
-    service.write(
-        lambda session: (
-            session.connection()
-            .exec_driver_sql(
-                "INSERT INTO arrival (channel, external_id, received_at, envelope, raw, blob, size,"
-                " state, attempts, error) SELECT 'telegraf', 'x', received_at, envelope,"
-                " CAST(replace(CAST(raw AS text), 'Message-ID: <', 'Message-ID: <x') AS blob), '',"
-                " size, 'new', 0, '' FROM arrival"
-            )
-            .rowcount
-        )
-    )
+    service.write(partial(journal_again, channel="telegraf", key="x"))
     service.restart()
     parked = "SELECT id FROM arrival WHERE state = 'parked'"
     [[number]] = wait_until(lambda: service.read(parked), "the setting aside")
@@ -333,18 +338,7 @@ def test_what_came_while_the_service_was_stopped_in_mid_work_is_taken_in_at_the_
     service.deliver(mail(subject))
     ref = desk.open(subject)["ref"]
     service.stop()
-    service.write(
-        lambda session: (
-            session.connection()
-            .exec_driver_sql(
-                "INSERT INTO arrival (channel, external_id, received_at, envelope, raw, blob, size,"
-                " state, attempts, error) SELECT channel, 'another', received_at, envelope,"
-                " CAST(replace(CAST(raw AS text), 'Message-ID: <', 'Message-ID: <x') AS blob), '',"
-                " size, 'new', 0, '' FROM arrival"
-            )
-            .rowcount
-        )
-    )
+    service.write(partial(journal_again, channel="email", key="another"))
     service.restart()
     found = desk.find(subject, 2)
     assert ref in {row["ref"] for row in found}

@@ -136,7 +136,7 @@ class House:
                         a.external_id,
                         a.received_at,
                         a.envelope,
-                        journal.raw_of(a, self.workbench.blobs),
+                        journal.raw_of(session, a, self.workbench.blobs),
                     ),
                 )
                 for a in arrivals

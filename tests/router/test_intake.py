@@ -222,7 +222,8 @@ def test_a_large_mail_lies_beside_the_store_and_is_read_the_same(home):
     raw = mail(unique(), "x" * 70 + "\r\n" * 200_000)
     number = home.journal(raw)
     with home.db.read() as session:
-        assert journal.raw_of(journal.get(session, number), home.workbench.blobs) == raw
+        arrival = journal.get(session, number)
+        assert journal.raw_of(session, arrival, home.workbench.blobs) == raw
 
 
 def test_an_outbox_row_is_read_back_as_it_was_written(home):

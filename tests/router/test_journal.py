@@ -41,7 +41,7 @@ async def test_every_byte_is_kept(home, size):
     assert disposition is Disposition.ACCEPTED
     with home.db.read() as session:
         arrival = journal.get(session, number)
-        assert journal.raw_of(arrival, home.workbench.blobs) == raw
+        assert journal.raw_of(session, arrival, home.workbench.blobs) == raw
         assert arrival.size == size
         assert arrival.envelope == {"recipients": ["a@b.no"]}
         assert arrival.received_at == MONDAY

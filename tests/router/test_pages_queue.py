@@ -16,7 +16,8 @@ from router.access import Actor
 from router.events import read_after
 from router.models import Inquiry, OutboxItem, Role
 from router.web.labels import LABELS
-from tests.router.web_house import house
+from tests.benchmarks import queue_page
+from tests.router.web_house import STORE, house
 from tests.service import mail
 
 
@@ -66,6 +67,42 @@ def statements():
         yield asked
     finally:
         event.remove(Engine, "before_cursor_execute", note)
+
+
+@contextmanager
+def steps():
+    """How many steps the store takes in the meantime, in hundreds."""
+    taken = [0]
+
+    def step():
+        taken[0] += 1
+
+    def count(_connection, cursor, *_):
+        cursor.connection.set_progress_handler(step, 100)
+
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        yield taken
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)
+
+
+@pytest.mark.parametrize(
+    "page", ["queue", "queue?department=vei", "chats", "alarm", "aside", "outbox", "parked"]
+)
+async def test_a_page_costs_no_more_however_many_inquiries_there_are(home, tmp_path, page):
+    await home.person("kari")
+    await home.sign_in("kari")
+    store = next(tmp_path.rglob(STORE))
+    taken = []
+    for number in (100, 5_000):
+        queue_page.seed(store, number, ["vei", "skole", "nav"], 101 if taken else 1)
+        await home.client.get(f"/desk/{page}")
+        with steps() as counted:
+            assert (await home.client.get(f"/desk/{page}")).status_code == 200
+        taken.append(counted[0])
+    few, many = taken
+    assert many <= 2 * few + 5
 
 
 async def test_the_list_can_be_narrowed_to_every_way_in(home):
