@@ -150,7 +150,7 @@ class Clock:
         self.now += timedelta(**step)
 
 
-@dataclass
+@dataclass(repr=False)
 class PhoneHouse:
     """The service without its listeners, and what tests ask of it."""
 

@@ -14,6 +14,7 @@ import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
 
 from router import chat, chat_views, queue
 from router.access import Actor
@@ -77,7 +78,7 @@ def read_chat(request: Request, actor: ApiActor, ref: Ref) -> ChatView:
 
 @router.get(
     "/events",
-    response_class=EventStream,
+    response_class=StreamingResponse,
     responses={
         200: {
             "description": "Frames of `event: message` (its `id:` is the message's), "

@@ -87,7 +87,7 @@ After = Annotated[str, Query(description="The same, where headers cannot be set.
     "/api/events",
     tags=["live"],
     status_code=200,
-    response_class=EventStream,
+    response_class=StreamingResponse,
     responses={
         200: {
             "description": "Frames of `id:`, `event:` (the kind) and `data:` (JSON); `: ping` in "
