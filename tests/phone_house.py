@@ -163,6 +163,9 @@ class PhoneHouse:
     client: httpx.AsyncClient = field(init=False)
     _actors: dict[str, Actor] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return "a house with telephones"
+
     async def open(self) -> None:
         """Start, also a second time on the same store."""
         db = Database(self.settings.database_url)
