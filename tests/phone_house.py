@@ -150,7 +150,7 @@ class Clock:
         self.now += timedelta(**step)
 
 
-@dataclass(repr=False)
+@dataclass
 class PhoneHouse:
     """The service without its listeners, and what tests ask of it."""
 
@@ -162,9 +162,6 @@ class PhoneHouse:
     app: FastAPI = field(init=False)
     client: httpx.AsyncClient = field(init=False)
     _actors: dict[str, Actor] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        return "a house with telephones"
 
     async def open(self) -> None:
         """Start, also a second time on the same store."""
@@ -276,7 +273,7 @@ class PhoneHouse:
 
 FORGOTTEN = (
     "call_command recording call presence_claim attachment message decision addressee outbox event"
-    " arrival inquiry address contact counter"
+    " arrival_content arrival inquiry address contact counter"
 )
 
 
