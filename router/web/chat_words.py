@@ -77,8 +77,8 @@ def standing_view(standing: Standing, hall: Hall, language: str) -> dict[str, An
         "closed": standing.closed,
         "answered": standing.answered,
         "read": standing.read,
-        # What is asked for when the talk does not go on here.
-        "ask_address": standing.state is ConversationState.DEFERRED
+        # For who cannot wait here, or has to go.
+        "ask_address": standing.state not in {ConversationState.NEW, ConversationState.ENDED}
         and not (standing.email or standing.phone),
         "address": phrases.half_address(standing.email or standing.phone)
         if standing.email or standing.phone

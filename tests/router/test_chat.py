@@ -154,7 +154,10 @@ async def test_silence_in_the_middle_of_a_talk_ends_in_an_ordinary_inquiry_too(h
 async def test_who_has_gone_is_answered_by_letter_and_goes_on_when_they_come_back(home):
     siv = await at_desk(home)
     resident = await visitor(home, "Hei")
+    assert (await resident.standing())["ask_address"]
     await resident.post("contact", {"email": "kari@example.no"})
+    assert not (await resident.standing())["ask_address"]
+    assert letters(home) == []
     ref = resident.inquiry().ref
     await resident.gone(siv)
     assert resident.inquiry().lane == Lane.DEFERRABLE
