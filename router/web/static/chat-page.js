@@ -1,6 +1,6 @@
 // The page of the chat: says and hears without loading anew, and loses nothing on the way. Without it, the forms do the same.
 
-import { element, keepAtEnd, pause, uuid, withLinks } from "./chat-shared.js";
+import { element, fileRow, keepAtEnd, keptInTab, offerNewer, pause, uuid, withLinks } from "./chat-shared.js";
 
 const byId = (id) => document.getElementById(id);
 const root = byId("chat");
@@ -19,14 +19,7 @@ document.documentElement.classList.add("js");
 
 // --- What must outlive a reload: messages on their way, and what is half written. Of this tab alone. ---
 
-const kept = {
-  read(name, otherwise) {
-    try { return JSON.parse(sessionStorage.getItem(`chat-${name}`)) ?? otherwise; } catch { return otherwise; }
-  },
-  write(name, value) {
-    try { sessionStorage.setItem(`chat-${name}`, JSON.stringify(value)); } catch { /* storage is off */ }
-  },
-};
+const kept = keptInTab("chat");
 const outbox = kept.read("outbox", []); // {id, text, at, confirmed}; files are held in memory only
 const filesOf = new Map();
 const keep = () => kept.write("outbox", outbox);
@@ -47,19 +40,7 @@ function draw(line) {
     withLinks(said, line.text, line.kind);
     item.append(said);
   }
-  for (const file of line.files) {
-    const row = element("p", "file");
-    if (file.url) {
-      const link = element("a", "", file.name);
-      link.href = file.url;
-      link.download = "";
-      row.append(link);
-    } else {
-      row.append(file.name);
-    }
-    row.append(" ", element("span", "hint", file.size || ""));
-    item.append(row);
-  }
+  item.append(...line.files.map(fileRow));
   if (line.mine) item.append(element("p", "mark", ""));
   return item;
 }
@@ -115,16 +96,7 @@ function showMarks() {
   }
 }
 
-let newer;
-function showNewer() {
-  if (newer) return;
-  newer = element("button", "ds-button newer", `${texts.new} ↓`);
-  newer.type = "button";
-  newer.addEventListener("click", () => { toEnd(); hideNewer(); field.focus(); });
-  log.append(newer);
-}
-function hideNewer() { newer?.remove(); newer = undefined; }
-log.addEventListener("scroll", () => { if (atEnd()) hideNewer(); });
+const showNewer = offerNewer(log, atEnd, `${texts.new} ↓`, () => { toEnd(); field.focus(); });
 keepAtEnd(log, lines, atEnd);
 
 function showStanding(now) {

@@ -44,6 +44,45 @@ export function withLinks(target, text, kind) {
   target.append(text.slice(end));
 }
 
+export function fileRow(file) {
+  const row = element("p", "file");
+  if (file.url) {
+    const link = element("a", "", file.name);
+    link.href = file.url;
+    link.download = "";
+    row.append(link);
+  } else {
+    row.append(file.name);
+  }
+  row.append(" ", element("span", "hint", file.size || ""));
+  return row;
+}
+
+export function keptInTab(prefix) {
+  return {
+    read(name, otherwise) {
+      try { return JSON.parse(sessionStorage.getItem(`${prefix}-${name}`)) ?? otherwise; } catch { return otherwise; }
+    },
+    write(name, value) {
+      try { sessionStorage.setItem(`${prefix}-${name}`, JSON.stringify(value)); } catch { /* storage is off */ }
+    },
+  };
+}
+
+// Who reads further up is not moved: a button tells of what is new below, until they are there.
+export function offerNewer(log, atEnd, words, goThere) {
+  let button;
+  const hide = () => { button?.remove(); button = undefined; };
+  log.addEventListener("scroll", () => { if (atEnd()) hide(); });
+  return () => {
+    if (button) return;
+    button = element("button", "ds-button newer", words);
+    button.type = "button";
+    button.addEventListener("click", () => { hide(); goThere(); });
+    log.append(button);
+  };
+}
+
 // A read mark, or a panel that opens below, pushes the last line out of view: who was at the end stays there.
 export function keepAtEnd(log, lines, atEnd) {
   let follows = true;

@@ -1,6 +1,6 @@
 // The talk that is open at the desk: says and hears without loading anew, and loses nothing on the way. Without it, the forms do the same.
 
-import { element, keepAtEnd, pause, uuid, withLinks } from "./chat-shared.js";
+import { element, fileRow, keepAtEnd, keptInTab, offerNewer, pause, uuid, withLinks } from "./chat-shared.js";
 
 const byId = (id) => document.getElementById(id);
 const root = byId("talk");
@@ -20,14 +20,7 @@ document.documentElement.classList.add("js");
 
 // --- What must outlive a change of page: messages on their way in all talks, and what is half written. Of this tab alone. ---
 
-const kept = {
-  read(name, otherwise) {
-    try { return JSON.parse(sessionStorage.getItem(`desk-chat-${name}`)) ?? otherwise; } catch { return otherwise; }
-  },
-  write(name, value) {
-    try { sessionStorage.setItem(`desk-chat-${name}`, JSON.stringify(value)); } catch { /* storage is off */ }
-  },
-};
+const kept = keptInTab("desk-chat");
 // Who signs in next in this tab sends nothing of the one before.
 const mine = `of-${root.dataset.user}`;
 const outbox = kept.read(`outbox-${mine}`, []); // {id, ref, text, at}; files are held in memory only
@@ -51,19 +44,7 @@ function draw(line) {
     withLinks(said, line.text);
     item.append(said);
   }
-  for (const file of line.files) {
-    const row = element("p", "file");
-    if (file.url) {
-      const link = element("a", "", file.name);
-      link.href = file.url;
-      link.download = "";
-      row.append(link);
-    } else {
-      row.append(file.name);
-    }
-    row.append(" ", element("span", "hint", file.size || ""));
-    item.append(row);
-  }
+  item.append(...line.files.map(fileRow));
   if (line.side === "ours" && line.in_chat) {
     item.dataset.ours = "";
     item.append(element("p", "mark", ""));
@@ -98,16 +79,7 @@ function showMarks() {
   }
 }
 
-let newer;
-function showNewer() {
-  if (newer) return;
-  newer = element("button", "ds-button newer", `${texts.new} ↓`);
-  newer.type = "button";
-  newer.addEventListener("click", () => { toEnd(); hideNewer(); field.focus(); });
-  log.append(newer);
-}
-function hideNewer() { newer?.remove(); newer = undefined; }
-log.addEventListener("scroll", () => { if (atEnd()) hideNewer(); });
+const showNewer = offerNewer(log, atEnd, `${texts.new} ↓`, () => { toEnd(); field.focus(); });
 keepAtEnd(log, lines, atEnd);
 
 function tell(text) { if (linkState.textContent !== text) linkState.textContent = text; }
