@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -223,6 +224,36 @@ def test_a_picture_comes_after_the_text_and_is_deleted_where_it_lay(service, des
     detail = desk.until(row["ref"], lambda d: incoming(d)[0]["files_lost"] == 1, "the refusal")
     assert incoming(detail)[0]["files_waiting"] == 1
     assert {"file_in", "file_lost"} <= set(kinds(detail))
+
+
+def test_who_has_left_a_chat_is_answered_by_text_and_goes_on_in_the_same_inquiry(
+    service, desk, twilio
+):
+    mobile, words = number(), running.unique("Når åpner biblioteket")
+    with httpx.Client(base_url=service.url, headers={"Origin": service.url}) as browser:
+        talk = browser.post("/chat/conversations", json={"language": "nb"}).json()["id"]
+        said = {"client_msg_id": str(uuid.uuid4()), "text": words}
+        assert browser.post(f"/chat/conversations/{talk}/messages", json=said).status_code == 201
+        [row] = desk.find(words)
+        desk.act(row["ref"], "claim")
+        given = browser.post(f"/chat/conversations/{talk}/contact", json={"phone": mobile})
+        assert given.status_code == 204
+    # Nobody listens any more: the page has been closed for a while.
+    service.write(
+        lambda session: session.connection().exec_driver_sql(
+            "UPDATE conversation SET listening_until = created_at"
+        )
+    )
+    detail = desk.read(row["ref"])
+    assert (detail["reply_channel"], detail["reply_address"]) == ("sms", mobile)
+    desk.act(row["ref"], "reply", text="Klokka ti.")
+    [answer] = first_to(twilio, mobile)
+    assert answer["body"].startswith("Klokka ti.")
+    text(service, "Takk! Og søndag?", mobile)
+    detail = desk.until_messages(row["ref"], 2)
+    assert [m["text"] for m in incoming(detail)] == [words, "Takk! Og søndag?"]
+    desk.act(row["ref"], "reply", text="Da er det stengt.")
+    assert first_to(twilio, mobile, 2)[-1]["body"].startswith("Da er det stengt.")
 
 
 def test_a_stranger_is_turned_away_and_nothing_is_left_of_him(service, desk):
