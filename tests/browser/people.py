@@ -101,10 +101,11 @@ def employ(
     name: str = "Siv Sentral",
     role: str = "operator",
     *departments: str,
+    username: str = "",
     password: str = "",
 ) -> Person:
     """Give somebody an account."""
-    username = unique("u")[2:]
+    username = username or unique("u")[2:]
     hashed = staff.hash_password(password) if password else None
     number = service.write(
         lambda session: (

@@ -1,11 +1,13 @@
 """The picture of the desk in the README: `python -m tests.browser.picture` writes docs/queue.png.
 
-Some contacts of the demo, sent through the real doors; then some are made older than they are.
+Some contacts of the demo, sent through the real doors; then some are made older than they are. A
+text, a chat and a call that waits come last, as they do.
 """
 
 from __future__ import annotations
 
 import tempfile
+import uuid
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -22,6 +24,7 @@ from tests import service as running
 from tests.browser.conftest import CHROMIUM, FLAGS
 from tests.browser.people import employ, sign_in_quietly
 from tests.rules import oracle
+from tests.twilio_double import ACCOUNT_SID, Double, served, settings_for, webhook
 
 PICTURE = running.REPOSITORY / "docs" / "queue.png"
 CONTACTS = {
@@ -39,6 +42,18 @@ CONTACTS = {
     "Permisjon fra plassen": (0, ""),
 }
 """Subject -> how many days ago it came, who has taken it."""
+TEXT = "Hunden min er borte, svart labrador, sist sett ved skolen"
+CHAT = "Hei! Når åpner svømmehallen i dag?"
+LINE, TEXT_LINE = "+4763869000", "+4759440000"
+CALLER = "+47116117"
+"""The emergency clinic is let in at every hour."""
+DOORS = {
+    "CHANNELS__PHONE__ENABLED": "true",
+    "CHANNELS__SMS__ENABLED": "true",
+    "CHANNELS__PHONE__PEOPLE__SIV__NAME": "Siv Dahl",
+    "CHANNELS__PHONE__PEOPLE__SIV__PHONE": "+4763869301",
+    "CHANNELS__PHONE__PEOPLE__SIV__DEPARTMENT": "servicetorg",
+}
 
 
 def send(service: running.Service, contact: dict[str, str]) -> None:
@@ -75,17 +90,50 @@ def make_older(service: running.Service, ref: str, days: int) -> None:
     )
 
 
+def send_text(service: running.Service, text: str) -> None:
+    """A resident's text comes in."""
+    _hook(service, "sms/twilio", From="+4790012345", Body=text, MessageSid=f"SM{1:032x}")
+
+
+def say_in_chat(service: running.Service, text: str) -> None:
+    """A resident begins a chat."""
+    with httpx.Client(base_url=service.url, headers={"Origin": service.url}) as browser:
+        talk = browser.post("/chat/conversations", json={"language": "nb"}).json()["id"]
+        said = {"client_msg_id": str(uuid.uuid4()), "text": text}
+        browser.post(f"/chat/conversations/{talk}/messages", json=said).raise_for_status()
+
+
+def ring(service: running.Service, twilio: Double) -> None:
+    """Somebody rings and waits in the queue."""
+    sid = f"CA{1:032x}"
+    twilio.put("Calls", sid=sid, from_=CALLER, to=LINE, status="in-progress")
+    call = {"CallSid": sid, "CallStatus": "ringing", "Direction": "inbound"}
+    _hook(service, "phone/twilio/voice", From=CALLER, **call)
+
+
+def _hook(service: running.Service, door: str, **form: str) -> None:
+    to = LINE if door.startswith("phone") else TEXT_LINE
+    form |= {"AccountSid": ACCOUNT_SID, "ApiVersion": "2010-04-01", "To": to}
+    webhook(f"{service.url}/hooks/{door}", form).raise_for_status()
+
+
 def main() -> None:
     source = running.REPOSITORY / "router" / "demo_contacts.yaml"
     contacts = {c["subject"]: c for c in yaml.load(source.read_text("utf-8"), yaml.BaseLoader)}
     with (
         tempfile.TemporaryDirectory() as folder,
         running.sink() as smarthost,
-        running.service(Path(folder) / "service", smarthost.port) as service,
+        served() as twilio,
+        running.service(
+            Path(folder) / "service", smarthost.port, **settings_for(twilio), **DOORS
+        ) as service,
         sync_playwright() as playwright,
     ):
         desk = running.Desk(service.api())
-        people = {name: employ(service, name) for _, name in CONTACTS.values() if name}
+        people = {
+            name: employ(service, name, username=name.split()[0].lower())
+            for name in sorted({name for _, name in CONTACTS.values() if name})
+        }
         for subject, (days, holder) in CONTACTS.items():
             send(service, contacts[subject])
             ref = desk.open(subject)["ref"]
@@ -108,6 +156,10 @@ def main() -> None:
         sign_in_quietly(service, page, people["Siv Dahl"])
         page.goto("/desk/queue")
         expect(page.get_by_role("row")).to_have_count(len(CONTACTS) + 1)
+        send_text(service, TEXT)
+        say_in_chat(service, CHAT)
+        ring(service, twilio)
+        expect(page.get_by_role("row")).to_have_count(len(CONTACTS) + 4)
         page.screenshot(path=PICTURE)
         browser.close()
 
