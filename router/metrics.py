@@ -50,7 +50,8 @@ STANZAS = Counter(
 )
 DELIVERIES = Counter(
     "sentralbord_deliveries",
-    "Attempts to send, by outcome (sent, retried, uncertain, failed).",
+    "Attempts to send, by outcome (sent, retried, uncertain, failed; withdrawn: not tried, because"
+    " somebody else has the inquiry now).",
     ["channel", "kind", "outcome"],
     registry=REGISTRY,
 )

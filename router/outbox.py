@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import delete, func, select, text, update
 from sqlmodel import Session, col
 
 from channels.base import (
@@ -22,9 +22,10 @@ from channels.base import (
 from channels.email.addresses import mailbox
 from router import events
 from router.blobs import read_blob
+from router.chat_models import Relayed
 from router.counters import counted
 from router.errors import NotFoundError
-from router.models import Inquiry, InquiryStatus, Message, OutboxItem, ReplyState
+from router.models import Event, Inquiry, InquiryStatus, Message, OutboxItem, ReplyState, Staff
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -143,6 +144,47 @@ def retry(session: Session, item_id: int, now: datetime) -> None:
     )
     if not changed.rowcount:
         raise NotFoundError
+
+
+def withdraw(session: Session, inquiry_id: int, recipient: str = "") -> None:
+    """What waits to be told to people who work here of an inquiry is not told; only what goes to
+    `recipient`, where one is given."""
+    waiting = (UNSENT, _TABLE.c.inquiry_id == inquiry_id, _TABLE.c.kind.in_(INTERNAL))
+    whose = (_TABLE.c.recipient == recipient,) if recipient else ()
+    session.connection().execute(delete(_TABLE).where(*waiting, *whose))
+
+
+def withdraw_if_former(session: Session, item: OutboxItem) -> bool:
+    """Take back what waits for somebody who has the inquiry no longer; whether that was so. Whoever
+    has it now, or gets it, is told from the beginning."""
+    if item.kind not in INTERNAL:
+        return False
+    has_it = _has_it(session, session.get_one(Inquiry, item.inquiry_id))
+    if has_it is not None and has_it.jid == item.recipient:
+        return False
+    withdraw(session, item.inquiry_id, item.recipient)
+    session.execute(
+        delete(Relayed).where(
+            col(Relayed.inquiry_id) == item.inquiry_id,
+            col(Relayed.staff_id) != (has_it.id if has_it is not None else 0),
+        )
+    )
+    return True
+
+
+def _has_it(session: Session, inquiry: Inquiry) -> Staff | None:
+    """Who holds an inquiry, or closed it: what its resident wrote meanwhile is theirs to know."""
+    number = inquiry.assignee_id
+    if inquiry.status is InquiryStatus.CLOSED:
+        query = (
+            select(col(Event.staff_id))
+            .where(col(Event.inquiry_id) == inquiry.id, col(Event.kind) == "closed")
+            .order_by(col(Event.id).desc())
+            .limit(1)
+        )
+        number = session.execute(query).scalar()
+    found = session.get(Staff, number) if number is not None else None
+    return found if found is not None and found.active else None
 
 
 def fail(

@@ -399,15 +399,12 @@ def _take(
     session: Session, now: datetime, mine: Any, *, once_only: bool = False
 ) -> OutboxItem | None:
     """Lease the message that has waited longest, just before it is sent; None when others have
-    them all."""
-    item: OutboxItem | None = session.execute(
-        select(OutboxItem)
-        .where(_due(now), mine)
-        .order_by(_TABLE.c.next_at, _TABLE.c.id)
-        .limit(1)
-        # Nothing on SQLite, which has one writer; elsewhere two services take different rows.
-        .with_for_update(skip_locked=True)
-    ).scalar()
+    them all. What its recipient shall not have any more is taken back."""
+    item = _longest_waiting(session, now, mine)
+    while item is not None and outbox.withdraw_if_former(session, item):
+        metrics.DELIVERIES.labels(item.channel, item.kind, "withdrawn").inc()
+        log.info("outbox.withdrawn", outbox=item.id, inquiry=item.inquiry_id, reason="passed_on")
+        item = _longest_waiting(session, now, mine)
     if item is None:
         return None
     if once_only:
@@ -418,6 +415,18 @@ def _take(
         item.detail = "Tjenesten ble avbrutt under sending; meldingen kan ha kommet fram to ganger."
     item.lease_until = now + LEASE
     return item
+
+
+def _longest_waiting(session: Session, now: datetime, mine: Any) -> OutboxItem | None:
+    found: OutboxItem | None = session.execute(
+        select(OutboxItem)
+        .where(_due(now), mine)
+        .order_by(_TABLE.c.next_at, _TABLE.c.id)
+        .limit(1)
+        # Nothing on SQLite, which has one writer; elsewhere two services take different rows.
+        .with_for_update(skip_locked=True)
+    ).scalar()
+    return found
 
 
 def _renew(session: Session, item: OutboxItem, lease: datetime, now: datetime) -> datetime | None:

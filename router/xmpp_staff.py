@@ -17,7 +17,7 @@ from sqlmodel import Session, col
 from channels.base import MessageKind
 from channels.chat import xmpp
 from channels.chat.xmpp_door import Verdict
-from router import chat, chat_desk, letters, queue, replies, xmpp_letters
+from router import chat, chat_desk, letters, outbox, queue, replies, xmpp_letters
 from router.chat_models import Relayed
 from router.errors import ConflictError, InvalidError, NotFoundError, RouterError
 from router.models import Direction, Inquiry, InquiryStatus, Message, Staff, StoredAttachment
@@ -205,6 +205,8 @@ def relay(session: Session, head: Letterhead, inquiry_id: int, now: datetime) ->
     if not messages or not _move(session, inquiry, person, mark, messages[-1].id or 0):
         return 0
     if is_new:
+        # The opening says it all, also to who had it before and gets it back.
+        outbox.withdraw(session, inquiry_id)
         xmpp_letters.relay(
             session, head, inquiry, person, _opening(session, head, inquiry, person), now
         )

@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import select
 from sqlmodel import col
 
-from channels.base import DeliveryState, DeliveryStatus
+from channels.base import DeliveryState, DeliveryStatus, OutgoingKind, Receipt
 from channels.chat import xmpp
-from router import chat_desk, deliveries, leases, queue, staff, xmpp_staff
+from router import chat_desk, deliveries, leases, passing, queue, staff, xmpp_staff
 from router.chat_models import TalkOutcome
 from router.errors import InvalidError
 from router.models import (
@@ -91,13 +91,13 @@ async def hear(home, text, ref, jid=KARI, id_="1"):
 
 async def relay(home):
     """Tell staff whatever they have not been told; the texts, oldest first."""
-    before = len(letters(home))
+    before = {item.message_id for item in letters(home)}
     with home.hall.db.read() as session:
         numbers = xmpp_staff.untold(session)
     head = home.hall.reply_context
     for number in numbers:
         await write(home, xmpp_staff.relay, head=head, inquiry_id=number)
-    return [item.payload["text"] for item in letters(home)[before:]]
+    return [item.payload["text"] for item in letters(home) if item.message_id not in before]
 
 
 async def test_a_talk_goes_on_while_its_inquiry_is_open_and_a_day_longer(home):
@@ -285,6 +285,100 @@ async def test_what_lies_with_a_department_that_was_removed_is_told_and_answered
     assert "Når åpner dere?" in opening
     await hear(home, "Klokka åtte.", inquiry.ref)
     assert letters(home)[-1].payload["text"] == "Klokka åtte."
+
+
+class Door:
+    """A door by which everything goes at once."""
+
+    name = "xmpp"
+    once_only = False
+
+    def __init__(self):
+        self.sent = []
+
+    async def start(self):
+        pass
+
+    async def stop(self):
+        pass
+
+    async def send(self, outgoing):
+        self.sent.append(outgoing)
+        return Receipt("1", "")
+
+    def health(self):
+        return ""
+
+
+async def deliver(home):
+    """The link is up: (recipient, text) of what goes to people who work here."""
+    door = Door()
+    await Outbox(home.hall.db, {"xmpp": door}, home.hall.settings.blobs, home.clock).deliver_due()
+    return [(one.to.value, one.text) for one in door.sent if one.kind is OutgoingKind.RELAY]
+
+
+async def taken(home, actor, text):
+    """Somebody has a chat, and their client waits for what was written in it."""
+    inquiry = await say(home, text)
+    await write(home, queue.claim, actor=actor, ref=inquiry.ref)
+    assert len(await relay(home)) == 1
+    return inquiry
+
+
+async def give(home, actor, ref, username):
+    """Pass an inquiry on to a colleague, and tell whom it is to be told."""
+    more = {"head": home.hall.reply_context, "capacity": 3, "note": ""}
+    await write(home, passing.hand_over, actor=actor, ref=ref, username=username, **more)
+    await relay(home)
+
+
+async def test_what_waits_for_who_had_it_goes_to_who_has_it_now(home):
+    kari, ola = await colleague(home), await colleague(home, "ola", "ola@ansatt.test")
+    inquiry = await taken(home, kari, "Sønnen min er syk.")
+    await give(home, kari, inquiry.ref, "ola")
+    [(recipient, text)] = await deliver(home)
+    assert (recipient, "Sønnen min er syk." in text) == ("ola@ansatt.test", True)
+
+    await say(home, "Veldig syk.", id_="2")
+    await relay(home)
+    await give(home, ola, inquiry.ref, "kari")
+    await give(home, kari, inquiry.ref, "ola")
+    [(recipient, text)] = await deliver(home)
+    assert (recipient, "Veldig syk." in text) == ("ola@ansatt.test", True)
+    assert await deliver(home) == []
+
+
+async def test_what_waits_is_dropped_when_nobody_with_an_address_has_it(home):
+    kari = await colleague(home)
+    await home.person("ola", password=False)
+    inquiry = await taken(home, kari, "Sønnen min er syk.")
+    await give(home, kari, inquiry.ref, "ola")
+    assert await deliver(home) == []
+    assert [item for item in letters(home) if item.recipient == KARI] == []
+    counted = (await home.visitor().get("/metrics")).text
+    assert 'kind="relay",outcome="withdrawn"' in counted
+
+
+async def test_who_gave_it_back_and_takes_it_again_is_told_again(home):
+    kari = await colleague(home)
+    inquiry = await taken(home, kari, "Sønnen min er syk.")
+    await say(home, "Veldig syk.", id_="2")
+    await relay(home)
+    await write(home, queue.release, actor=kari, ref=inquiry.ref)
+    assert await deliver(home) == []
+    await write(home, queue.claim, actor=kari, ref=inquiry.ref)
+    await relay(home)
+    [(recipient, text)] = await deliver(home)
+    assert (recipient, "Veldig syk." in text) == (KARI, True)
+
+
+async def test_who_closes_it_is_still_told_what_was_written_before(home):
+    kari = await colleague(home)
+    inquiry = await taken(home, kari, "Sønnen min er syk.")
+    await say(home, "Veldig syk.", id_="2")
+    await relay(home)
+    await write(home, queue.close, actor=kari, ref=inquiry.ref)
+    assert [text for _to, text in await deliver(home)][-1] == "Veldig syk."
 
 
 async def test_two_services_tell_each_message_once(home):
