@@ -86,6 +86,9 @@ class Hall:
         health = {name: channel.health() for name, channel in self.channels.items()}
         if self.commands is not None:
             health["phone"] = self.commands.problem
+        if self.xmpp is not None:
+            name = self.xmpp.door.name
+            health[name] = health.get(name) or self.xmpp.problem
         return health
 
     def doors_notes(self) -> dict[str, str]:

@@ -158,10 +158,13 @@ TEXTS: dict[str, dict[str, str]] = {
             "/notat TEKST skriver et notat som blir i huset.\n"
             "/lukk avslutter saken.\n"
             "/hjelp viser dette.\n"
-            "Skal svaret begynne med en skråstrek, skriv to."
+            "Tar klienten skråstreken selv, virker utropstegn: !notat, !lukk, !hjelp.\n"
+            "Skal svaret begynne med et slikt tegn og et ord, skriv tegnet to ganger."
         ),
         "staff_noted": "Notatet er skrevet.",
         "staff_closed": "Saken er avsluttet.",
+        "staff_closed_before": "Saken var alt avsluttet. Ingenting er endret.",
+        "staff_closed_reopened": "Du har alt avsluttet saken, og den er åpnet igjen siden. Ingenting er endret nå.",
         "staff_unknown": "Denne adressen finnes ikke.",
         "staff_held": "{holder} har denne saken. Du kan skrive et notat: /notat TEKST",
         "staff_full": "Du har så mange chatter som man kan ha, så svaret ble ikke sendt. Gi fra deg eller avslutt en først.",
@@ -303,10 +306,13 @@ TEXTS: dict[str, dict[str, str]] = {
             "/notat TEKST skriv eit notat som blir i huset.\n"
             "/lukk avsluttar saka.\n"
             "/hjelp viser dette.\n"
-            "Skal svaret byrje med ein skråstrek, skriv to."
+            "Tek klienten skråstreken sjølv, verkar utropsteikn: !notat, !lukk, !hjelp.\n"
+            "Skal svaret byrje med eit slikt teikn og eit ord, skriv teiknet to gonger."
         ),
         "staff_noted": "Notatet er skrive.",
         "staff_closed": "Saka er avslutta.",
+        "staff_closed_before": "Saka var alt avslutta. Ingenting er endra.",
+        "staff_closed_reopened": "Du har alt avslutta saka, og ho er opna att sidan. Ingenting er endra no.",
         "staff_unknown": "Denne adressa finst ikkje.",
         "staff_held": "{holder} har denne saka. Du kan skrive eit notat: /notat TEKST",
         "staff_full": "Du har så mange chattar som ein kan ha, så svaret vart ikkje sendt. Gi frå deg eller avslutt ein først.",
@@ -448,10 +454,13 @@ TEXTS: dict[str, dict[str, str]] = {
             "/note TEXT writes a note that stays in the house.\n"
             "/close closes the inquiry.\n"
             "/help shows this.\n"
-            "If your answer begins with a slash, write two."
+            "If your client takes the slash itself, use an exclamation mark: !note, !close, !help.\n"
+            "If your answer begins with such a mark and a word, write the mark twice."
         ),
         "staff_noted": "The note is written.",
         "staff_closed": "The inquiry is closed.",
+        "staff_closed_before": "The inquiry was closed already. Nothing has changed.",
+        "staff_closed_reopened": "You have closed the inquiry already, and it has been opened again since. Nothing has changed now.",
         "staff_unknown": "There is no such address.",
         "staff_held": "{holder} holds this inquiry. You can write a note: /note TEXT",
         "staff_full": "You have as many chats as one can have, so the answer was not sent. Hand one over or close one first.",

@@ -48,6 +48,13 @@ STANZAS = Counter(
     ["outcome"],
     registry=REGISTRY,
 )
+RELAYS = Counter(
+    "sentralbord_relays",
+    "Inquiries whose holder was to be told by XMPP what their resident wrote, by outcome (told,"
+    " failed).",
+    ["outcome"],
+    registry=REGISTRY,
+)
 DELIVERIES = Counter(
     "sentralbord_deliveries",
     "Attempts to send, by outcome (sent, retried, uncertain, failed; withdrawn: not tried, because"

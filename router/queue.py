@@ -321,11 +321,12 @@ def close(
     now: datetime,
     version: int | None = None,
     outcome: str = "",
+    key: str = "",
 ) -> Inquiry:
     """Close an inquiry. Closing twice changes nothing.
 
     `version` is what the actor saw; a newer one (a new message came) raises `ConflictError`.
-    `outcome` is what became of it, for the history.
+    `outcome` is what became of it, `key` what it was asked by, for the history.
     """
     inquiry = get(session, actor, ref)
     if inquiry.status is InquiryStatus.CLOSED:
@@ -337,7 +338,7 @@ def close(
         inquiry.closed_at = now
         inquiry.assignee_id = None
         inquiry.version += 1
-    data = {"outcome": outcome} if outcome else None
+    data = {name: value for name, value in (("outcome", outcome), ("key", key)) if value}
     events.tell(session, "closed", inquiry, now, staff_id=actor.staff_id, data=data)
     return inquiry
 

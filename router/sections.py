@@ -439,6 +439,12 @@ class XmppDoor(Section):
     domain: Annotated[str, AfterValidator(_domain)] = ""
     """What the server knows the component by; all our addresses are under it."""
     secret: SecretStr = SecretStr("")
+    domain_messages_per_minute: int = Field(default=200, ge=1)
+    """From all addresses of one domain together; one address has `chat.messages_per_minute`."""
+    domain_newcomers_per_hour: int = Field(default=60, ge=1)
+    """Addresses of one domain that begin to write to us; who has a talk with us goes on."""
+    own_domains: tuple[Annotated[str, AfterValidator(_domain)], ...] = ()
+    """Domains that staff write from, besides those of our e-mail; none is held to these limits."""
 
 
 class Channels(Section):

@@ -162,6 +162,11 @@ class Settings(Section):
         return names | {slug: slug for slug in self.departments}
 
     @property
+    def xmpp_own_domains(self) -> frozenset[str]:
+        """Domains whose XMPP users are ours: no limit for a whole domain holds them."""
+        return self.mail_domains | set(self.channels.xmpp.own_domains)
+
+    @property
     def mail_domains(self) -> frozenset[str]:
         """Domains whose mail is ours."""
         return frozenset(

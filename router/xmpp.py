@@ -7,11 +7,13 @@ import os
 import secrets
 import socket
 from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from sqlalchemy.exc import OperationalError
 
 from channels.base import DeliveryState, DeliveryStatus, TemporaryError
 from channels.chat.xmpp import CHANNEL, case_of
@@ -44,8 +46,20 @@ PULSE_SECONDS = 0.02
 """What happens within this time is told in one go."""
 LOOK_SECONDS = 15.0
 """How often it is looked for what no event has told of."""
+PAUSE = timedelta(seconds=15)
+"""How long an inquiry is left alone that could not be told; twice as long after each failure,"""
+LONGEST_PAUSE = timedelta(minutes=15)
+"""and at most so long."""
 TYPING = 20
 """Signs of writing that are looked up at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Setback:
+    """An inquiry that could not be told; the others go on."""
+
+    pause: timedelta
+    until: datetime
 
 
 class XmppOffice:
@@ -76,6 +90,7 @@ class XmppOffice:
         self._alone = not db.shared
         self._untold: set[int] | None = None
         """Inquiries in which something happened; None for all."""
+        self._setbacks: dict[int, _Setback] = {}
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._jobs: set[asyncio.Task[None]] = set()
@@ -90,6 +105,9 @@ class XmppOffice:
                 ),
                 departments=settings.xmpp_addresses,
                 messages_per_minute=settings.channels.chat.messages_per_minute,
+                domain_messages_per_minute=door.domain_messages_per_minute,
+                domain_newcomers_per_hour=door.domain_newcomers_per_hour,
+                own_domains=settings.xmpp_own_domains,
             ),
             self,
             clock,
@@ -112,6 +130,13 @@ class XmppOffice:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._jobs, return_exceptions=True)
 
+    @property
+    def problem(self) -> str:
+        """Empty when all that is to be told to staff is."""
+        if not self._setbacks:
+            return ""
+        return f"Inquiries whose holder could not be told of what came: {len(self._setbacks)}."
+
     async def receive(self, arrival: RawArrival) -> Disposition:
         """Journal a message. Raises `TemporaryError`."""
         return await self._reception.receive(arrival)
@@ -131,6 +156,16 @@ class XmppOffice:
             raise TemporaryError from error
         self._outbox.wake()
         return verdict
+
+    async def knows(self, jid: str, local: str) -> bool:
+        """Whether somebody has a talk with us at this address of ours."""
+        now = self._clock()
+
+        def look() -> bool:
+            with self._db.read() as session:
+                return xmpp_talks.open_talk(session, jid, local, now) is not None
+
+        return await asyncio.to_thread(look)
 
     async def fared(self, message_id: str, jid: str, state: DeliveryState, detail: str) -> None:
         """How far a message of ours has come."""
@@ -224,19 +259,52 @@ class XmppOffice:
             await asyncio.sleep(PULSE_SECONDS)
 
     async def _relay(self, only: set[int] | None) -> None:
+        now = self._clock()
+        if only is not None:
+            only = only | {one for one, setback in self._setbacks.items() if setback.until <= now}
+
         def look() -> list[int]:
+            resting = {one for one, setback in self._setbacks.items() if setback.until > now}
             with self._db.read() as session:
-                return xmpp_staff.untold(session, only)
+                return xmpp_staff.untold(session, only, resting)
+
+        def still_owed() -> set[int]:
+            with self._db.read() as session:
+                return set(xmpp_staff.untold(session, set(self._setbacks)))
 
         if only is not None and not only:
             return
         told = 1
         while told and (numbers := await asyncio.to_thread(look)):
-            job = partial(xmpp_staff.relay, head=self._head, now=self._clock())
             told = 0
             for number in numbers:
-                told += await self._db.write(partial(job, inquiry_id=number))
+                told += await self._tell_of(number, now)
             self._outbox.wake()
+        if self._setbacks:
+            owed = await asyncio.to_thread(still_owed)
+            self._setbacks = {one: it for one, it in self._setbacks.items() if one in owed}
+
+    async def _tell_of(self, number: int, now: datetime) -> int:
+        """Tell what is new in one inquiry; one that fails is left alone for a while. Raises what
+        concerns the store."""
+        try:
+            told = await self._db.write(
+                partial(xmpp_staff.relay, head=self._head, inquiry_id=number, now=now)
+            )
+        except (StoreUnavailableError, OperationalError):
+            raise
+        except Exception:
+            log.exception("xmpp.relay_failed", inquiry=number)
+            metrics.RELAYS.labels("failed").inc()
+            before = self._setbacks.get(number)
+            pause = min(before.pause * 2, LONGEST_PAUSE) if before is not None else PAUSE
+            self._setbacks[number] = _Setback(pause, now + pause)
+            # It counts as dealt with, so that those behind it are looked for.
+            return 1
+        self._setbacks.pop(number, None)
+        if told:
+            metrics.RELAYS.labels("told").inc()
+        return told
 
     def _typed(self, conversation_id: int, side: Side) -> None:
         if len(self._jobs) < TYPING:

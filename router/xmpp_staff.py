@@ -20,7 +20,7 @@ from channels.chat.xmpp_door import Verdict
 from router import chat, chat_desk, letters, outbox, queue, replies, xmpp_letters
 from router.chat_models import Relayed
 from router.errors import ConflictError, InvalidError, NotFoundError, RouterError
-from router.models import Direction, Inquiry, InquiryStatus, Message, Staff, StoredAttachment
+from router.models import Direction, Event, Inquiry, InquiryStatus, Message, Staff, StoredAttachment
 from router.privacy import mask_text
 from router.staff import actor_of
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
+    from router.access import Actor
     from router.correspondence import Letterhead
 
 OPENING_LINES = 5
@@ -42,7 +43,10 @@ _COMMANDS = {
     **dict.fromkeys(("hjelp", "help"), "help"),
 }
 
-_COMMAND = re.compile(r"/(\S+)\s*(.*)", re.DOTALL)
+_COMMAND = re.compile(r"[/!](\S+)\s*(.*)", re.DOTALL)
+_MARKED = re.compile(r"!!?[^\W\d_]")
+"""What begins with a word after the mark that no client takes for itself; all else that begins so
+is only loud."""
 
 _M: Any = Message.__table__  # type: ignore[attr-defined]
 _I: Any = Inquiry.__table__  # type: ignore[attr-defined]
@@ -99,8 +103,7 @@ def hear(
             queue.note(session, actor, ref, body, now, key=f"{said.jid}:{said.key}")
             told = "staff_noted"
         elif verb == "close":
-            queue.close(session, actor, ref, now)
-            told = "staff_closed"
+            told = _close(session, actor, ref, said.key, now)
         else:
             key = f"{said.jid}:{said.key}"
             replies.reply(session, head, actor, ref, body, now, key=key, capacity=capacity)
@@ -120,9 +123,9 @@ def hear(
 
 def _parted(said: str) -> tuple[str, str]:
     """`reply`, `note`, `close`, `help` or `unknown`, and what it is about."""
-    if not said.startswith("/"):
+    if not said.startswith("/") and _MARKED.match(said) is None:
         return "reply", said
-    if said.startswith("//"):
+    if said.startswith(("//", "!!")):
         return "reply", said[1:]
     parts = _COMMAND.fullmatch(said)
     word, rest = parts.groups() if parts is not None else ("", "")
@@ -131,6 +134,24 @@ def _parted(said: str) -> tuple[str, str]:
     if verb is None or (rest and verb != "note"):
         return "unknown", said[:40]
     return verb, rest.strip()
+
+
+def _close(session: Session, actor: Actor, ref: str, key: str, now: datetime) -> str:
+    """Close an inquiry, once for each `key`: who hears nothing sends the same again, and the
+    resident may have opened it meanwhile. Returns what is said of it."""
+    inquiry = queue.get(session, actor, ref)
+    done = session.execute(
+        select(col(Event.data)).where(
+            col(Event.inquiry_id) == inquiry.id, col(Event.kind) == "closed"
+        )
+    ).scalars()
+    was_closed = inquiry.status is InquiryStatus.CLOSED
+    if any(data.get("key") == key for data in done):
+        return "staff_closed_before" if was_closed else "staff_closed_reopened"
+    if was_closed:
+        return "staff_closed_before"
+    queue.close(session, actor, ref, now, key=key)
+    return "staff_closed"
 
 
 def talk_of(session: Session, jid: str, local: str, now: datetime) -> int | None:
@@ -158,9 +179,11 @@ def holder_of(session: Session, inquiry_id: int | None) -> tuple[str, str] | Non
     return (row.jid, xmpp.case_address(row.ref)) if row is not None else None
 
 
-def untold(session: Session, only: Iterable[int] | None = None) -> list[int]:
+def untold(
+    session: Session, only: Iterable[int] | None = None, but: Iterable[int] = ()
+) -> list[int]:
     """Inquiries whose holder has an address and has not been told everything; of these alone, where
-    `only` names some."""
+    `only` names some, and none of `but`."""
     query = (
         select(_I.c.id)
         .join(_S, and_(_S.c.id == _I.c.assignee_id, _S.c.jid.is_not(None), _S.c.active))
@@ -180,6 +203,8 @@ def untold(session: Session, only: Iterable[int] | None = None) -> list[int]:
     )
     if only is not None:
         query = query.where(_I.c.id.in_(sorted(only)))
+    if but:
+        query = query.where(_I.c.id.not_in(sorted(but)))
     return list(session.connection().execute(query).scalars())
 
 

@@ -289,7 +289,7 @@ def composing(to: str, sender: str) -> str:
     return _written(stanza)
 
 
-_WAIT = frozenset({"resource-constraint", "internal-server-error"})
+_WAIT = frozenset({"resource-constraint", "internal-server-error", "policy-violation"})
 _CANCEL = frozenset({"item-not-found", "conflict", "service-unavailable"})
 
 

@@ -70,6 +70,9 @@ class Office(Lease, Protocol):
     async def answer(self, said: xmpp.Said) -> Verdict:
         """Take what somebody wrote to the address of an inquiry. Raises `TemporaryError`."""
 
+    async def knows(self, jid: str, local: str) -> bool:
+        """Whether somebody has a talk with us at this address of ours."""
+
     async def fared(self, message_id: str, jid: str, state: DeliveryState, detail: str) -> None:
         """How far a message of ours has come."""
 
@@ -92,6 +95,12 @@ class XmppSettings:
     """Local part -> slug of the department that it belongs to."""
     messages_per_minute: int = 20
     """From one address."""
+    domain_messages_per_minute: int = 200
+    """From all addresses of one domain."""
+    domain_newcomers_per_hour: int = 60
+    """Addresses of one domain that begin to write to us."""
+    own_domains: frozenset[str] = frozenset()
+    """Domains that these two do not hold."""
 
 
 class Pace:
@@ -133,6 +142,10 @@ class XmppChannel:
         self._link = Link(settings.link, office, self._hear, self._meet, office.turned)
         self._pace = Pace(settings.messages_per_minute, 60)
         self._staff_pace = Pace(settings.messages_per_minute * STAFF_PACE, 60)
+        self._domain_pace = Pace(settings.domain_messages_per_minute, 60)
+        self._newcomers = Pace(settings.domain_newcomers_per_hour, 3600)
+        self._come: OrderedDict[str, None] = OrderedDict()
+        """Addresses that have begun to write to us."""
         self._typing = Pace(1, 1.0)
         self._errors = Pace(ERRORS_PER_MINUTE, 60)
         self._returned: dict[str, asyncio.Future[xmpp.Returned]] = {}
@@ -252,6 +265,8 @@ class XmppChannel:
             self._refuse(said, "item-not-found", "unknown")
         elif not (self._staff_pace if to_case else self._pace).allows(said.jid):
             self._refuse(said, "resource-constraint", "too_fast")
+        elif not self._domain_allows(said.jid):
+            self._refuse(said, "policy-violation", "domain_too_fast")
         elif self._stopping or len(self._taking) >= IN_FLIGHT:
             self._refuse(said, "resource-constraint", "busy")
         elif to_case:
@@ -259,8 +274,34 @@ class XmppChannel:
         else:
             self._spawn(self._taking, self._receive(said, department))
 
+    def _domain_allows(self, jid: str) -> bool:
+        """Whether all addresses of a domain together may say one more: anybody who runs a server
+        has as many as they like."""
+        domain = xmpp.domain_of(jid)
+        return domain in self._settings.own_domains or self._domain_pace.allows(domain)
+
+    async def _may_come(self, said: xmpp.Said) -> bool:
+        """Whether somebody has written to us before, or their domain may send one more who has
+        not. Raises `TemporaryError`."""
+        domain = xmpp.domain_of(said.jid)
+        if domain in self._settings.own_domains:
+            return True
+        if said.jid not in self._come:
+            known = await self._office.knows(said.jid, said.local)
+            # What came meanwhile from the same address has counted.
+            if not known and said.jid not in self._come and not self._newcomers.allows(domain):
+                return False
+        self._come[said.jid] = None
+        self._come.move_to_end(said.jid)
+        while len(self._come) > SENDERS:
+            self._come.popitem(last=False)
+        return True
+
     async def _receive(self, said: xmpp.Said, department: str) -> None:
         try:
+            if not await self._may_come(said):
+                self._refuse(said, "policy-violation", "domain_full")
+                return
             taken = await self._office.receive(xmpp.arrival(said, department, self._clock()))
         except TemporaryError:
             self._refuse(said, "resource-constraint", "busy")

@@ -28,6 +28,16 @@ WORDS: dict[str, dict[str, str]] = {
         "nn": "Det vart for mange meldingar på kort tid. Vent eit minutt, og send denne igjen.",
         "en": "Too many messages in a short time. Wait a minute, and send this one again.",
     },
+    "domain_too_fast": {
+        "nb": "Det kommer for mange meldinger fra serveren din. Vent litt, og send denne igjen.",
+        "nn": "Det kjem for mange meldingar frå serveren din. Vent litt, og send denne igjen.",
+        "en": "Too many messages come from your server. Wait a minute, and send this one again.",
+    },
+    "domain_full": {
+        "nb": "Så mange nye skriver fra serveren din. Prøv om en time, eller ring oss.",
+        "nn": "Så mange nye skriv frå serveren din. Prøv om ein time, eller ring oss.",
+        "en": "Many new people write from your server. Try in an hour, or call us.",
+    },
     "busy": {
         "nb": "Vi kunne ikke ta imot meldingen akkurat nå. Send den igjen om litt.",
         "nn": "Vi kunne ikkje ta imot meldinga akkurat no. Send ho igjen om litt.",

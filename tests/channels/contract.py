@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from abc import ABC, abstractmethod
+from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -340,6 +341,9 @@ class XmppHouse:
 
     gate: Gate = field(default_factory=Gate)
     kept: dict[str, str] = field(default_factory=dict)
+    known: set[str] = field(default_factory=set)
+    """Who has a talk with us."""
+    counted: Counter[str] = field(default_factory=Counter)
 
     async def hold(self, seconds: float) -> str:
         return ""
@@ -357,6 +361,9 @@ class XmppHouse:
     async def answer(self, said: xmpp.Said) -> Verdict:
         return Verdict("item-not-found", "Nei.")
 
+    async def knows(self, jid: str, local: str) -> bool:
+        return jid in self.known
+
     async def fared(self, message_id: str, jid: str, state: DeliveryState, detail: str) -> None:
         pass
 
@@ -364,26 +371,28 @@ class XmppHouse:
         pass
 
     def count(self, outcome: str) -> None:
-        pass
+        self.counted[outcome] += 1
 
     def turned(self, up: bool) -> None:
         pass
 
 
-def xmpp_settings(port: int) -> XmppSettings:
+def xmpp_settings(port: int, **limits: Any) -> XmppSettings:
     return XmppSettings(
         LinkSettings("127.0.0.1", port, XMPP_DOMAIN, SECRET, "Sørum kommune"),
         {"vei": "vei"},
-        messages_per_minute=1000,
+        **({"messages_per_minute": 1000, "domain_messages_per_minute": 1000} | limits),
     )
 
 
-async def open_xmpp(stack: AsyncExitStack, kind: type[XmppChannel], house: XmppHouse) -> Any:
+async def open_xmpp(
+    stack: AsyncExitStack, kind: type[XmppChannel], house: XmppHouse, **limits: Any
+) -> Any:
     """A server and a door that is linked to it."""
     server = XmppServer()
     await server.start()
     stack.push_async_callback(server.stop)
-    channel = kind(xmpp_settings(server.port), house, lambda: NOW)
+    channel = kind(xmpp_settings(server.port, **limits), house, lambda: NOW)
     await channel.start()
     stack.push_async_callback(channel.stop)
     await soon(lambda: channel.state is LinkState.UP, "the link")

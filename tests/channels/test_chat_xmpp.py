@@ -231,6 +231,44 @@ def test_the_id_of_a_stanza_is_that_of_its_message():
     assert message_id(stanza_id("<a.b@sorum.example>")) == "<a.b@sorum.example>"
 
 
+async def test_many_addresses_of_one_domain_get_no_more_than_the_domain_may_have():
+    async with AsyncExitStack() as stack:
+        house = XmppHouse()
+        limits = {"domain_messages_per_minute": 5, "own_domains": frozenset({"kommune.test"})}
+        server, _door = await open_xmpp(stack, XmppChannel, house, **limits)
+
+        async def bring(number, domain):
+            return await server.bring(
+                f"{domain}{number}", "<body>Hei</body>", sender=f"n{number}@{domain}"
+            )
+
+        assert [await bring(number, "mange.test") for number in range(7)] == [
+            *["receipt"] * 5,
+            *["wait"] * 2,
+        ]
+        assert house.counted["policy-violation"] == 2
+        assert await bring(1, "andre.test") == "receipt"
+        assert {await bring(number, "kommune.test") for number in range(20)} == {"receipt"}
+
+
+async def test_strangers_of_one_domain_are_held_and_who_has_a_talk_goes_on():
+    async with AsyncExitStack() as stack:
+        house = XmppHouse(known={"kjent@mange.test"})
+        server, _door = await open_xmpp(stack, XmppChannel, house, domain_newcomers_per_hour=3)
+
+        async def bring(who, text):
+            return await server.bring(
+                f"{who}{text}", f"<body>{text}</body>", sender=f"{who}@mange.test"
+            )
+
+        answers = [await bring(f"ny{number}", "Hei") for number in range(5)]
+        assert answers == [*["receipt"] * 3, *["wait"] * 2]
+        assert await bring("ny1", "En ting til") == "receipt"
+        assert await bring("kjent", "Er du der?") == "receipt"
+        assert await bring("ny4", "Slipp meg inn") == "wait"
+        assert len(house.kept) == 5
+
+
 async def test_a_program_that_answers_errors_with_messages_does_not_go_on_for_ever():
     async with AsyncExitStack() as stack:
         server, _door = await open_xmpp(stack, XmppChannel, XmppHouse())

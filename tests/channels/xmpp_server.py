@@ -58,12 +58,14 @@ class XmppServer:
             self._writer.close()
             self._writer = None
 
-    async def bring(self, id_: str, inner: str, to: str = "vei") -> str:
+    async def bring(
+        self, id_: str, inner: str, to: str = "vei", sender: str = "kari@x.test"
+    ) -> str:
         """A message of a resident; what comes back: `receipt`, or the type of an error."""
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._answers.setdefault(id_, deque()).append(answer)
         self._write(
-            f"<message from='kari@x.test/telefon' to={quoteattr(f'{to}@{DOMAIN}')} type='chat'"
+            f"<message from='{sender}/telefon' to={quoteattr(f'{to}@{DOMAIN}')} type='chat'"
             f" id={quoteattr(id_)}>{inner}<request xmlns='urn:xmpp:receipts'/></message>"
         )
         return await answer

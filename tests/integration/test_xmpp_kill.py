@@ -31,7 +31,10 @@ def test_two_deaths_of_the_service_and_one_of_the_server_lose_and_double_nothing
 ):
     texts = [f"Melding nummer {number}" for number in range(MESSAGES)]
     with prosody(tmp_path / "server") as server:
-        settings = server.settings | {"CHANNELS__CHAT__MESSAGES_PER_MINUTE": "1000000"}
+        settings = server.settings | {
+            "CHANNELS__CHAT__MESSAGES_PER_MINUTE": "1000000",
+            "CHANNELS__XMPP__DOMAIN_MESSAGES_PER_MINUTE": "1000000",
+        }
         with (
             service(tmp_path / "house", smarthost.port, **settings) as house,
             person(server, "kari", RESIDENTS) as kari,

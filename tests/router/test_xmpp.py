@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy import text as sql
 from sqlmodel import col
 
 from channels.base import DeliveryState, DeliveryStatus, OutgoingKind, Receipt
 from channels.chat import xmpp
+from channels.chat.xmpp_link import LinkState
 from router import chat_desk, deliveries, leases, passing, queue, staff, xmpp_staff
 from router.chat_models import TalkOutcome
 from router.errors import InvalidError
@@ -23,9 +27,13 @@ from router.models import (
     Role,
     StoredAttachment,
 )
+from router.sections import XmppDoor
 from router.sending import Outbox
+from router.xmpp import XmppOffice
 from router.xmpp_staff import RefusedError
 from rules.order import Lane
+from tests.channels.xmpp_server import DOMAIN as XMPP_DOMAIN
+from tests.channels.xmpp_server import SECRET, XmppServer
 from tests.router.chat_house import letters, sweep
 from tests.router.web_house import house
 from tests.service import soon
@@ -381,6 +389,80 @@ async def test_who_closes_it_is_still_told_what_was_written_before(home):
     assert [text for _to, text in await deliver(home)][-1] == "Veldig syk."
 
 
+async def test_one_inquiry_that_cannot_be_told_holds_up_no_other_and_is_told_later(home):
+    kari = await colleague(home)
+    broken = await say(home, "Det er glatt.")
+
+    def refuse(session):
+        session.connection().execute(
+            sql(
+                "CREATE TRIGGER refused BEFORE INSERT ON outbox WHEN NEW.kind = 'relay'"
+                f" AND NEW.inquiry_id = {broken.id} BEGIN SELECT RAISE(ABORT, 'no'); END"
+            )
+        )
+
+    await home.hall.db.write(refuse)
+    async with linked(home) as server:
+        await write(home, queue.claim, actor=kari, ref=broken.ref)
+        await soon(lambda: home.hall.xmpp.problem, "it cannot be told")
+        for number in range(3):
+            other = await say(home, f"Hull nummer {number}.", jid=f"n{number}@x.test")
+            await write(home, queue.claim, actor=kari, ref=other.ref)
+        await soon(lambda: len(opened(server)) == 3, "the others are told")
+        assert not any("glatt" in line for line in opened(server))
+
+        visitor = home.visitor()
+        ready = (await visitor.get("/readyz")).json()
+        assert not ready["parts"]["door:xmpp"]["ok"]
+        assert "told of what came: 1" in ready["parts"]["door:xmpp"]["detail"]
+        figures = (await visitor.get("/metrics")).text
+        assert 'sentralbord_relays_total{outcome="failed"}' in figures
+
+        await home.hall.db.write(
+            lambda session: session.connection().execute(sql("DROP TRIGGER refused"))
+        )
+        home.clock.move(seconds=16)
+        last = await say(home, "Et hull til.", jid="n9@x.test")
+        await write(home, queue.claim, actor=kari, ref=last.ref)
+        await soon(lambda: len(opened(server)) == 5, "all are told")
+        await soon(lambda: not home.hall.xmpp.problem, "all is well")
+        assert sum("glatt" in line for line in opened(server)) == 1
+
+
+def opened(server):
+    return [line for line in server.taken if "/desk/inquiries/" in line]
+
+
+@asynccontextmanager
+async def linked(home):
+    """The office of XMPP at work, with a server that takes everything."""
+    server = XmppServer()
+    await server.start()
+    hall = home.hall
+    door = XmppDoor(enabled=True, port=server.port, domain=XMPP_DOMAIN, secret=SECRET)
+    channels = hall.settings.channels.model_copy(update={"xmpp": door})
+    settings = hall.settings.model_copy(update={"channels": channels})
+    head = replace(hall.reply_context, xmpp_domain=XMPP_DOMAIN)
+    doors = {}
+    outbox = Outbox(hall.db, doors, settings.blobs, home.clock)
+    office = XmppOffice(
+        settings, hall.db, hall.hub, hall.chats, hall.reception, outbox, head, home.clock
+    )
+    doors[office.door.name] = office.door
+    hall.xmpp = office
+    await office.door.start()
+    await soon(lambda: office.door.state is LinkState.UP, "the link")
+    outbox.start()
+    office.start()
+    try:
+        yield server
+    finally:
+        await office.stop()
+        await outbox.stop()
+        await office.door.stop()
+        await server.stop()
+
+
 async def test_two_services_tell_each_message_once(home):
     actor = await colleague(home)
     inquiry = await say(home, "Det er glatt.")
@@ -419,6 +501,48 @@ async def test_an_answer_takes_no_more_chats_than_one_can_have(home):
     assert "mange chatter" in refused.value.verdict.text
     await write(home, queue.close, actor=actor, ref=inquiry.ref)
     assert (await hear(home, "Klokka åtte.", one_more.ref)).condition == ""
+
+
+async def test_closing_once_more_says_that_it_is_closed_and_changes_nothing(home):
+    await colleague(home)
+    inquiry = await say(home, "Når åpner dere?")
+    assert (await hear(home, "/lukk", inquiry.ref)).text == "Saken er avsluttet."
+    version = (await state(home, inquiry.ref))["version"]
+    for id_ in ("1", "2"):
+        again = await hear(home, "/lukk", inquiry.ref, id_=id_)
+        assert (again.condition, again.text) == (
+            "",
+            "Saken var alt avsluttet. Ingenting er endret.",
+        )
+    assert (await state(home, inquiry.ref))["version"] == version
+
+    # Who hears nothing sends it again, also after the resident has written.
+    await say(home, "Hallo?", id_="2")
+    assert (await state(home, inquiry.ref))["status"] == "open"
+    assert "åpnet igjen siden" in (await hear(home, "/lukk", inquiry.ref)).text
+    assert (await state(home, inquiry.ref))["status"] == "open"
+    assert (await hear(home, "/lukk", inquiry.ref, id_="3")).text == "Saken er avsluttet."
+
+
+async def state(home, ref):
+    return (await (await home.api()).get(f"/api/inquiries/{ref}")).json()
+
+
+async def test_commands_have_a_mark_that_no_client_takes_for_itself(home):
+    await colleague(home)
+    inquiry = await say(home, "Når åpner dere?")
+    assert "!lukk" in (await hear(home, "!hjelp", inquiry.ref)).text
+    await hear(home, "!notat Ring henne", inquiry.ref, id_="2")
+    for number, words in enumerate(("!!viktig", "!!! Husk", "! Ja")):
+        await hear(home, words, inquiry.ref, id_=f"s{number}")
+    with pytest.raises(RefusedError) as refused:
+        await hear(home, "!lukkk", inquiry.ref, id_="3")
+    assert "!lukkk" in refused.value.verdict.text
+    assert (await hear(home, "!lukk", inquiry.ref, id_="4")).text == "Saken er avsluttet."
+    thread = (await state(home, inquiry.ref))["messages"]
+    said = [one["text"] for one in thread if one["kind"] == "reply"]
+    assert said == ["!viktig", "!!! Husk", "! Ja"]
+    assert [one["text"] for one in thread if one["direction"] == "note"] == ["Ring henne"]
 
 
 @pytest.mark.parametrize(
