@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 SERVICE_PREFIX = "api-"
 """How the usernames of API tokens begin."""
+ACCESS_CHANGED = "access_changed"
+"""Somebody sees other things from now on, or nothing: their streams ask again. It is told to
+nobody."""
 PRESENCE_CHANGED = "presence_changed"
 """Kind of the event that says that somebody can be reached, or no longer."""
 
@@ -41,6 +44,8 @@ class Actor:
     def sees_event(self, event: LiveEvent) -> bool:
         """Whether an event may reach this actor; events without a department go to the
         switchboard, but who can be reached is for everybody."""
+        if event.kind == ACCESS_CHANGED:
+            return False
         if self.departments is None or event.kind == PRESENCE_CHANGED:
             return True
         told = {event.department, event.data.get("from_department"), *event.also}

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import structlog
 
 from router import chat, chat_queue, chat_views
+from router.access import ACCESS_CHANGED
 from router.chat_models import ConversationState
 from router.chat_views import Side
 from router.errors import NotFoundError, StoreUnavailableError, TooManyError
@@ -251,7 +252,7 @@ class ChatHub:
 
     async def _follow_events(self) -> None:
         def concerns(event: LiveEvent) -> bool:
-            return event.inquiry_id in self._by_inquiry
+            return event.inquiry_id in self._by_inquiry or event.kind == ACCESS_CHANGED
 
         def wants() -> bool:
             return bool(self._by_inquiry)
@@ -263,11 +264,20 @@ class ChatHub:
                 if event.kind == RELOAD:
                     self._dirty |= self._by_inquiry.keys()
                     self._stale |= self._pages.keys()
+                elif event.kind == ACCESS_CHANGED:
+                    self._ask_again()
                 elif event.inquiry_id is not None:
                     self._dirty.add(event.inquiry_id)
                     if event.kind not in _QUIET:
                         self._stale |= self._by_inquiry.get(event.inquiry_id, set())
                 self._wake.set()
+
+    def _ask_again(self) -> None:
+        """Show staff how things stand anew: whoever shows it asks whether they may see it."""
+        for page in self._all():
+            if page.side is Side.STAFF:
+                page.standing = None
+        self._stale |= self._pages.keys()
 
     async def _deliver(self) -> None:
         while True:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,9 @@ CLIENT_BUFFER = 256
 
 QUIET_SECONDS = 15.0
 
+ELSEWHERE_SECONDS = 1.0
+"""How often it is looked for what other processes have written: the command line, a second
+service."""
 PULSE_SECONDS = 0.02
 """Commits within this time are read in one go."""
 
@@ -222,7 +226,11 @@ class EventHub:
 
     async def _follow(self) -> None:
         while True:
-            await self._wake.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ELSEWHERE_SECONDS):
+                    await self._wake.wait()
+            if not self._wake.is_set() and not self._wanted():
+                continue
             self._wake.clear()
             try:
                 await self._fan_out()

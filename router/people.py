@@ -169,7 +169,7 @@ def user_disable(username: Username, config: ConfigOption = DEFAULT_CONFIG) -> N
         actor = Actor(role=Role.ADMIN, staff_id=person.id)
         for ref in held:
             queue.release(session, actor, ref, utc_now())
-        staff.set_active(session, person, active=False)
+        staff.set_active(session, person, utc_now(), active=False)
         return len(held)
 
     with open_store(config) as write:
@@ -181,11 +181,12 @@ def user_disable(username: Username, config: ConfigOption = DEFAULT_CONFIG) -> N
 def user_enable(username: Username, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Let a person in again, with the password they had."""
     from router import staff
+    from router.clock import utc_now
 
     with open_store(config) as write:
         write(
             lambda session: staff.set_active(
-                session, staff.require_staff(session, username), active=True
+                session, staff.require_staff(session, username), utc_now(), active=True
             )
         )
     note(f"{username} can sign in again.")

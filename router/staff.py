@@ -23,7 +23,8 @@ from sqlmodel import Session, col
 from channels.base import OutgoingKind
 from channels.chat.xmpp import bare_jid
 from channels.text import nfc
-from router.access import SERVICE_PREFIX, Actor, departments_for
+from router import events
+from router.access import ACCESS_CHANGED, SERVICE_PREFIX, Actor, departments_for
 from router.chat_models import Relayed
 from router.errors import InvalidError, NotFoundError, TooManyError
 from router.models import (
@@ -224,8 +225,9 @@ def set_jid(session: Session, staff: Staff, jid: str) -> None:
     session.flush()
 
 
-def set_active(session: Session, staff: Staff, *, active: bool) -> None:
-    """Let a person in again, or shut them out: sessions, sign-in links and tokens end at once."""
+def set_active(session: Session, staff: Staff, now: datetime, *, active: bool) -> None:
+    """Let a person in again, or shut them out: sessions, sign-in links, tokens and open streams end
+    at once."""
     staff.active = active
     staff.failed_logins, staff.locked_until = 0, None
     session.add(staff)
@@ -233,6 +235,7 @@ def set_active(session: Session, staff: Staff, *, active: bool) -> None:
     if not active:
         session.connection().execute(delete(_C).where(_C.c.staff_id == staff.id))
         _tell_no_more(session, staff)
+        events.record(session, ACCESS_CHANGED, at=now, staff_id=staff.id)
 
 
 def _tell_no_more(session: Session, staff: Staff) -> None:

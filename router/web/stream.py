@@ -16,7 +16,7 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
-from router.access import PRESENCE_CHANGED
+from router.access import ACCESS_CHANGED, PRESENCE_CHANGED
 from router.errors import InvalidError, TooManyError
 from router.events import RELOAD
 from router.web.auth import ApiActor, DeskReader, hall_of, still_actor
@@ -165,10 +165,15 @@ async def _frames(
         after = None
     if after is None:
         after = present_id
-    # The lambda looks `actor` up at each event: it may have been replaced below.
-    async with aclosing(hall.hub.subscribe(lambda e: actor.sees_event(e), after)) as events:
+
+    def visible(event: LiveEvent) -> bool:
+        # `actor` is looked up at each event: it may have been replaced below.
+        return event.kind == ACCESS_CHANGED or actor.sees_event(event)
+
+    async with aclosing(hall.hub.subscribe(visible, after)) as events:
         async for event in events:
-            if monotonic() - checked >= RECHECK_SECONDS:
+            changed = event is not None and event.kind == ACCESS_CHANGED
+            if changed or monotonic() - checked >= RECHECK_SECONDS:
                 checked = monotonic()
                 present = await run_in_threadpool(still_actor, hall, credential)
                 if present is None:

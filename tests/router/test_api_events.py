@@ -9,9 +9,12 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
+from router import staff
+from router.db import Database
 from router.models import Role, Staff
 from router.web import stream
-from tests.router.web_house import house, served
+from tests.router.chat_house import Visitor
+from tests.router.web_house import PASSWORD, house, served
 
 
 @pytest.fixture
@@ -170,6 +173,47 @@ async def test_one_who_leaves_stops_hearing(home, monkeypatch):
         await home.hall.db.write(lambda s: setattr(s.get_one(Staff, number), "active", False))
         await home.inquiry()
         assert await asyncio.wait_for(listener.frame(), 5) is None
+
+
+async def shut_out(home, username):
+    """As the command line does it: another process, with a connection of its own."""
+
+    def job():
+        other = Database(home.hall.settings.database_url)
+        other.start()
+        other.write_sync(
+            lambda s: staff.set_active(
+                s, staff.require_staff(s, username), home.clock(), active=False
+            )
+        )
+        other.stop()
+
+    await asyncio.to_thread(job)
+
+
+async def test_who_is_shut_out_hears_nothing_more_at_once_and_nobody_is_told(home):
+    visitor = await Visitor(home).open()
+    await visitor.say("Er dere der?")
+    ref = visitor.inquiry().ref
+    cookies = {}
+    for username in ("kari", "ola"):
+        await home.person(username)
+        browser = home.visitor()
+        await browser.post("/desk/login", data={"username": username, "password": PASSWORD})
+        cookies[username] = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    async with (
+        served(home.app) as address,
+        listen(address, "/desk/stream", Cookie=cookies["kari"]) as desk,
+        listen(address, f"/desk/chats/{ref}/events", Cookie=cookies["kari"]) as talk,
+        listen(address, "/desk/stream", Cookie=cookies["ola"]) as stays,
+    ):
+        await shut_out(home, "kari")
+        for listener in (desk, talk):
+            async with asyncio.timeout(6):  # much less than they are asked anew by the clock
+                while await listener.frame() is not None:
+                    pass
+        await home.inquiry()
+        assert (await stays.event())["data"]["kind"] == "received"
 
 
 async def test_one_account_cannot_hold_all_streams(home, monkeypatch):

@@ -150,7 +150,9 @@ class TestOthers:
 
     def test_nobody_marks_a_stranger_or_who_has_left(self, town, directory, olsen) -> None:
         town.person("borte", Role.MEMBER, "vei")
-        town.write(lambda s: staff.set_active(s, staff.require_staff(s, "borte"), active=False))
+        town.write(
+            lambda s: staff.set_active(s, staff.require_staff(s, "borte"), MONDAY, active=False)
+        )
         for username in ("ingen", "borte", "api-1"):
             with pytest.raises(NotFoundError):
                 mark(town, directory, olsen, username, State.AWAY)

@@ -582,7 +582,7 @@ async def test_whoever_is_shut_out_is_a_stranger_at_once(home):
     inquiry = await say(home, "Når åpner dere?")
     await home.hall.db.write(
         lambda session: staff.set_active(
-            session, staff.require_staff(session, "kari"), active=False
+            session, staff.require_staff(session, "kari"), home.clock(), active=False
         )
     )
     with pytest.raises(RefusedError) as refused:
@@ -600,7 +600,7 @@ async def test_what_waits_for_an_address_goes_nowhere_once_it_is_not_theirs(home
     def change(session):
         person = staff.require_staff(session, "kari")
         if left == "shut out":
-            staff.set_active(session, person, active=False)
+            staff.set_active(session, person, home.clock(), active=False)
         else:
             staff.set_jid(session, person, "ny@x.test" if left == "another address" else "")
 
