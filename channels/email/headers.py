@@ -24,7 +24,8 @@ BLOCK_LIMIT = 256 * 1024
 _NAME_BYTES = bytes(b for b in range(33, 127) if b != ord(":"))
 _KNOWN = re.compile(
     rb"(?:from|to|cc|bcc|subject|date|message-id|mime-version|content-[a-z-]+|received|return-path"
-    rb"|reply-to|sender|in-reply-to|references|delivered-to|precedence|x-[!-9;-~]+)[ \t]*:",
+    rb"|reply-to|sender|in-reply-to|references|delivered-to|precedence|(?:x|list|arc|resent)-[!-9;-~]+"
+    rb"|dkim-signature|authentication-results|user-agent|thread-[a-z]+)[ \t]*:",
     re.IGNORECASE,
 )
 _MAX_ADDRESSES = 1000
@@ -116,13 +117,24 @@ def read_headers(data: bytes, start: int, end: int) -> tuple[Headers, int]:
         if known:
             current = headers.add(known, value)
         elif not line.startswith((b"From ", b">From ")):  # mbox separator
-            following = lines[index + 1] if index + 1 < len(lines) else b""
-            if current is None or not _KNOWN.match(following):
+            if not _KNOWN.match(_next_field(lines, index)):
                 headers.defects.append("no blank line between headers and body")
                 return headers, start + sum(map(len, lines[:index])) + index
-            headers.defects.append("folded line without indentation")
-            current.append(line)
+            if colon or current is None:
+                headers.defects.append("odd line among the headers")
+                current = []
+            else:
+                headers.defects.append("folded line without indentation")
+                current.append(line)
     return headers, body
+
+
+def _next_field(lines: list[bytes], index: int) -> bytes:
+    """The line after this one and those that are indented below it."""
+    index += 1
+    while index < len(lines) and lines[index].startswith(_WHITE):
+        index += 1
+    return lines[index] if index < len(lines) else b""
 
 
 _WHITE = (b" ", b"\t")
@@ -361,6 +373,8 @@ _ADDRESS_TOKEN = re.compile(
 _DELIMITERS = re.compile(r'[\s<>"(),;:\[\]]+')
 _QUOTED_LOCAL = re.compile(r'"(?:[^"\\]|\\.){1,64}"@[^\s<>()\[\],;:"]{1,255}')
 _SPACED_AT = re.compile(r"(?<!\s)\s*@\s*")
+_COMMENT = re.compile(r"\([^()]*\)")
+_EMPTY_BRACKETS = re.compile(r"<[ ]*>|\[[ ]*\]")
 _AROUND = ".'"
 _PHRASE_LIMIT = 300
 
@@ -375,13 +389,16 @@ def parse_addresses(value: bytes, hint: str = "") -> list[tuple[str, str]]:
     comment: list[str] = []
     angle = ""
     depth = 0
-    for piece in [*_ADDRESS_TOKEN.findall(_raw_text(value, hint)), ","]:
-        if depth and piece != ",":
+    ends = False
+    pieces = [*_ADDRESS_TOKEN.findall(_raw_text(value, hint)), ","]
+    closed = _closed(pieces) if "(" in pieces else frozenset()
+    for index, piece in enumerate(pieces):
+        if depth and (piece != "," or ends):
             depth += {"(": 1, ")": -1}.get(piece, 0)
             if depth:
                 comment.append(piece)
         elif piece == "(":
-            depth = 1
+            depth, ends = 1, index in closed
         elif piece in (",", ";"):
             if not (words or angle or comment):
                 depth = 0
@@ -394,17 +411,31 @@ def parse_addresses(value: bytes, hint: str = "") -> list[tuple[str, str]]:
             if pair or piece == ";" or sum(map(len, words)) > _PHRASE_LIMIT:
                 words.clear()
             elif words:
-                words.append(", ")  # «Nordmann, Kari <…>» without quotes
+                words[-1:] = [words[-1].rstrip(), ", "]  # «Nordmann, Kari <…>» without quotes
             comment.clear()
             angle, depth = "", 0
         elif piece == ":" and not angle:
             if not any("@" in word for word in words[-3:]):
                 words.clear()  # name of a group
         elif piece.startswith("<"):
-            angle = angle or piece.strip("<>").strip().removeprefix("mailto:").rpartition(":")[2]
+            if not angle:
+                piece = _COMMENT.sub("", piece) if "(" in piece else piece
+                angle = piece.strip("<>").strip().removeprefix("mailto:").rpartition(":")[2]
         elif not angle:
             words.append(piece)
     return found
+
+
+def _closed(pieces: list[str]) -> frozenset[int]:
+    """Which parentheses are closed again; a comment that is not ends at the next comma."""
+    opened: list[int] = []
+    closed: set[int] = set()
+    for index, piece in enumerate(pieces):
+        if piece == "(":
+            opened.append(index)
+        elif piece == ")" and opened:
+            closed.add(opened.pop())
+    return frozenset(closed)
 
 
 def _mailbox(phrase: str, angle: str, comment: str) -> tuple[str, str] | None:
@@ -416,7 +447,9 @@ def _mailbox(phrase: str, angle: str, comment: str) -> tuple[str, str] | None:
             bare = _bare_address(phrase)
         bare = bare or _bare_address(comment)
         address = normalise(bare.strip(_AROUND))
-        phrase = phrase.replace(bare, " ") if bare else phrase
+        phrase = (
+            _EMPTY_BRACKETS.sub(" ", phrase.replace(bare, " ")).rstrip(" >") if bare else phrase
+        )
     if not address:
         return None
     name = _display_name(phrase) or _display_name(comment)
@@ -437,7 +470,10 @@ def _display_name(phrase: str) -> str:
     name = "".join(parts)
     if "=?" in name:
         name = _decode_words(name)
-    return " ".join(clean_line(name).strip(" ,;:'\"[]").split())[:200].strip()
+    name = clean_line(name).strip(' ,;:"')
+    if len(name) > 1 and name[0] == name[-1] == "'":
+        name = name[1:-1]
+    return " ".join(name.split())[:200].strip()
 
 
 def _unquote(token: str) -> str:
