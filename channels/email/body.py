@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from channels.base import Attachment
-from channels.email.charsets import clean, clean_line, codec_of, decode, strip_controls
+from channels.email.charsets import clean, clean_line, codec_of, decode, decode_text
 from channels.email.headers import decode_words
 from channels.email.markup import HTML_LIMIT, declared_charset, strip_tags, to_text, unflow
 from channels.email.mime import HEADERS_LIMIT, Part, read_structure, safe_filename
-from channels.email.sniff import sniff
+from channels.email.sniff import BINARY, sniff
 from channels.email.tnef import Budget
 
 if TYPE_CHECKING:
@@ -73,6 +73,17 @@ class Room:
             self.kept.add(id(part))
             self.attachments.append(attachment(part, len(self.attachments) + 1))
 
+    def take_out(self, parts: Iterable[Part]) -> None:
+        """Attach the files of a message inside, beside the message itself."""
+        for part in parts:
+            if not self.unpacked.file():
+                break
+            file = attachment(part, len(self.attachments) + 1)
+            if len(self.unpacked.content(file.content)) == len(file.content):
+                self.attachments.append(file)
+        if self.unpacked.spent:
+            self.defects.append("not every file was unpacked, the whole of it is attached")
+
     def add(self, name: str, content: bytes, declared: str, content_id: str = "") -> None:
         """Attach a file that was found inside something else."""
         kind = sniff(content, declared)
@@ -91,8 +102,8 @@ def sort_parts(root: Part) -> Body:
     body = Body()
     _gather(root, body, is_root=True)
     if not body.blocks:
-        readable = [part for part in body.files if part.content_type in READABLE]
-        body.blocks = [Block([part], []) for part in readable[:1]]
+        readable = (part for part in body.files if part.content_type in READABLE and is_text(part))
+        body.blocks = [Block([part], []) for part in readable][:1]
     root.headers.hint = _charset_hint(root, body)
     return body
 
@@ -104,12 +115,11 @@ def _gather(part: Part, body: Body, *, is_root: bool = False, alternative: bool 
             for child in part.children:
                 _gather(child, inner, alternative=True)
             body.files.extend(inner.files)
-            body.blocks.append(
-                Block(
-                    [part for block in inner.blocks for part in block.plain],
-                    [part for block in inner.blocks for part in block.html],
-                )
-            )
+            plain = [part for block in inner.blocks for part in block.plain]
+            # One of them is enough: others say the same in enriched text or Markdown.
+            plainest = [part for part in plain if part.content_type == "text/plain" and part.filled]
+            documents = [part for block in inner.blocks for part in block.html]
+            body.blocks.append(Block(plainest or plain, documents))
         else:
             for number, child in enumerate(part.children):
                 _gather(child, body, alternative=alternative and number == 0)
@@ -119,13 +129,21 @@ def _gather(part: Part, body: Body, *, is_root: bool = False, alternative: bool 
         # A name alone, without disposition, is common on bodies too.
         named = "filename" in part.file_params or (bool(body.blocks) and bool(part.filename))
         as_file = as_file or named
-    if part.content_type in READABLE and (is_root or not as_file):
+    told = part.start < part.end or part.filename or part.disposition
+    shown = is_root or part.disposition == "inline"
+    if part.content_type in READABLE and (not as_file or (shown and is_text(part))):
         html = part.content_type in HTML
         body.blocks.append(Block([], [part]) if html else Block([part], []))
-        if as_file and part.filename:
+        if as_file and told:
             body.files.append(part)
-    elif part.start < part.end or part.filename:
+    elif told or b"content-type" in part.headers:
         body.files.append(part)
+
+
+def is_text(part: Part) -> bool:
+    """Whether it is not a file of some other kind that is called a text."""
+    kind = "text/plain" if _is_wide(part.charset) else sniff(part.body(), part.content_type)
+    return kind.startswith("text/") or kind == BINARY
 
 
 def _charset_hint(root: Part, body: Body) -> str:
@@ -174,7 +192,7 @@ def plain_text(part: Part, room: Room) -> str:
     content = _bytes(part, room)
     if b"begin " in content:
         content = _without_uuencoded(content, room)
-    text = clean(decode(strip_controls(content, part.charset), part.charset))
+    text = clean(decode_text(content, part.charset))
     if part.params.get("format", "").lower() == "flowed":
         text = unflow(text, part.params.get("delsp", "").lower() == "yes")
     elif part.content_type in ("text/enriched", "text/richtext"):
@@ -234,7 +252,7 @@ def _from_html(part: Part, room: Room) -> str:
 
 def html_source(part: Part, content: bytes) -> str:
     """The document in `content` as text, by the charset it claims."""
-    return decode(strip_controls(content, part.charset), part.charset or declared_charset(content))
+    return decode_text(content, part.charset or declared_charset(content))
 
 
 def html_text(content: bytes, room: Room) -> str:
@@ -243,7 +261,7 @@ def html_text(content: bytes, room: Room) -> str:
     room.text -= len(content)
     derive = to_text if len(content) <= room.parsed else strip_tags
     room.parsed -= len(content)
-    return clean(derive(decode(strip_controls(content), declared_charset(content)))).strip()
+    return clean(derive(decode_text(content, declared_charset(content)))).strip()
 
 
 def forwarded_text(files: Iterable[Part], room: Room, *, has_text: bool) -> str:
@@ -257,7 +275,7 @@ def forwarded_text(files: Iterable[Part], room: Room, *, has_text: bool) -> str:
             continue
         if len(texts) >= _MAX_FORWARDED or min(room.text, room.headers) <= 0:
             break
-        structure = read_structure(part.body(), room.headers)
+        structure = read_structure(part.exact(), room.headers)
         room.headers = structure.header_room
         inner = structure.root
         body = sort_parts(inner)
@@ -269,6 +287,8 @@ def forwarded_text(files: Iterable[Part], room: Room, *, has_text: bool) -> str:
         aside = Room(text=room.text, parsed=room.parsed, unpacked=room.unpacked)
         text = text_of(body, aside)
         room.text, room.parsed = aside.text, aside.parsed
+        room.attachments.extend(aside.attachments)
+        room.take_out(body.files)
         lines = ["---------- Videresendt melding ----------", *told, "", text]
         texts.append("\n".join(lines).rstrip())
     return "\n\n".join(texts)

@@ -174,6 +174,14 @@ def _not_quite_utf8(data: bytes) -> str:
     return data.decode("cp1252", "replace")
 
 
+def decode_text(data: bytes, label: str = "") -> str:
+    """Text of a body in the labelled charset, without control bytes; Japanese of old programs is
+    known by its escapes."""
+    if b"\x1b$" in data and not codec_of(label):
+        label = "iso-2022-jp"
+    return decode(strip_controls(data, label), label)
+
+
 def strip_controls(data: bytes, label: str = "") -> bytes:
     """`data` without control bytes that no text needs (cheaper here than in the text)."""
     codec = codec_of(label)

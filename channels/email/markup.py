@@ -87,7 +87,9 @@ _META_CHARSET = re.compile(
 def declared_charset(html: bytes) -> str:
     """The charset that the document itself names in its first 2,048 bytes, or empty."""
     match = _META_CHARSET.search(html[:2048])
-    return match[1].decode("ascii") if match else ""
+    label = match[1].decode("ascii") if match else ""
+    # What can be read here is not UTF-16 (WHATWG HTML §13.2.3.2).
+    return "" if label.lower().startswith("utf-16") else label
 
 
 class Images:
@@ -260,7 +262,8 @@ def to_text(html: str) -> str:
             else:
                 writer.close(tag, element)
             writer.text(element.tail)
-    return writer.result()
+    # The parser takes what follows a style or script that does not end for part of it.
+    return writer.result() or strip_tags(html)
 
 
 def strip_tags(html: str) -> str:

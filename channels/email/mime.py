@@ -24,8 +24,9 @@ HEADERS_LIMIT = 512 * 1024
 """Bytes of headers that are read of one mail, those of its parts together."""
 _BOUNDARY_LIMIT = 1000
 _TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,80}/[a-z0-9!#$&^_.+-]{1,120}")
+_HTML = re.compile(rb"\s{0,100}<(?:!doctype html|html|head|body)\b", re.IGNORECASE)
 _GUESSED_BOUNDARIES = (
-    re.compile(rb"\n--(\S[^\n]{0,200})\n(?=content-)", re.IGNORECASE),
+    re.compile(rb"\n--([^\n]{0,200})\n(?=content-)", re.IGNORECASE),
     re.compile(rb"\n--([^\s-][^\n]{0,200})\n"),
 )
 
@@ -86,6 +87,11 @@ class Part:
             or self.params.get("filename", "")
             or self.file_params.get("name", "")
         )
+
+    @property
+    def filled(self) -> bool:
+        """Whether there is more in it than white space."""
+        return bool(self.data[self.start : self.end].strip())
 
     @property
     def encoding(self) -> str:
@@ -165,7 +171,7 @@ def _read_type(part: Part, default: str, defects: list[str]) -> None:
         word, part.params = parameters(value, headers.hint)
         word = word.replace(" ", "")
         if _TYPE.fullmatch(word):
-            part.content_type = word
+            part.content_type = "text/plain" if word == "plain/text" else word
         else:
             # RFC 2045 §5.2: what cannot be understood is plain text; with a file name it is a file.
             defects.append("malformed content type")
@@ -173,8 +179,10 @@ def _read_type(part: Part, default: str, defects: list[str]) -> None:
                 part.content_type = "multipart/mixed"
             elif part.params.get("name"):
                 part.content_type = "application/octet-stream"
+            elif word in ("html", "text/html") or _HTML.match(part.data, part.start, part.end):
+                part.content_type = "text/html"
             else:
-                part.content_type = "text/html" if word in ("html", "text/html") else "text/plain"
+                part.content_type = "text/plain"
     value = headers.raw(b"content-disposition")
     if value:
         part.disposition, part.file_params = parameters(value, headers.hint)
@@ -195,6 +203,7 @@ def _read_children(part: Part, depth: int, structure: Structure) -> None:
     data = part.data
     if not slices:
         structure.defects.append("multipart without its boundary")
+        _leave_out_end(part, boundary)
     for guess in () if slices else _GUESSED_BOUNDARIES:
         found = guess.search(data, max(part.start - 1, 0), part.end)
         slices = _split(data, part.start, part.end, found[1].rstrip()) if found else []
@@ -213,6 +222,13 @@ def _read_children(part: Part, depth: int, structure: Structure) -> None:
             part.children.append(rest)
             break
         part.children.append(_read_part(data, start, end, depth + 1, default, structure))
+
+
+def _leave_out_end(part: Part, boundary: bytes) -> None:
+    """The end of a multipart without parts is no text."""
+    body = part.data[part.start : part.end].rstrip()
+    if boundary and body.endswith(b"--" + boundary + b"--"):
+        part.end = part.start + len(body) - len(boundary) - 4
 
 
 def _split(data: bytes, start: int, end: int, boundary: bytes) -> list[tuple[int, int]]:
@@ -256,6 +272,8 @@ def decode_transfer(body: bytes, encoding: str) -> bytes:
     if encoding in _BASE64_NAMES:
         return _decode_base64(body)
     if encoding in ("quoted-printable", "quotedprintable", "quoted_printable", "qp"):
+        if b"==" in body:  # of two, the decoder would drop one
+            body = _EQUALS_BEFORE_EQUALS.sub(b"=3D", body)
         if _SOFT_BREAK.search(body):
             body = _SOFT_BREAK.sub(b"=\n", body)
         return binascii.a2b_qp(body)
@@ -264,6 +282,7 @@ def decode_transfer(body: bytes, encoding: str) -> bytes:
     return body
 
 
+_EQUALS_BEFORE_EQUALS = re.compile(rb"=(?==)")
 _SOFT_BREAK = re.compile(rb"=[ \t]{1,100}\n")
 _BASE64_LINE = re.compile(rb"[A-Za-z0-9+/=\s]*")
 _WHITE = b" \t\n\r\x0b\x0c"
@@ -272,12 +291,15 @@ _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
 
 def _decode_base64(body: bytes) -> bytes:
     if body.translate(None, _BASE64 + _WHITE):
-        # A mailing list may have put its footer behind the encoded text.
         clean = _BASE64_LINE.match(body)
-        cut = body.rfind(b"\n", 0, clean.end()) if clean else -1
-        rest = body[cut + 1 :].lstrip() if cut > 0 else b""
-        if rest and b" " in rest.partition(b"\n")[0].strip():
-            return base64_bytes(body[:cut]) + b"\n\n" + rest
+        cut = body.rfind(b"\n", 0, clean.end()) + 1 if clean else 0
+        head, rest = body[:cut].rstrip(), body[cut:].lstrip()
+        line = rest.partition(b"\n")[0].strip()
+        if head and (b" " in line or line.startswith((b"--", b"__"))):
+            # A mailing list may have put its footer behind the encoded text.
+            return base64_bytes(head) + b"\n\n" + rest
+        if not head and line.count(b" ") > 1:
+            return body  # a text that is not encoded at all
     return base64_bytes(body)
 
 
@@ -300,6 +322,7 @@ def _decode_uu(body: bytes) -> bytes:
     return b"".join(decoded)
 
 
+_PATH = re.compile(r"(?:[A-Za-z]:|\.{1,2}|~)?/")
 _FORBIDDEN_IN_NAMES = re.compile(
     r'["\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]'
 )
@@ -338,7 +361,10 @@ def safe_filename(name: str, content_type: str, number: int) -> str:
 
     Without a usable name: what the type is called, else `vedlegg-NUMBER` and its extension.
     """
-    name = clean_line(name).replace("\\", "/").rstrip("/").rpartition("/")[2]
+    name = clean_line(name).replace("\\", "/").rstrip("/")
+    if _PATH.match(name):
+        name = name.rpartition("/")[2]
+    name = name.replace("/", "-")  # «Tegning 1/2.pdf»
     name = _FORBIDDEN_IN_NAMES.sub("_", name).strip(" .") if name else ""
     if not name.strip("_"):
         plain = _PLAIN_NAMES.get(content_type)

@@ -207,6 +207,33 @@ def test_attachments() -> None:
     assert not any(attachment.inline for attachment in incoming.attachments)
 
 
+def test_the_files_of_a_message_that_is_shown_are_there_too() -> None:
+    inner = multipart(
+        "mixed", PLAIN, PDF, "Content-Type: text/plain\n\nbegin 644 a.txt\n#:&5I\n`\nend\n"
+    ).replace(b"grense", b"inni")
+    shown = b"Content-Type: message/rfc822\n\n" + inner
+    attached = b"Content-Disposition: attachment\n" + shown
+    names = ["Hei.eml", "a.txt", "Søknad.pdf"]
+    incoming = read(multipart("mixed", PLAIN, shown))
+    assert [a.filename for a in incoming.attachments] == names
+    assert [a.content for a in incoming.attachments[1:]] == [b"hei", b"%PDF-1.4"]
+    incoming = read(multipart("mixed", PLAIN, attached))
+    assert [a.filename for a in incoming.attachments] == names[:1]
+    incoming = read(
+        multipart("mixed", PLAIN, shown, extra="; report-type=x").replace(b"/mixed", b"/report")
+    )
+    assert [a.filename for a in incoming.attachments] == names[:1]
+
+
+def test_files_of_many_messages_are_unpacked_up_to_a_limit() -> None:
+    inner = multipart("mixed", PLAIN, *[PDF] * 20).replace(b"grense", b"inni")
+    incoming = read(multipart("mixed", *[b"Content-Type: message/rfc822\n\n" + inner] * 15))
+    names = [attachment.filename for attachment in incoming.attachments]
+    assert names.count("Hei.eml") == 15
+    assert names.count("Søknad.pdf") == 200
+    assert any("unpacked" in defect for defect in incoming.defects)
+
+
 def test_a_mail_that_only_carries_another_shows_its_text() -> None:
     eml = "Content-Type: message/rfc822\n\nFrom: a@b.no\nSubject: x\n\nInni\n"
     incoming = read(multipart("mixed", eml))
@@ -231,6 +258,8 @@ def test_many_attachments_are_all_kept() -> None:
         ("faktura\u202efdp.exe", "fakturafdp.exe"),
         ("a\x00b\x01c.pdf", "abc.pdf"),
         ("hva: når?.pdf", "hva: når?.pdf"),
+        ("Sak 12/2026.pdf", "Sak 12-2026.pdf"),
+        ("~/brev.pdf", "brev.pdf"),
         ("..", "vedlegg-1.pdf"),
         ("   ", "vedlegg-1.pdf"),
         (".htaccess", "htaccess"),
@@ -264,15 +293,26 @@ def test_file_names_are_made_safe(name: str, safe: str) -> None:
         ("Content-Type: text", b"hei", "hei"),
         ("Content-Type: tekst", b"hei", "hei"),
         ("Content-Type: ;;;", b"hei", "hei"),
+        ("Content-Type: plain/text", b"hei", "hei"),
+        ("Content-Type: text/ht?l", b"<html><p>hei</html>", "hei"),
+        ("Content-Type: text/html", b"<p>hei</p><style>p {}<p>du</p>", "hei"),
+        ("Content-Type: text/html", b"<style>p {}<p>hei</p>", "p {}\nhei"),
+        ("Content-Type: text/html", b"<meta charset=iso-2022-jp><p>\x1b$BF|K\\\x1b(B", "日本"),
+        ("Content-Type: text/html", "<meta charset=utf-16><p>blåbær".encode(), "blåbær"),
+        ("Content-Type: text/plain; charset=us-ascii", b"\x1b$BF|K\\\x1b(B", "日本"),
         ("Content-Type: text/markdown", b"*hei*", "*hei*"),
         ("Content-Type: text/enriched", b"<bold>hei</bold> du", "hei du"),
         ("Content-Transfer-Encoding: base64", b"SGVpIHDDpSBkZWc=", "Hei på deg"),
         ("Content-Transfer-Encoding: BASE64", b"SGVpIHD\nDpSBk\nZWc", "Hei på deg"),
         ("Content-Transfer-Encoding: base64", b"SGVp\nIGRlZw==\n\n_____ Liste\nhttps://liste.example", "Hei deg\n\n_____ Liste\nhttps://liste.example"),
+        ("Content-Transfer-Encoding: base64", b"SGVpIGRlZw==\n-- \nListe", "Hei deg\n\n-- \nListe"),
+        ("Content-Transfer-Encoding: base64", b"SGVp\n_____\nListe", "Hei\n\n_____\nListe"),
+        ("Content-Transfer-Encoding: base64", b"Hei, dette er bare tekst.", "Hei, dette er bare tekst."),
         ("Content-Transfer-Encoding: base64", b"SGVp=IGRlZw==", "Hei deg"),
         ("Content-Transfer-Encoding: base64", b"!!!", ""),
         ("Content-Transfer-Encoding: quoted-printable", b"50=25 =E5 =ZZ = \nslutt=", "50% å =ZZ slutt"),
         ("Content-Transfer-Encoding: quoted-printable", b"a=C3=A5=\n\n=C3=", "aå\n\ufffd"),
+        ("Content-Transfer-Encoding: quoted-printable", b"a==3Db\n=====.\nc==\nd", "a==b\n=====.\nc=d"),
         ("Content-Transfer-Encoding: x-uuencode", b"begin 644 a\n#:&5I\n`\nend\n", "hei"),
         ("Content-Transfer-Encoding: 7 bit", b"hei", "hei"),
         ("Content-Transfer-Encoding: rot13", b"hei", "hei"),
@@ -321,6 +361,56 @@ def test_a_named_text_is_the_body_when_there_is_no_other() -> None:
     assert [a.filename for a in incoming.attachments] == ["a.txt"]
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "text/html"])
+def test_a_text_file_to_be_shown_in_its_place_is_shown_and_kept(kind: str) -> None:
+    file = f"Content-Type: {kind}\nContent-Disposition: %s; filename=a.txt\n\nVedlagt\n"
+    incoming = read(multipart("mixed", file % "inline", PLAIN))
+    assert incoming.text == "Vedlagt\n\nHei på deg"
+    assert [a.content for a in incoming.attachments] == [b"Vedlagt\r\n"]
+    assert read(multipart("mixed", PLAIN, file % "attachment")).text == "Hei på deg"
+
+
+@pytest.mark.parametrize("disposition", ["attachment", "inline"])
+def test_a_file_called_a_text_is_no_text(disposition: str) -> None:
+    head = f"Content-Disposition: {disposition}; filename=a.pdf"
+    for raw in (
+        mail(head, body="%PDF-1.4 x"),
+        multipart("mixed", f"Content-Type: text/plain\n{head}\n\n%PDF-1.4 x"),
+    ):
+        incoming = read(raw)
+        assert incoming.text == ""
+        assert [(a.filename, a.content_type) for a in incoming.attachments] == [
+            ("a.pdf", "application/pdf")
+        ]
+
+
+def test_of_texts_to_choose_from_the_plainest_is_read() -> None:
+    enriched = "Content-Type: text/enriched\n\n<bold>Hei</bold> p\u00e5 deg\n"
+    assert read(multipart("alternative", PLAIN, enriched)).text == "Hei på deg"
+    assert (
+        read(multipart("alternative", "Content-Type: text/plain\n\n\n", enriched)).text
+        == "Hei på deg"
+    )
+
+
+def test_empty_files_are_files() -> None:
+    incoming = read(
+        multipart(
+            "mixed",
+            PLAIN,
+            "Content-Type: application/pdf\n\n",
+            "Content-Type: text/plain\nContent-Disposition: attachment\n\n",
+            "Content-Type: text/plain\n\n",
+            "\n",
+        )
+    )
+    assert incoming.text == "Hei på deg"
+    assert [(a.filename, a.content) for a in incoming.attachments] == [
+        ("vedlegg-1.pdf", b""),
+        ("vedlegg-2.txt", b""),
+    ]
+
+
 def test_signed_and_encrypted_mail() -> None:
     signature = "Content-Type: application/pkcs7-signature; name=smime.p7s\n\nxyz"
     incoming = read(multipart("signed", PLAIN, signature))
@@ -344,6 +434,12 @@ def test_signed_and_encrypted_mail() -> None:
         b"\xef\xbb\xbf" + multipart("mixed", PLAIN, PDF),
         b"From kari@eksempel.no Mon Mar  2 10:15:30 2026\r\n" + multipart("mixed", PLAIN, PDF),
         multipart("mixed", PLAIN, PDF).replace(b"Subject: Hei", b"Subject: en lang\r\noverskrift"),
+        multipart("mixed", PLAIN, PDF).replace(b"Subject: Hei", b"Subj ect: Hei\r\n du"),
+        multipart("mixed", PLAIN, PDF).replace(b"Subject: Hei", b"Subject= Hei\r\n du"),
+        multipart("mixed", PLAIN, PDF).replace(b"grense", b" grense"),
+        multipart("mixed", PLAIN, PDF).replace(b"grense", b""),
+        b"HTTP/1.1 200 OK\r\n" + multipart("mixed", PLAIN, PDF),
+        b"\0Received: a\r\n\tb\r\n" + multipart("mixed", PLAIN, PDF),
         multipart("mixed", PLAIN, PDF).replace(b"multipart/mixed", b"multipart"),
         multipart("mixed", PLAIN, PDF).replace(
             b"Content-Type: multipart", b"CONTENT-TYPE :multipart"
@@ -355,6 +451,19 @@ def test_damaged_structure_is_still_read(raw: bytes) -> None:
     assert incoming.sender == Address("email", "kari@eksempel.no", "Kari Nordmann")
     assert incoming.text == "Hei på deg"
     assert [a.filename for a in incoming.attachments] == ["Søknad.pdf"]
+
+
+def test_an_odd_line_among_the_headers_belongs_to_no_field() -> None:
+    for odd in (b": tom", b"X Y: z", "X-ø: z\r\n mer".encode()):
+        raw = mail().replace(b"Subject: Hei\r\n", b"Subject: Hei\r\n" + odd + b"\r\n")
+        assert read(raw).subject == "Hei"
+        assert read(raw).text == "Hei"
+    assert read(mail().replace(b"Subject: Hei", b"Subject: Hei\r\ndu")).subject == "Hei du"
+
+
+def test_a_multipart_without_parts_has_no_text() -> None:
+    assert read(multipart("mixed")).text == ""
+    assert read(multipart("mixed").replace(b"--grense--", b"Hei\r\n--grense--")).text == "Hei"
 
 
 def test_headers_without_the_blank_line() -> None:
