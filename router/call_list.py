@@ -54,45 +54,54 @@ def place(session: Session, call: Call, now: datetime) -> Place:
 def _position(session: Session, call: Call) -> int:
     inquiry = calls.inquiry_of(session, call)
     session.flush()
-    mine = {"sort_at": inquiry.sort_at, "inquiry": inquiry.id or 0}
+    mine = {"sort_at": inquiry.sort_at, "inquiry": inquiry.id or 0, "call": call.id or 0}
     ahead: int = session.connection().execute(_AHEAD, mine).scalar_one()
     return 1 + ahead
 
 
 def _positions(session: Session) -> dict[int, int]:
-    """Inquiry -> position, of all who stand in the queue."""
+    """Call -> position, of all that wait in the queue."""
     line = session.connection().execute(_IN_LINE).scalars()
-    return {number: position for position, number in enumerate(line, start=1)}
+    return {call: position for position, call in enumerate(line, start=1) if call is not None}
 
 
-def _in_line() -> tuple[Any, ...]:
-    """Inquiries in the queue: their caller waits, or is promised the place."""
-    live = select(_C.c.inquiry_id).where(_IS_LIVE)
-    promised = (
+def _in_line(*wanted: Any) -> Any:
+    """Who stands in the queue: each call that waits, also two of one number, and inquiries whose
+    caller is promised the place."""
+    waits = and_(_C.c.inquiry_id == _I.c.id, _IS_LIVE, _C.c.state == CallState.WAITING)
+    live = select(_C.c.inquiry_id).where(_IS_LIVE).correlate(None)
+    promised = and_(
         _I.c.answered_at.is_(None),
         _I.c.assignee_id.is_(None),
         _I.c.kind == calls.KIND,
         _I.c.id.not_in(live),
     )
     return (
-        _IS_OPEN,
-        _I.c.channel == CHANNEL,
-        _I.c.lane <= int(Lane.LIVE),
-        or_(_I.c.id.in_(live.where(_C.c.state == CallState.WAITING)), and_(*promised)),
+        select(*wanted)
+        .select_from(_I.outerjoin(_C, waits))
+        .where(
+            _IS_OPEN,
+            _I.c.channel == CHANNEL,
+            _I.c.lane <= int(Lane.LIVE),
+            or_(_C.c.id.is_not(None), promised),
+        )
     )
 
 
 def _ahead() -> Any:
     sort_at: Any = bindparam("sort_at", type_=_I.c.sort_at.type)
     number: Any = bindparam("inquiry")
-    return select(func.count()).where(
-        *_in_line(),
-        or_(_I.c.sort_at < sort_at, and_(_I.c.sort_at == sort_at, _I.c.id < number)),
+    return _in_line(func.count()).where(
+        or_(
+            _I.c.sort_at < sort_at,
+            and_(_I.c.sort_at == sort_at, _I.c.id < number),
+            and_(_I.c.id == number, _C.c.id < bindparam("call")),
+        ),
     )
 
 
 _AHEAD = _ahead()
-_IN_LINE = select(_I.c.id).where(*_in_line()).order_by(_I.c.sort_at, _I.c.id)
+_IN_LINE = _in_line(_C.c.id).order_by(_I.c.sort_at, _I.c.id, _C.c.id)
 _TAKEN = select(func.count()).where(
     _C.c.started_at > bindparam("started", type_=_C.c.started_at.type),
     _C.c.answered_at > bindparam("answered", type_=_C.c.answered_at.type),
@@ -167,7 +176,7 @@ def listing(session: Session, actor: Actor, *, live: bool, limit: int = 100) -> 
     waits = any(call.state is CallState.WAITING for call, *_ in found)
     positions = _positions(session) if waits else {}
     return [
-        _row(actor, call, inquiry, staff, contact, positions.get(call.inquiry_id))
+        _row(actor, call, inquiry, staff, contact, positions.get(call.id or 0))
         for call, inquiry, staff, contact in found
     ]
 

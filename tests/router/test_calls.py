@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from router import talks
+from router import call_list, talks
 from router.call_models import CallOutcome, CallState
 from router.errors import ConflictError
 from router.talks import Target
@@ -212,6 +212,27 @@ class TestQueue:
             await caller.hang_up()
         await second.wait()
         assert "Ventetiden er omtrent tjue minutter." in second.heard
+
+    async def test_two_calls_of_one_number_have_a_place_each(self, home):
+        first, again = await Caller(home).queue(), await Caller(home).queue()
+        home.clock.move(seconds=5)
+        other = await Caller(home, number="+4790012346").queue()
+        heard = []
+        for caller in (first, again, other):
+            await caller.wait()
+            heard.append(caller.heard.partition(".")[0])
+        assert heard == [
+            "Du er først i køen",
+            "Du er nummer to i køen",
+            "Du er nummer tre i køen",
+        ]
+        siv = await home.actor("siv")
+        with home.hall.db.read() as session:
+            rows = {row.id: row.position for row in call_list.listing(session, siv, live=True)}
+        assert [rows[one.call.id] for one in (first, again, other)] == [1, 2, 3]
+        await first.hang_up()
+        await again.wait()
+        assert again.heard.startswith("Du er først i køen")
 
     async def test_press_1_keeps_the_place(self, home):
         first = await Caller(home).queue()
