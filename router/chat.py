@@ -24,6 +24,7 @@ from router.models import (
     Inquiry,
     InquiryStatus,
     Message,
+    Staff,
 )
 from router.privacy import mask_text
 from router.tokens import hash_secret, new_secret
@@ -229,9 +230,12 @@ def answered(
     conversation: Conversation | None,
     message_id: int,
     now: datetime,
+    *,
+    live: bool = True,
 ) -> None:
     """We have said something in a conversation: nobody waits any more, the talk is on. One by XMPP
-    is taken up again however long it rested."""
+    is taken up again however long it rested. `live`: whether one that had become an ordinary
+    inquiry is a talk again; else it has been answered, and stays what it is."""
     if conversation is None:
         return
     if conversation.jid:
@@ -239,15 +243,17 @@ def answered(
         _keep_alive(conversation, now)
     elif conversation.state is ConversationState.ENDED:
         return
-    casework = conversation.outcome is TalkOutcome.CASEWORK
-    if not casework:
+    ordinary = conversation.outcome is TalkOutcome.CASEWORK or (
+        conversation.state is ConversationState.DEFERRED and not live
+    )
+    if not ordinary:
         conversation.state = ConversationState.TALKING
     conversation.waiting_since = None
     conversation.answered_at = conversation.answered_at or now
     conversation.last_out = message_id
     conversation.last_out_at = now
     _mark_read_by_staff(session, conversation)
-    if is_listening(conversation, now) and not casework:
+    if is_listening(conversation, now) and not ordinary:
         place(inquiry, Lane.LIVE, _answer_by(conversation, now))
     session.flush()
 
@@ -366,6 +372,7 @@ def defer(
     conversation.state = ConversationState.DEFERRED
     conversation.deferred_at = now
     place(inquiry, Lane.DEFERRABLE)
+    had = session.get(Staff, inquiry.assignee_id) if inquiry.assignee_id is not None else None
     inquiry.assignee_id = None
     inquiry.version += 1
     language = conversation.language
@@ -377,7 +384,8 @@ def defer(
         status_url=head.status_url(inquiry.id or 0),
     )
     say_automatically(session, head, inquiry, OutgoingKind.RECEIPT, text, now, once="deferred")
-    events.tell(session, "chat_deferred", inquiry, now, data={"reason": reason})
+    data = {"reason": reason} | ({"person": had.username} if had is not None else {})
+    events.tell(session, "chat_deferred", inquiry, now, data=data)
     return inquiry
 
 

@@ -7,6 +7,7 @@ there is no moment between the look and the claim.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 FULL = "You have as many chats as one can have. Hand one over or close one first."
 
+LOST_FOR = timedelta(hours=8)
+"""How long somebody is told that a talk of theirs became an ordinary inquiry: a day at the desk."""
 LIMIT = 50
 """Talks in a list."""
 
@@ -67,6 +70,19 @@ class DeskTalk:
 
 
 @dataclass(frozen=True, slots=True)
+class Deferral:
+    """A talk that nobody answered in time, so that it became an ordinary inquiry."""
+
+    ref: str
+    name: str
+    """Of the resident; often empty."""
+    subject: str
+    at: datetime
+    had: str
+    """Username of who had taken it; empty for nobody."""
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """What waits at the desk, for the marks on every page."""
 
@@ -96,12 +112,15 @@ def require_room(
     refusal: str = FULL,
 ) -> None:
     """Raise `ConflictError` when this is a live chat, and somebody has enough of them."""
-    if not is_live(session, inquiry, now):
-        return
+    if is_live(session, inquiry, now) and not has_room(session, staff_id, capacity, now):
+        raise ConflictError(refusal)
+
+
+def has_room(session: Session, staff_id: int, capacity: int, now: datetime) -> bool:
+    """Whether somebody may have one more live chat, asked where they get it."""
     # Two claims of one person wait for each other here, also where several processes write.
     session.execute(select(col(Staff.id)).where(col(Staff.id) == staff_id).with_for_update())
-    if not chat_queue.has_room(session, staff_id, capacity, now):
-        raise ConflictError(refusal)
+    return chat_queue.has_room(session, staff_id, capacity, now)
 
 
 def is_live(session: Session, inquiry: Inquiry, now: datetime) -> bool:
@@ -137,6 +156,46 @@ def mine(session: Session, actor: Actor, now: datetime) -> list[DeskTalk]:
     is looked at. Those that their resident has ended stay until they are closed."""
     values = {"staff_id": actor.staff_id, **_moments(now)}
     return _talks(session, _HELD.order_by(_C.c.id).limit(LIMIT), values, now)
+
+
+def deferral(session: Session, inquiry_id: int) -> Deferral | None:
+    """Why the talk of an inquiry is an ordinary inquiry now, where that is because nobody
+    answered."""
+    found = _deferrals(session, _I.c.id == inquiry_id)
+    return found[-1] if found else None
+
+
+def lost(session: Session, actor: Actor, now: datetime) -> list[Deferral]:
+    """The talks that somebody had and did not answer in time, for as long as nobody has taken
+    them."""
+    found = _deferrals(
+        session,
+        _C.c.expires_at > now,
+        _C.c.deferred_at > now - LOST_FOR,
+        _I.c.assignee_id.is_(None),
+        _IS_OPEN,
+    )
+    return [one for one in found if actor.is_person and one.had == actor.username]
+
+
+def _deferrals(session: Session, *conditions: Any) -> list[Deferral]:
+    query = (
+        select(_I.c.ref, _C.c.name, _I.c.subject, _E.c.at, _E.c.data)
+        .select_from(_C.join(_I, _I.c.id == _C.c.inquiry_id).join(_E, _E.c.inquiry_id == _I.c.id))
+        .where(
+            _C.c.state == ConversationState.DEFERRED,
+            _C.c.outcome.is_(None),
+            _E.c.kind == "chat_deferred",
+            _E.c.at == _C.c.deferred_at,
+            *conditions,
+        )
+        .order_by(_E.c.id)
+    )
+    return [
+        Deferral(ref, name, subject, at, str(data.get("person", "")))
+        for ref, name, subject, at, data in session.connection().execute(query)
+        if data.get("reason") == "unanswered"
+    ]
 
 
 def load(session: Session, actor: Actor, now: datetime) -> Load:

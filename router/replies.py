@@ -13,7 +13,7 @@ from channels.base import Address, MessageKind, Outgoing, OutgoingKind
 from channels.chat.web import TEXT_LIMIT
 from router import chat, chat_desk, events, letters, outbox, queue, texting, xmpp_letters
 from router.chat_models import CHANNEL as CHAT
-from router.chat_models import TalkOutcome
+from router.chat_models import Conversation, ConversationState, TalkOutcome
 from router.counters import counted
 from router.errors import ConflictError, InvalidError, NotFoundError
 from router.models import (
@@ -143,7 +143,8 @@ def reply(
             [{"message_id": message.id, **row} for row in rows],
         )
     if in_chat:
-        chat.answered(session, inquiry, talk, message.id or 0, now)
+        live = _may_be_live(session, actor, talk, capacity, now)
+        chat.answered(session, inquiry, talk, message.id or 0, now, live=live)
         if talk is not None and by_xmpp:
             xmpp_letters.post(session, head, talk, message, now)
     elif by_text:
@@ -255,6 +256,18 @@ def _may_take(
             raise
         return False
     return True
+
+
+def _may_be_live(
+    session: Session, actor: Actor, talk: Conversation | None, capacity: int | None, now: datetime
+) -> bool:
+    """Whether a talk that had become an ordinary inquiry is one again with the actor's answer: as
+    long as they have room. Answering it is an ordinary answer all the same."""
+    if talk is None or talk.state is not ConversationState.DEFERRED:
+        return True
+    if capacity is None or actor.staff_id is None:
+        return True
+    return chat_desk.has_room(session, actor.staff_id, capacity, now)
 
 
 def _written_as(inquiry: Inquiry, key: str) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from babel.support import NullTranslations
 
     from router.access import Actor
-    from router.chat_desk import DeskTalk
+    from router.chat_desk import Deferral, DeskTalk
     from router.chat_views import Line, Standing
     from router.hall import Hall
     from router.presence import Listed
@@ -107,7 +107,9 @@ def standing_view(
         "state": standing.state.value,
         "closed": standing.closed,
         "holder": "me" if mine else standing.staff or "?" if held else "",
-        "status": _status(standing, actor.language, t),
+        "status": " ".join(
+            filter(None, (deferred(session, actor, standing), _status(standing, actor.language, t)))
+        ),
         "read": standing.resident_read,
         "seen": standing.read,
         "way": way,
@@ -115,6 +117,44 @@ def standing_view(
         "why": why,
         "may_write": not why,
     }
+
+
+def deferred(session: Session, actor: Actor, standing: Standing) -> str:
+    """Why a talk is an ordinary inquiry now; empty where it is none, or is one for another
+    reason."""
+    if standing.state is not ConversationState.DEFERRED or standing.inquiry_id is None:
+        return ""
+    return deferred_inquiry(session, actor, standing.inquiry_id)
+
+
+def deferred_inquiry(session: Session, actor: Actor, inquiry_id: int) -> str:
+    """`deferred` of the talk of an inquiry."""
+    found = chat_desk.deferral(session, inquiry_id)
+    return "" if found is None else _why(session, actor, found)
+
+
+def _why(session: Session, actor: Actor, found: Deferral) -> str:
+    t = catalogue(actor.language)
+    words = {"time": phrases.clock(found.at), "name": ""}
+    if found.had and found.had == actor.username:
+        return (
+            t.gettext(
+                "You had the conversation and did not answer in time: at %(time)s it became an"
+                " ordinary inquiry."
+            )
+            % words
+        )
+    if found.had:
+        query = select(col(Staff.name)).where(col(Staff.username) == found.had)
+        words["name"] = session.execute(query).scalar() or found.had
+        return (
+            t.gettext(
+                "%(name)s had the conversation and did not answer in time: at %(time)s it became an"
+                " ordinary inquiry."
+            )
+            % words
+        )
+    return t.gettext("Nobody answered in time: at %(time)s it became an ordinary inquiry.") % words
 
 
 def _status(standing: Standing, language: str, t: NullTranslations) -> str:
@@ -189,13 +229,21 @@ def _waits(since: datetime | None, now: datetime, language: str, t: NullTranslat
 
 def lists(session: Session, hall: Hall, actor: Actor) -> dict[str, Any]:
     """Own talks, and who waits in line."""
-    now = hall.clock()
+    now, t = hall.clock(), catalogue(actor.language)
     mine = chat_desk.mine(session, actor, now)
     waiting = chat_desk.waiting(session, actor, now)
     capacity = hall.settings.channels.chat.capacity
     live = chat_queue.chats_of(session, [actor.staff_id or 0], now).get(actor.staff_id or 0, 0)
     return {
         "my_talks": [talk_view(talk, hall, actor) for talk in mine],
+        "lost_talks": [
+            {
+                "ref": one.ref,
+                "name": one.name or mask_text(one.subject) or t.gettext("(no subject)"),
+                "why": _why(session, actor, one),
+            }
+            for one in chat_desk.lost(session, actor, now)
+        ],
         "waiting_talks": [talk_view(talk, hall, actor) for talk in waiting],
         "chat_load": chat_desk.Load(len(waiting), sum(talk.unread > 0 for talk in mine)),
         "capacity": capacity,
