@@ -121,6 +121,46 @@ def test_a_talk_of_twenty_messages_and_a_kill_in_the_middle_of_typing(visitors, 
     assert spoken(operator) == said(person)
 
 
+def test_what_is_not_so_any_more_is_said_no_longer(visitors, service, desk, siv):
+    operator = visitors.staff(siv)
+    _person, ref = resident(visitors, desk, unique("Hei"))
+    expect(operator.locator("#said")).to_contain_text("1 venter i chatten")
+    colleague = visitors.staff(path=f"/desk/chats/{ref}")
+    colleague.locator("#talk-head").get_by_role("button", name="Ta den").click()
+    expect(operator.locator("#chat-count")).to_be_hidden()
+    expect(operator.locator("#said")).not_to_contain_text("venter i chatten")
+
+    # What was done is told once: not again when the page is loaded anew.
+    colleague.locator("#pass summary").click()
+    colleague.get_by_role("button", name="Sett den tilbake i køen").click()
+    notice = colleague.locator("[data-done]")
+    expect(notice).to_be_visible()
+    assert "done=" not in colleague.url
+    colleague.reload()
+    expect(notice).to_have_count(0)
+
+
+def test_who_had_a_chat_hears_that_it_is_an_ordinary_inquiry_now(visitors, service, desk, siv):
+    _person, ref = resident(visitors, desk, unique("Hei"))
+    operator = visitors.staff(siv, path=f"/desk/chats/{ref}")
+    operator.locator("#talk-head").get_by_role("button", name="Ta den").click()
+    expect(operator.locator("#talk-head")).to_contain_text("Din")
+
+    def long_ago(session):
+        for table, column in (("conversation", "waiting_since"), ("event", "at")):
+            session.connection().exec_driver_sql(
+                f"UPDATE {table} SET {column} = strftime('%Y-%m-%d %H:%M:%f000', {column},"
+                " '-2 hours')"
+                " WHERE inquiry_id = (SELECT max(inquiry_id) FROM conversation)"
+            )
+
+    service.write(long_ago)
+    lists = operator.locator("#chats")
+    expect(lists).to_contain_text("Du hadde samtalen og svarte ikke i tide.", timeout=20_000)
+    expect(operator.locator("#said")).to_contain_text("er blitt en vanlig henvendelse")
+    expect(operator.locator("#talk-state")).to_contain_text("Du hadde samtalen")
+
+
 def test_the_answer_reaches_who_has_left_and_their_reply_goes_on_in_the_talk(
     visitors, service, desk, siv, smarthost
 ):

@@ -16,6 +16,7 @@ const linkState = byId("link-state");
 // until the next turn, and nothing is lost: only what is told anew `about` the same matter takes the older's place. ---
 
 const unsaid = new Map();
+let spoken = new Map();
 let speaking = false;
 function say(text, about = text) {
   unsaid.set(about, text);
@@ -23,9 +24,18 @@ function say(text, about = text) {
 }
 function speak() {
   if (!unsaid.size) { speaking = false; return; }
-  byId("said").textContent = [...unsaid.values()].join(". ").replace(/([.!?])\. /g, "$1 ");
+  spoken = new Map(unsaid);
   unsaid.clear();
+  showSpoken();
   setTimeout(speak, 2000);
+}
+function showSpoken() {
+  byId("said").textContent = [...spoken.values()].join(". ").replace(/([.!?])\. /g, "$1 ");
+}
+/** What is not so any more is found by nobody who reads the page through. */
+function unsay(about) {
+  unsaid.delete(about);
+  if (spoken.delete(about)) showSpoken();
 }
 document.addEventListener("said", (event) => say(decodeURIComponent(event.detail.value)));
 
@@ -96,7 +106,8 @@ async function refreshCalls() {
 function showWaiting(before) {
   const now = waitingCalls();
   showTitle();
-  if (now > before) say(now === 1 ? callBoard.dataset.one : callBoard.dataset.many.replace("{n}", now));
+  if (now < before) unsay("calls");
+  if (now > before) say(now === 1 ? callBoard.dataset.one : callBoard.dataset.many.replace("{n}", now), "calls");
 }
 
 /** What was pressed may be gone: who pressed it goes on where the call stands, or at the page; who has gone elsewhere stays there. */
@@ -122,10 +133,10 @@ function showTitle() {
 const chatBoard = byId("chats");
 
 function chatLoad() {
-  const { waiting = 0, unread = 0 } = chatBoard?.querySelector(".chat-load")?.dataset ?? {};
+  const { waiting = 0, unread = 0, lost = 0 } = chatBoard?.querySelector(".chat-load")?.dataset ?? {};
   // What comes into the talk that is looked at is read as it comes.
   const read = !document.hidden && chatBoard?.querySelector(".talk-line.unread[aria-current]") ? 1 : 0;
-  return { waiting: Number(waiting), unread: unread - read };
+  return { waiting: Number(waiting), unread: unread - read, lost: Number(lost) };
 }
 
 async function refreshChats() {
@@ -141,8 +152,12 @@ function showChats(before) {
   byId("chat-number").textContent = sum;
   showTitle();
   const words = chatBoard.dataset;
+  if (now.waiting < before.waiting) unsay("chat line");
+  if (now.unread < before.unread) unsay("chat unread");
+  if (now.lost < before.lost) unsay("chat lost");
   if (now.waiting > before.waiting) say(now.waiting === 1 ? words.one : words.many.replace("{n}", now.waiting), "chat line");
   if (now.unread > before.unread) say(words.unread, "chat unread");
+  if (now.lost > before.lost) say(words.lost, "chat lost");
 }
 
 function moveInTalks(step) {
@@ -722,5 +737,10 @@ if (leaving) { setInterval(warnOfEnd, 15_000); warnOfEnd(); }
 
 const noticed = document.querySelector("[data-done]");
 if (document.activeElement === document.body) noticed?.focus();
+if (noticed) {  // it was so once: whoever loads the page anew, or keeps its address, is not told again
+  const here = new URL(location.href);
+  for (const name of ["done", "ref"]) here.searchParams.delete(name);
+  history.replaceState(history.state, "", here);
+}
 const gone = noticed?.querySelector("a")?.textContent;
 if (gone && noticed.dataset.done === "replied_closed") forgetDraft(gone, "reply-text");
