@@ -13,6 +13,7 @@ from sqlalchemy import and_, bindparam, func, select, text
 from sqlmodel import Session, col
 
 from router import events, queue, staff
+from router.access import SERVICE_PREFIX
 from router.errors import ConflictError, InvalidError, NotFoundError
 from router.models import Department, Event, Inquiry, InquiryStatus, Staff
 
@@ -84,6 +85,20 @@ def colleague(session: Session, username: str) -> Staff:
     if found is None or not found.active:
         raise InvalidError("Nobody who works here is called that. Write a name from the list.")
     return found
+
+
+def others(session: Session, actor: Actor) -> list[tuple[str, str]]:
+    """Username and name of everybody to whom somebody could give an inquiry, by name."""
+    rows = session.execute(
+        select(col(Staff.username), col(Staff.name))
+        .where(
+            col(Staff.active),
+            col(Staff.username).not_like(f"{SERVICE_PREFIX}%"),
+            col(Staff.id) != (actor.staff_id or 0),
+        )
+        .order_by(col(Staff.name), col(Staff.id))
+    )
+    return [(username, name) for username, name in rows]
 
 
 def _place(session: Session, receiver: Staff, present: str, wanted: str) -> str:

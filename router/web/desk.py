@@ -19,12 +19,13 @@ from sqlmodel import Session
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from router import chat_desk, handovers, passing, queue, replies, texting, thread_views
+from router.chat_models import CHANNEL as CHAT
 from router.errors import ConflictError, InvalidError, RouterError, StoreUnavailableError
 from router.files import FILES_LIMIT, MANY, Source, keep_files
 from router.models import Inquiry, InquiryStatus, Staff
 from router.privacy import mask_text
 from router.web.auth import DeskActor, DeskReader, hall_of
-from router.web.desk_chat_words import canned_choices
+from router.web.desk_chat_words import canned_choices, deferred_inquiry
 from router.web.downloads import note_look
 from router.web.frame import alarms, desk_frame
 from router.web.listing import (
@@ -39,9 +40,11 @@ from router.web.listing import (
     match_departments,
 )
 from router.web.messages import (
+    came,
     checks_senders,
     latest_owed,
     shown,
+    told,
     undelivered,
     why_no_receipt,
 )
@@ -52,7 +55,6 @@ if TYPE_CHECKING:
     from router.access import Actor
     from router.hall import Hall
     from router.preparing import KeptFile
-    from router.thread_views import Thread
 
 router = APIRouter(prefix="/desk", include_in_schema=False)
 
@@ -180,13 +182,13 @@ def stay(request: Request, _actor: DeskActor) -> Response:
 @router.get("/inquiries/{ref}")
 def inquiry_page(request: Request, actor: DeskActor, ref: str, done: str = "") -> Response:
     """One inquiry: why it is here, what has been said, what can be done."""
-    return _inquiry(request, actor, ref, done=done, opened=True)
+    return inquiry_answer(request, actor, ref, done=done, opened=True)
 
 
 @router.get("/inquiries/{ref}/live")
 def inquiry_live(request: Request, actor: DeskReader, ref: str) -> Response:
     """The same page for the browser to pick changes from; does not count as activity."""
-    return _inquiry(request, actor, ref)
+    return inquiry_answer(request, actor, ref)
 
 
 @router.post("/inquiries/{ref}/claim")
@@ -203,17 +205,17 @@ def claim(request: Request, actor: DeskActor, ref: str) -> Response:
     except ConflictError as error:
         if "hx-request" in request.headers:
             return _row(request, actor, ref, error)
-        return _inquiry(request, actor, ref, refused=Refused(error))
+        return inquiry_answer(request, actor, ref, refused=Refused(error))
     if "hx-request" in request.headers:
         return _row(request, actor, ref)
-    return _to_inquiry(ref, "claimed")
+    return _toinquiry_answer(ref, "claimed")
 
 
 @router.post("/inquiries/{ref}/release")
 def release(request: Request, actor: DeskActor, ref: str) -> Response:
     """Give an inquiry back to the queue."""
     now = hall_of(request).clock()
-    return _change(
+    return change(
         request, actor, ref, "released", lambda session: queue.release(session, actor, ref, now)
     )
 
@@ -242,8 +244,8 @@ def transfer(
         named = dict(department_names(hall, actor))
         candidates = [(slug, named[slug]) for slug in slugs]
         refused = Refused(InvalidError(), typed, candidates, text % {"text": department})
-        return _inquiry(request, actor, ref, refused=refused)
-    return _change(
+        return inquiry_answer(request, actor, ref, refused=refused)
+    return change(
         request,
         actor,
         ref,
@@ -260,7 +262,7 @@ def hand_back(request: Request, actor: DeskActor, ref: str, reason: Text = "") -
     """Return an inquiry to the switchboard, with the reason."""
     hall = hall_of(request)
     now, head = hall.clock(), hall.reply_context
-    return _change(
+    return change(
         request,
         actor,
         ref,
@@ -274,7 +276,7 @@ def hand_back(request: Request, actor: DeskActor, ref: str, reason: Text = "") -
 def note(request: Request, actor: DeskActor, ref: str, text: Text = "") -> Response:
     """Write a note that stays in the house."""
     now = hall_of(request).clock()
-    return _change(
+    return change(
         request,
         actor,
         ref,
@@ -309,8 +311,8 @@ def reply(
                 replies.require_replyable(session, head, actor, ref, text, now, version)
             kept = keep_files(hall.settings.blobs, chosen)
     except (ConflictError, InvalidError) as error:
-        return _inquiry(request, actor, ref, refused=Refused(error, typed, files_lost=True))
-    return _change(
+        return inquiry_answer(request, actor, ref, refused=Refused(error, typed, files_lost=True))
+    return change(
         request,
         actor,
         ref,
@@ -346,7 +348,7 @@ def parts(request: Request, actor: DeskActor, ref: str, text: Text = "") -> Resp
 def send_again(request: Request, actor: DeskActor, ref: str, number: RowNumber) -> Response:
     """Send a message of ours once more, because a person says so."""
     now = hall_of(request).clock()
-    return _change(
+    return change(
         request,
         actor,
         ref,
@@ -356,7 +358,7 @@ def send_again(request: Request, actor: DeskActor, ref: str, number: RowNumber) 
 
 
 @router.post("/inquiries/{ref}/close")
-def close_inquiry(
+def closeinquiry_answer(
     request: Request,
     actor: DeskActor,
     ref: str,
@@ -371,8 +373,8 @@ def close_inquiry(
             row = queue.row(session, actor, ref)
         may_close = row.status is InquiryStatus.OPEN and not _held_by_other(actor, row)
         if may_close and (row.answered_at is None or row.emergency):
-            return _inquiry(request, actor, ref, confirm_close=True)
-    return _change(
+            return inquiry_answer(request, actor, ref, confirm_close=True)
+    return change(
         request,
         actor,
         ref,
@@ -385,7 +387,7 @@ def close_inquiry(
 def reopen(request: Request, actor: DeskActor, ref: str) -> Response:
     """Open a closed inquiry again."""
     now = hall_of(request).clock()
-    return _change(
+    return change(
         request, actor, ref, "reopened", lambda session: chat_desk.reopen(session, actor, ref, now)
     )
 
@@ -394,7 +396,7 @@ def reopen(request: Request, actor: DeskActor, ref: str) -> Response:
 def seen(request: Request, actor: DeskActor, ref: str) -> Response:
     """Say that somebody has seen the emergency."""
     now = hall_of(request).clock()
-    return _change(
+    return change(
         request,
         actor,
         ref,
@@ -413,7 +415,7 @@ def reveal(request: Request, actor: DeskActor, ref: str) -> Response:
         note_look(session, actor, queue.get(session, actor, ref), "thread", now)
 
     hall.db.write_sync(job)
-    return _inquiry(request, actor, ref, revealed=True)
+    return inquiry_answer(request, actor, ref, revealed=True)
 
 
 @router.get("/account")
@@ -441,7 +443,7 @@ def _row(
     return HTMLResponse(html, 409 if refused else 200, headers)
 
 
-def _inquiry(
+def inquiry_answer(
     request: Request,
     actor: Actor,
     ref: str,
@@ -452,11 +454,20 @@ def _inquiry(
     done: str = "",
     opened: bool = False,
 ) -> Response:
+    """The page of an inquiry as it is now, with why something was not done."""
     hall = hall_of(request)
     with hall.db.read() as session:
         thread = thread_views.thread(session, hall.reply_context, actor, ref, hall.clock())
         signs = queue.signs(session, [thread.inquiry]).get(thread.inquiry.id, queue.NO_SIGNS)
         frame = desk_frame(session, hall, actor)
+        people = handovers.others(session, actor)
+        row = session.get_one(Inquiry, thread.inquiry.id)
+        given_to = handovers.taken_back_from(session, actor, row)
+        unanswered = (
+            deferred_inquiry(session, actor, thread.inquiry.id)
+            if thread.inquiry.channel == CHAT
+            else ""
+        )
     if opened and signs.new_message and not _held_by_other(actor, thread.inquiry):
         _see(hall, partial(queue.see_news, actor=actor, ref=ref, now=hall.clock()))
     if opened and any(one.ref == thread.inquiry.ref for one in frame["handed"]):
@@ -482,9 +493,12 @@ def _inquiry(
         marks=marks(thread.inquiry, replace(signs, new_message=False), external=external),
         departments_text=department_text(hall, actor, thread.inquiry, signs),
         switchboard=queue.SWITCHBOARD,
-        told=_told(thread),
-        came=_came(thread),
+        told=told(thread),
+        came=came(thread),
         department_names=department_names(hall, actor),
+        people=people,
+        given_to=given_to,
+        unanswered=unanswered,
         show=(lambda text: text) if revealed else mask_text,
         masked_any=any(
             mask_text(text) != text
@@ -528,25 +542,7 @@ def _held_by_other(actor: Actor, row: queue.QueueRow) -> bool:
     return row.assignee_id is not None and row.assignee_id != actor.staff_id
 
 
-def _told(thread: Thread) -> dict[str, list[str]]:
-    """Kind of automatic letter -> who got it."""
-    told: dict[str, list[str]] = {}
-    for message in thread.messages:
-        if message.kind in {"receipt", "forward", "emergency"}:
-            told.setdefault(message.kind, []).extend(message.recipients)
-    return told
-
-
-def _came(thread: Thread) -> dict[str, str]:
-    """Kind of automatic letter -> how far the latest of them has come."""
-    # Where a provider says more than that it was sent, that it arrived is more than enough.
-    return {
-        message.kind: "sent" if message.delivery == "delivered" else message.delivery
-        for message in thread.messages
-    }
-
-
-def _change(
+def change(
     request: Request,
     actor: Actor,
     ref: str,
@@ -561,13 +557,13 @@ def _change(
         inquiry = hall_of(request).db.write_sync(job)
     except (ConflictError, InvalidError) as error:
         refused = Refused(error, typed or {}, files_lost=files_lost)
-        return _inquiry(request, actor, ref, refused=refused)
+        return inquiry_answer(request, actor, ref, refused=refused)
     hall_of(request).outbox.wake()  # a change may have written letters
     leaves = done in {"transferred", "returned", "closed", "replied_closed"}
     if leaves or not actor.sees(inquiry.department):
         return RedirectResponse(f"/desk/queue?done={done}&ref={quote(ref)}", 303)
-    return _to_inquiry(ref, done)
+    return _toinquiry_answer(ref, done)
 
 
-def _to_inquiry(ref: str, done: str) -> Response:
+def _toinquiry_answer(ref: str, done: str) -> Response:
     return RedirectResponse(f"/desk/inquiries/{quote(ref)}?done={done}", 303)

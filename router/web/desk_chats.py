@@ -46,7 +46,7 @@ from router.web.desk_chat_words import (
     standing_view,
 )
 from router.web.frame import desk_frame
-from router.web.listing import department_names, match_departments
+from router.web.listing import department_names, match_departments, match_people
 from router.web.render import catalogue, label, render, sentence
 from router.web.shapes import RowId
 from router.web.stream import EventStream
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
 
     from router.hall import Hall
     from router.preparing import KeptFile
-    from router.web.desk_chat_words import Colleague
 
 router = APIRouter(prefix="/desk/chats", include_in_schema=False)
 
@@ -517,8 +516,8 @@ def _frame(hall: Hall, actor: Actor, ref: str, update: Update | None) -> bytes:
 def _names(session: Session, hall: Hall, actor: Actor) -> dict[str, str]:
     """`person:USERNAME` and `department:SLUG` -> what it is called."""
     found = {f"department:{slug}": name for slug, name in department_names(hall, actor)}
-    for one in colleagues(session, hall, actor, hall.clock()):
-        found[f"person:{one.username}"] = f"{one.name} ({one.username})"
+    for username, name in handovers.others(session, actor):
+        found[f"person:{username}"] = f"{name} ({username})"
     return found
 
 
@@ -527,25 +526,17 @@ def _fitting(session: Session, hall: Hall, actor: Actor, text: str) -> list[str]
     wanted = " ".join(text.split()).casefold()
     if not wanted:
         return []
-    people: list[Colleague] = colleagues(session, hall, actor, hall.clock())
+    exactly, begun = match_people(handovers.others(session, actor), wanted)
     departments = match_departments(hall, wanted)
     names = dict(department_names(hall, actor))
-    exact = [
-        f"person:{one.username}" for one in people if wanted in (one.username, one.name.casefold())
-    ] + [
+    exact = [f"person:{one}" for one in exactly] + [
         f"department:{slug}"
         for slug in departments
         if wanted in (slug, names.get(slug, "").casefold())
     ]
     if exact:
         return exact
-    begun = [
-        f"person:{one.username}"
-        for one in people
-        if one.name.casefold().startswith(wanted)
-        or any(word.startswith(wanted) for word in one.name.casefold().split())
-    ]
-    return begun + [f"department:{slug}" for slug in departments]
+    return [f"person:{one}" for one in begun] + [f"department:{slug}" for slug in departments]
 
 
 def _texts(language: str) -> dict[str, Any]:

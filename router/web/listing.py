@@ -24,7 +24,7 @@ from router.web import phrases
 from router.web.render import catalogue, environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
     from sqlmodel import Session
@@ -218,6 +218,21 @@ def department_names(
         if not visible_only or actor.sees(slug)
     ]
     return sorted(named, key=lambda pair: pair[1].casefold())
+
+
+def match_people(people: Iterable[tuple[str, str]], typed: str) -> tuple[list[str], list[str]]:
+    """Usernames of those who are called what was typed, and of those whose names begin so."""
+    wanted = " ".join(typed.split()).casefold()
+    if not wanted:
+        return [], []
+    named = [(username, name.casefold()) for username, name in people]
+    exact = [username for username, name in named if wanted in (username, name)]
+    begun = [
+        username
+        for username, name in named
+        if any(word.startswith(wanted) for word in (name, *name.split()))
+    ]
+    return exact, begun
 
 
 def match_departments(hall: Hall, typed: str) -> list[str]:

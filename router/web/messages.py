@@ -179,3 +179,21 @@ def plain(content: bytes) -> str:
     """Bytes as harmless text: control characters shown as a mark."""
     text = content.decode("utf-8", "replace").replace("\r\n", "\n")
     return "".join(c if c in "\n\t" or c.isprintable() else "·" for c in text)
+
+
+def told(thread: Thread) -> dict[str, list[str]]:
+    """Kind of automatic letter -> who got it."""
+    found: dict[str, list[str]] = {}
+    for message in thread.messages:
+        if message.kind in {"receipt", "forward", "emergency"}:
+            found.setdefault(message.kind, []).extend(message.recipients)
+    return found
+
+
+def came(thread: Thread) -> dict[str, str]:
+    """Kind of automatic letter -> how far the latest of them has come."""
+    # Where a provider says more than that it was sent, that it arrived is more than enough.
+    return {
+        message.kind: "sent" if message.delivery == "delivered" else message.delivery
+        for message in thread.messages
+    }

@@ -576,7 +576,7 @@ async def test_what_somebody_else_holds_cannot_be_sent_from_the_page(home):
     await home.client.post(f"/desk/inquiries/{ref}/claim", data={"csrf": await csrf(home)})
     await at_desk(home, "kari")
     page = (await home.client.get(f"/desk/inquiries/{ref}")).text
-    assert page.count("data-needs-hold disabled") == 4
+    assert page.count("data-needs-hold disabled") == 5
     assert f'action="/desk/inquiries/{ref}/close"' not in page
     assert page.index("Bare den som har tatt henvendelsen") < page.index('id="reply-text"')
 
