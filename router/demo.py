@@ -1,5 +1,5 @@
-"""A realistic day through the real doors of a running service: SMTP, the inquiry API, and for texts
-and calls, where those doors are open, signed webhooks.
+"""A realistic day through the real doors of a running service: SMTP, the inquiry API, the chat, and
+for texts and calls, where those doors are open, signed webhooks.
 
 Contacts come as they do in a town hall: a busy morning, a dip at lunch, a trickle after closing.
 """
@@ -28,6 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from router import staff
 from router.clock import utc_now
 from router.db import Database
+from router.demo_chat import Residents, talks
 from router.demo_line import CALLS, Exchange, stand_in_address
 from router.errors import SettingsError
 from router.models import CredentialKind, Role
@@ -47,6 +48,8 @@ HOURS = (22, 30, 27, 20, 16, 21, 18, 8)
 AGAIN = (0.5, 1.0, 2.0, 4.0)
 """Seconds until a mail that shall come later is sent again, as every mail server does."""
 
+CHATS_FROM = 10
+"""Contacts of a day that has chats, too; they come in its second half."""
 OTHERS = 5
 """One contact of so many is a text or a call, where those doors are open."""
 
@@ -68,6 +71,9 @@ def run_demo(settings: Settings, speed: float, number: int, console: Console) ->
     listens."""
     exchange, left_out = _exchange(settings)
     contacts = _contacts(number, settings, exchange)
+    residents = Residents(settings)
+    if not settings.channels.chat.enabled:
+        left_out.append("Chats were left out: channels.chat is not open.")
     try:
         socket.create_connection((settings.web.host, settings.web.port), timeout=5).close()
     except OSError as error:
@@ -93,11 +99,16 @@ def run_demo(settings: Settings, speed: float, number: int, console: Console) ->
                 pause = moment / speed - (time.monotonic() - started)
                 if pause > 0:
                     time.sleep(pause)
-                _send(settings, token, contact, exchange)
+                _send(settings, token, contact, exchange, residents)
                 progress.advance(task)
+            if residents.talking:
+                task = progress.add_task("Chats under way", total=None)
+                residents.wait()
             if exchange is not None and exchange.talking:
                 task = progress.add_task("Calls under way", total=None)
                 exchange.wait()
+        if residents.too_many:
+            left_out.append("Some chats were left out: one address begins so many an hour.")
         for reason in left_out:
             console.print(reason, markup=False, highlight=False, soft_wrap=True)
         console.print(
@@ -122,6 +133,12 @@ def _contacts(number: int, settings: Settings, exchange: Exchange | None) -> lis
     others = _texts_and_calls(settings) if exchange is not None else []
     for place in range(0, number, OTHERS) if others else ():
         contacts[place] = others[place // OTHERS % len(others)]
+    chats = talks() if settings.channels.chat.enabled and number >= CHATS_FROM else []
+    for place, words in enumerate(chats):
+        contacts[number // 2 + place * (number // 2) // len(chats)] = {
+            "channel": "chat",
+            "text": "\n".join(words),
+        }
     return contacts
 
 
@@ -175,13 +192,21 @@ def _moments(number: int) -> Iterator[float]:
     return iter(sorted(moments))
 
 
-def _send(settings: Settings, token: str, contact: Contact, exchange: Exchange | None) -> None:
+def _send(
+    settings: Settings,
+    token: str,
+    contact: Contact,
+    exchange: Exchange | None,
+    residents: Residents,
+) -> None:
     channel = contact.get("channel")
     try:
         if exchange is not None and channel == "sms":
             exchange.text(contact["number"], settings.channels.sms.numbers[0], contact["text"])
         elif exchange is not None and channel == "phone":
             _call(settings, exchange, contact)
+        elif channel == "chat":
+            residents.begin(contact["text"].split("\n"))
         elif channel == "web":
             _send_form(settings, token, contact)
         else:

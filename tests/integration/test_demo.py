@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
+from router import chat_queue, staff
+from router.demo_chat import Residents
 from router.demo_line import TELEPHONES, telephones
+from router.models import Role
 from router.settings import load_settings
 from tests import service as running
 
@@ -61,6 +65,8 @@ def test_a_day_with_texts_and_calls(house, config):
     desk = running.Desk(house.api())
     running.wait_until(lambda: len(desk.rows(channel="sms")) >= 5, "the texts")
     running.wait_until(lambda: len(desk.rows(channel="phone")) >= 5, "the calls")
+    asked = "SELECT inquiry_id, state FROM conversation WHERE inquiry_id IS NOT NULL"
+    assert [state for _inquiry, state in house.read(asked)] == ["deferred"] * 4
     total = house.read("SELECT count(*) FROM call")[0][0]
     running.wait_until(
         lambda: sum(outcomes(house).values()) == total, "the end of the calls", patience=120
@@ -70,6 +76,40 @@ def test_a_day_with_texts_and_calls(house, config):
     running.wait_until(lambda: house.read(heard)[0][0], "a message left on the phone")
     receipts = "SELECT count(*) FROM outbox WHERE channel = 'sms' AND state = 'delivered'"
     running.wait_until(lambda: house.read(receipts)[0][0] >= 5, "the receipts")
+
+
+def test_who_chats_waits_for_an_answer_and_answers_it(house, config):
+    settings = load_settings(config, house.environment)
+    siv = house.write(
+        lambda session: (
+            staff.add_staff(
+                session, "siv", "Siv Sentral", Role.OPERATOR, (), None, datetime.now(UTC)
+            ).id
+        )
+    )
+
+    def at_desk_in(year):
+        at = datetime(year, 1, 1, tzinfo=UTC)
+        house.write(lambda session: chat_queue.at_desk(session, [siv], at))
+
+    at_desk_in(2099)
+    residents = Residents(settings)
+    residents.begin(["Står det noen i chatten?", "Så fint!"])
+    [ref] = [
+        row["ref"] for row in running.Desk(house.api()).rows(channel="chat", q="Står det noen")
+    ]
+    assert residents.talking
+    api = house.api()
+    api.post(f"/api/inquiries/{ref}/reply", json={"text": "Ja, her er jeg."})
+
+    def said():
+        return [one["text"] for one in api.get(f"/api/inquiries/{ref}").json()["messages"]]
+
+    running.wait_until(lambda: said()[-1] == "Så fint!", "the resident's answer")
+    api.post(f"/api/inquiries/{ref}/close")
+    residents.wait()
+    at_desk_in(2000)
+    assert not residents.talking
 
 
 def test_an_operator_can_take_a_call_and_talks(house, environment):
