@@ -173,6 +173,8 @@ def test_what_does_not_arrive_comes_back_to_the_queue_with_the_reason_in_words(
     [failed] = [m for m in detail["messages"] if m["kind"] == "reply"]
     assert "avslått eller uten dekning" in failed["delivery_detail"]
     assert "30003" in failed["delivery_detail"]
+    page = service.sign_in().get(f"/desk/inquiries/{row['ref']}").text
+    assert "Se om nummeret er riktig, eller ring personen." in page
 
 
 def test_who_has_opted_out_at_the_provider_is_said_to_have(service, desk, twilio):
