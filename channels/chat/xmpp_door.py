@@ -282,15 +282,15 @@ class XmppChannel:
 
     async def _may_come(self, said: xmpp.Said) -> bool:
         """Whether somebody has written to us before, or their domain may send one more who has
-        not. Raises `TemporaryError`."""
+        not."""
         domain = xmpp.domain_of(said.jid)
         if domain in self._settings.own_domains:
             return True
-        if said.jid not in self._come:
-            known = await self._office.knows(said.jid, said.local)
-            # What came meanwhile from the same address has counted.
-            if not known and said.jid not in self._come and not self._newcomers.allows(domain):
-                return False
+        # The store is asked only where there is no room: what somebody says first and what they
+        # say next then go in in that order.
+        has_room = said.jid in self._come or self._newcomers.allows(domain)
+        if not has_room and not await self._office.knows(said.jid, said.local):
+            return False
         self._come[said.jid] = None
         self._come.move_to_end(said.jid)
         while len(self._come) > SENDERS:

@@ -269,6 +269,15 @@ async def test_strangers_of_one_domain_are_held_and_who_has_a_talk_goes_on():
         assert len(house.kept) == 5
 
 
+async def test_what_somebody_says_first_and_next_is_kept_in_that_order():
+    async with AsyncExitStack() as stack:
+        house = XmppHouse()
+        server, _door = await open_xmpp(stack, XmppChannel, house)
+        words = [f"Linje {number}" for number in range(20)]
+        await asyncio.gather(*(server.bring(one, f"<body>{one}</body>") for one in words))
+        assert list(house.kept.values()) == words
+
+
 async def test_a_program_that_answers_errors_with_messages_does_not_go_on_for_ever():
     async with AsyncExitStack() as stack:
         server, _door = await open_xmpp(stack, XmppChannel, XmppHouse())
