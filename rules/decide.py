@@ -134,8 +134,8 @@ def decide(ruleset: Ruleset, facts: Facts) -> Decision:
 def sounds_like_emergency(ruleset: Ruleset, text: str) -> bool:
     """The guard of `decide` alone, for a further message of a talk. Pure."""
     words = tokenize(_shorten(text, TEXT_LIMIT))
-    hits = _hits(ruleset, NOTHING, words)
-    return _emergency(ruleset, hits, NOTHING, words) is not None
+    hits = ruleset.emergency_lexicon.scan(words, "body")
+    return _emergency(ruleset, (None, hits, hits), NOTHING, words) is not None
 
 
 def _texts(facts: Facts) -> tuple[Text, Text, Text, bool]:

@@ -78,6 +78,8 @@ class Ruleset:
     emergency_excuses: tuple[Keyword, ...] = field(repr=False)
     keywords: Mapping[str, Keyword] = field(repr=False)
     lexicon: Lexicon = field(repr=False)
+    emergency_lexicon: Lexicon = field(repr=False)
+    """The emergency words alone: all that is looked for in a talk that has begun."""
     classify_agenda: Agenda = field(repr=False)
     route_agenda: Agenda = field(repr=False)
     departments: Mapping[str, str] = field(repr=False)
@@ -152,6 +154,7 @@ def load(
         emergency_excuses=report.emergency_excuses,
         keywords=MappingProxyType(report.keywords),
         lexicon=Lexicon(report.keywords.values()),
+        emergency_lexicon=Lexicon(report.emergency_words),
         classify_agenda=Agenda([(rule.id, rule.checks) for rule in classify]),
         route_agenda=Agenda([(rule.id, rule.checks) for rule in route]),
         departments=MappingProxyType(names),
