@@ -22,6 +22,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
@@ -53,6 +54,8 @@ log = structlog.get_logger(__name__)
 
 BATCH = 256
 QUEUE_LIMIT = 10_000
+PULSE_SECONDS = 0.02
+"""After a commit of patient writes, those that come within this time make one commit."""
 SAFE_SQLITE = (3, 51, 3)
 """First SQLite without the WAL-reset fault (sqlite.org/wal.html, "the WAL-reset bug")."""
 
@@ -157,6 +160,8 @@ class _Queued:
     job: Job[Any] | None = None
     together: Together[Any, Any] | None = None
     argument: Any = None
+    patient: bool = False
+    """Whether it may wait a moment for others."""
     alone: bool = False
     """Whether a write for many failed with this one among them."""
     result: Any = None
@@ -252,19 +257,26 @@ class Database:
         self._enqueue(_Queued(future, job))
         return future
 
-    async def write(self, job: Job[T]) -> T:
-        """Carry out a write. A cancelled caller does not undo it: jobs are idempotent by key."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._enqueue(_Queued(future, job))
-        return await asyncio.shield(future)
+    async def write(self, job: Job[T], *, patient: bool = False) -> T:
+        """Carry out a write. A cancelled caller does not undo it: jobs are idempotent by key.
 
-    async def write_together(self, together: Together[A, T], argument: A) -> T:
-        """Carry out a write that many ask for at the same time: all of a batch in one call.
-
-        When that call fails, each is tried alone, so that only what is to blame fails.
+        `patient`: where many come one after the other, each may wait a moment for the next ones;
+        whatever else is to be written ends that moment.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._enqueue(_Queued(future, None, together, argument))
+        self._enqueue(_Queued(future, job, patient=patient))
+        return await asyncio.shield(future)
+
+    async def write_together(
+        self, together: Together[A, T], argument: A, *, patient: bool = False
+    ) -> T:
+        """Carry out a write that many ask for at the same time: all of a batch in one call.
+
+        When that call fails, each is tried alone, so that only what is to blame fails. `patient`:
+        as in `write`.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._enqueue(_Queued(future, None, together, argument, patient))
         return await asyncio.shield(future)
 
     def _enqueue(self, queued: _Queued) -> None:
@@ -284,23 +296,29 @@ class Database:
             yield session
 
     def _run(self, connection: Connection) -> None:
+        pulse_ends = 0.0
         try:
             while True:
                 first = self._jobs.get()
                 if first is None:
                     break
                 batch = [first]
+                patient = first.patient
                 closing = False
                 while len(batch) < BATCH:
+                    rest = pulse_ends - monotonic() if patient else 0.0
                     try:
-                        item = self._jobs.get_nowait()
+                        item = self._jobs.get(timeout=rest) if rest > 0 else self._jobs.get_nowait()
                     except queue.Empty:
                         break
                     if item is None:
                         closing = True
                         break
                     batch.append(item)
+                    patient = patient and item.patient
                 self._commit(connection, batch)
+                if patient:
+                    pulse_ends = monotonic() + PULSE_SECONDS
                 if closing:
                     break
             self._checkpoint(connection)

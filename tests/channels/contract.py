@@ -245,13 +245,13 @@ class HouseDoor(InDoor):
         db = self.home.hall.db
         self._write, self._write_together = db.write, db.write_together
 
-        async def write(job: Any) -> Any:
+        async def write(job: Any, **how: Any) -> Any:
             await self.gate.passed(StoreUnavailableError)
-            return await self._write(job)
+            return await self._write(job, **how)
 
-        async def write_together(together: Any, argument: Any) -> Any:
+        async def write_together(together: Any, argument: Any, **how: Any) -> Any:
             await self.gate.passed(StoreUnavailableError)
-            return await self._write_together(together, argument)
+            return await self._write_together(together, argument, **how)
 
         db.write, db.write_together = write, write_together  # type: ignore[method-assign,assignment]
 

@@ -276,6 +276,33 @@ async def test_a_write_for_many_is_one_call_with_an_answer_for_each(db):
     assert kinds(db) == ["a", "b", "c"]
 
 
+async def test_patient_writes_that_follow_one_another_make_one_commit(db, monkeypatch):
+    monkeypatch.setattr("router.db.PULSE_SECONDS", SOON)
+    await db.write_together(write_kinds, "first", patient=True)  # nobody came before: it waits not
+    commits = db.stats.commits
+    waiting = [
+        asyncio.ensure_future(db.write_together(write_kinds, kind, patient=True)) for kind in "ab"
+    ]
+    waiting.append(asyncio.ensure_future(db.write(note("c"), patient=True)))
+    await asyncio.sleep(0)
+    assert not any(one.done() for one in waiting)
+    # What cannot wait ends it, in the order in which they came.
+    async with asyncio.timeout(SOON / 2):
+        await db.write(note("d"))
+        await asyncio.gather(*waiting)
+    assert db.stats.commits == commits + 1
+    assert kinds(db) == ["first", "a", "b", "c", "d"]
+
+
+async def test_the_last_patient_write_is_kept_when_the_store_closes(db, monkeypatch):
+    monkeypatch.setattr("router.db.PULSE_SECONDS", SOON)
+    await db.write_together(write_kinds, "first", patient=True)
+    last = asyncio.ensure_future(db.write_together(write_kinds, "last", patient=True))
+    await asyncio.sleep(0)
+    await asyncio.to_thread(db.stop)
+    assert await last == "LAST"
+
+
 async def test_of_a_write_for_many_only_what_is_to_blame_fails(db):
     first, twice, last = await together(db, write_kinds, ["a", "a", "b"])
     assert (first, last) == ("A", "B")
