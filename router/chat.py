@@ -11,7 +11,7 @@ import secrets
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, case, select, update
 from sqlmodel import Session, col
 
 from channels.base import Address, MessageKind, OutgoingKind
@@ -77,6 +77,12 @@ _ELSEWHERE = (
     )
     .order_by(col(Message.id).desc())
     .limit(1)
+)
+_SEEN_UP_TO = case((_C.c.last_out < bindparam("seen"), _C.c.last_out), else_=bindparam("seen"))
+_SEEN = (
+    update(_C)
+    .where(_C.c.id == bindparam("conversation"), _C.c.resident_read < _SEEN_UP_TO)
+    .values(resident_read=_SEEN_UP_TO)
 )
 _LAST_IN = (
     select(_M.c.id)
@@ -255,7 +261,6 @@ def answered(
     _mark_read_by_staff(session, conversation)
     if is_listening(conversation, now) and not ordinary:
         place(inquiry, Lane.LIVE, _answer_by(conversation, now))
-    session.flush()
 
 
 def answered_by_letter(session: Session, inquiry: Inquiry, now: datetime) -> None:
@@ -270,10 +275,9 @@ def answered_by_letter(session: Session, inquiry: Inquiry, now: datetime) -> Non
         place(inquiry, Lane.DEFERRABLE)
 
 
-def read_by_resident(session: Session, conversation: Conversation, message_id: int) -> None:
+def read_by_resident(session: Session, conversation_id: int, message_id: int) -> None:
     """The resident has seen our messages up to this one."""
-    upto = min(message_id, conversation.last_out)
-    conversation.resident_read = max(conversation.resident_read, upto)
+    session.connection().execute(_SEEN, {"conversation": conversation_id, "seen": message_id})
 
 
 def read_by_staff(session: Session, conversation_id: int, message_id: int) -> None:

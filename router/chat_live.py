@@ -13,6 +13,7 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
@@ -42,6 +43,7 @@ PIECE = 50
 PAGES = 8
 """Open pages of one conversation on one side."""
 PING_SECONDS = 15.0
+"""Who was told nothing for so long is told that we are still there, at the next tick."""
 PULSE_SECONDS = 0.02
 """What is said within this time is read in one go."""
 TICK_SECONDS = 2.0
@@ -76,16 +78,34 @@ class _Page:
     side: Side
     inquiry_id: int | None
     last: int
-    """Id of the last line it was given."""
-    updates: asyncio.Queue[Update] = field(default_factory=lambda: asyncio.Queue(maxsize=QUEUE))
+    """Id of the last line it was given,"""
+    offered: int = 0
+    """and of the last one that waits for it."""
+    updates: asyncio.Queue[Update | None] = field(
+        default_factory=lambda: asyncio.Queue(maxsize=QUEUE)
+    )
     standing: Standing | None = None
     overflowed: bool = False
+    told_at: float = field(default_factory=monotonic)
 
-    def offer(self, update: Update) -> None:
+    def offer(self, update: Update | None) -> None:
         if self.updates.full():
             self.overflowed = True
         else:
+            self.told_at = monotonic()
             self.updates.put_nowait(update)
+
+    def offer_line(self, number: int, line: Line | None) -> None:
+        """A line that has come, None where it is not for this side."""
+        if number > self.offered:
+            self.offered = number
+            if line is not None:
+                self.offer(line)
+
+    def start_anew(self) -> None:
+        self.overflowed = False
+        self.offered = self.last
+        self.updates = asyncio.Queue(maxsize=QUEUE)
 
 
 class ChatHub:
@@ -101,6 +121,8 @@ class ChatHub:
         self.terms = terms
         self.on_typing: Callable[[int, Side], None] | None = None
         """Told that one side writes, for those who have no page."""
+        self.rights_changed = 0
+        """How often somebody of us has got other rights."""
         self._db = db
         self._hub = hub
         self._clock = clock
@@ -274,6 +296,7 @@ class ChatHub:
 
     def _ask_again(self) -> None:
         """Show staff how things stand anew: whoever shows it asks whether they may see it."""
+        self.rights_changed += 1
         for page in self._all():
             if page.side is Side.STAFF:
                 page.standing = None
@@ -299,30 +322,28 @@ class ChatHub:
             await asyncio.sleep(PULSE_SECONDS)
 
     async def _hand_out(self, dirty: Iterable[int]) -> None:
-        # The two sides see different lines, so each has its own read.
-        for side in Side:
-            since: dict[int, int] = {}
-            for number in dirty:
-                lasts = [page.last for page in self._of_inquiry(number, side)]
-                if lasts:
-                    since[number] = min(lasts)
-            if not since:
-                continue
-            lines = await asyncio.to_thread(self._read_lines, since, side)
-            for line in lines:
-                for page in self._of_inquiry(line.inquiry_id, side):
-                    if line.id > page.last:
-                        page.offer(line)
-            if len(lines) >= chat_views.PAGE:
-                self._dirty |= since.keys()
-                self._wake.set()
+        since: dict[int, int] = {}
+        for number in dirty:
+            # Who has fallen behind reads for themselves.
+            offered = [page.offered for page in self._of_inquiry(number) if not page.overflowed]
+            if offered:
+                since[number] = min(offered)
+        if not since:
+            return
+        lines, more = await asyncio.to_thread(self._read_new, since)
+        for for_resident, for_staff in lines:
+            for page in self._of_inquiry(for_staff.inquiry_id):
+                mine = for_staff if page.side is Side.STAFF else for_resident
+                page.offer_line(for_staff.id, mine)
+        if more:
+            self._dirty |= since.keys()
+            self._wake.set()
 
-    def _of_inquiry(self, inquiry_id: int, side: Side) -> list[_Page]:
+    def _of_inquiry(self, inquiry_id: int) -> list[_Page]:
         return [
             page
             for number in self._by_inquiry.get(inquiry_id, ())
             for page in self._pages.get(number, ())
-            if page.side is side
         ]
 
     async def _tick(self) -> None:
@@ -333,6 +354,7 @@ class ChatHub:
             try:
                 await self._show_standings(self._pages)
                 await self._note_who_left()
+                self._ping()
                 if beats * TICK_SECONDS % RENEW_SECONDS == 0:
                     await self._renew_all()
             except StoreUnavailableError:
@@ -352,6 +374,12 @@ class ChatHub:
                 if page.standing != standing:
                     page.standing = standing
                     page.offer(standing)
+
+    def _ping(self) -> None:
+        quiet_since = monotonic() - PING_SECONDS
+        for page in self._all():
+            if page.told_at <= quiet_since:
+                page.offer(None)
 
     async def _note_who_left(self) -> None:
         """Who closed the last page a while ago has gone."""
@@ -389,8 +417,7 @@ class ChatHub:
 
     async def _catch_up(self, page: _Page) -> Sequence[Update | None]:
         """The next of what a page has not seen; after the last of it, how things stand."""
-        page.overflowed = False
-        page.updates = asyncio.Queue(maxsize=QUEUE)
+        page.start_anew()
         found = await asyncio.to_thread(self._read_standings, [page.conversation_id])
         standing = found.get(page.conversation_id)
         if standing is None:
@@ -399,21 +426,23 @@ class ChatHub:
         if standing.inquiry_id is not None:
             # Before reading, so that what is said meanwhile is not missed.
             self._bind(page.conversation_id, standing.inquiry_id)
-            since = {standing.inquiry_id: page.last}
-            lines = await asyncio.to_thread(self._read_lines, since, page.side, PIECE)
+            lines = await asyncio.to_thread(self._read_lines, standing.inquiry_id, page)
         if lines:
             page.last = lines[-1].id
+            page.offered = max(page.offered, page.last)
         if len(lines) >= PIECE:
             page.overflowed = True
             return lines
         page.standing = standing
         return [*lines, standing]
 
-    def _read_lines(
-        self, since: dict[int, int], side: Side, limit: int = chat_views.PAGE
-    ) -> list[Line]:
+    def _read_lines(self, inquiry_id: int, page: _Page) -> list[Line]:
         with self._db.read() as session:
-            return chat_views.lines_of(session, since, limit, side)
+            return chat_views.lines_since(session, inquiry_id, page.last, PIECE, page.side)
+
+    def _read_new(self, since: dict[int, int]) -> tuple[list[tuple[Line | None, Line]], bool]:
+        with self._db.read() as session:
+            return chat_views.lines_for_both(session, since)
 
     def _read_standings(self, ids: list[int]) -> dict[int, Standing]:
         now = self._clock()
@@ -435,12 +464,8 @@ class ChatHub:
 
 
 async def _next(page: _Page) -> Sequence[Update | None]:
-    """The next update of a page, None when it is quiet; nothing when it has seen that already."""
-    try:
-        async with asyncio.timeout(PING_SECONDS):
-            update = await page.updates.get()
-    except TimeoutError:
-        return [None]
+    """The next update of a page; nothing when it has seen that already."""
+    update = await page.updates.get()
     if isinstance(update, chat_views.Line):
         if update.id <= page.last:
             return []

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import bindparam, func, select, text, update
 from sqlmodel import Session, col
 
 from channels.base import Address
@@ -49,6 +49,18 @@ _UNDER_WAY = text("conversation.state IN ('waiting', 'talking')")
 # Written so that the planner can use no index with it: it shall go from the few chats to their
 # inquiries, and not through all inquiries that nobody holds.
 OF_CHATS_OPEN = text("inquiry.status || '' = 'open'")
+
+_CHATS_OF: Any = (
+    select(_I.c.assignee_id, func.count())
+    .join(_C, _C.c.inquiry_id == _I.c.id)
+    .where(
+        _UNDER_WAY,
+        _C.c.listening_until > bindparam("now"),
+        _I.c.assignee_id.in_(bindparam("staff", expanding=True)),
+        _I.c.status == InquiryStatus.OPEN,
+    )
+    .group_by(_I.c.assignee_id)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,18 +143,8 @@ def is_somebody_there(session: Session, terms: Terms, now: datetime) -> bool:
 
 def chats_of(session: Session, staff_ids: Iterable[int], now: datetime) -> dict[int, int]:
     """Staff id -> live chats they hold; who holds none is missing."""
-    query = (
-        select(_I.c.assignee_id, func.count())
-        .join(_C, _C.c.inquiry_id == _I.c.id)
-        .where(
-            _UNDER_WAY,
-            _C.c.listening_until > now,
-            _I.c.assignee_id.in_(sorted(staff_ids)),
-            _I.c.status == InquiryStatus.OPEN,
-        )
-        .group_by(_I.c.assignee_id)
-    )
-    return dict(session.connection().execute(query).all())
+    values = {"now": now, "staff": sorted(staff_ids)}
+    return dict(session.connection().execute(_CHATS_OF, values).all())
 
 
 def has_room(session: Session, staff_id: int, capacity: int, now: datetime) -> bool:

@@ -3,10 +3,11 @@ once however often it is sent."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, inspect, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import col
 
 from channels.base import Mark, MessageKind
@@ -17,21 +18,67 @@ from router.counters import counted
 from router.db import session_on
 from router.errors import InvalidError, NotFoundError
 from router.models import Direction, Inquiry, InquiryStatus, Message, ReplyState
-from router.records import INSERT_MESSAGE
+from router.statements import Prepared
 from rules.order import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
     from sqlmodel import Session
 
     from router.correspondence import Letterhead
+    from router.models import Table
     from router.preparing import KeptFile
     from rules.targets import DueDate
 
+_C: Any = Conversation.__table__  # type: ignore[attr-defined]
+_I: Any = Inquiry.__table__  # type: ignore[attr-defined]
 _M: Any = Message.__table__  # type: ignore[attr-defined]
+
+_TALKS = (
+    select(Conversation, Inquiry)
+    .join(Inquiry, col(Inquiry.id) == col(Conversation.inquiry_id))
+    .where(col(Conversation.id).in_(bindparam("conversations", expanding=True)))
+)
+
+
+def _keeping(dialect: str) -> Any:
+    given = "inquiry_id external_id sender_name sender_address text at marks"
+    statement = (sqlite if dialect == "sqlite" else postgresql).insert(_M)
+    return (
+        statement.values(
+            channel=CHANNEL,
+            direction=Direction.IN,
+            kind=MessageKind.CONTACT.value,
+            recipients=[],
+            subject="",
+            has_html=False,
+            message_id="",
+            reply_to="",
+            delivery="",
+            delivery_detail="",
+            defects=[],
+            sender_check="",
+            **{name: bindparam(name) for name in given.split()},
+        )
+        .on_conflict_do_nothing()
+        .returning(_M.c.id)
+    )
+
+
+def _noting(table: Any, names: Iterable[str]) -> Prepared:
+    new: dict[str, Any] = {name: bindparam(name) for name in names}
+    statement = update(table).where(table.c.id == bindparam("number")).values(new)
+    return Prepared(lambda _dialect: statement)
+
+
+_KEEP = Prepared(_keeping)
+# All that most messages change: their resident was waiting for an answer already.
+_SEEN = ("seen_at", "expires_at")
+_COUNTED = ("last_message_at", "version")
+_NOTE_SEEN, _NOTE_COUNTED = _noting(_C, _SEEN), _noting(_I, _COUNTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +115,8 @@ def say_together(connection: Connection, many: Sequence[tuple[Letterhead, Said]]
     """
     # What is needed is read at once, and what has changed is written at once.
     session = session_on(connection)
-    rows = session.execute(
-        select(Conversation, Inquiry)
-        .join(Inquiry, col(Inquiry.id) == col(Conversation.inquiry_id))
-        .where(col(Conversation.id).in_([said.conversation_id for _, said in many]))
-    )
-    talks = {conversation.id: (conversation, inquiry) for conversation, inquiry in rows}
-    keys = {
-        message_key(talks[said.conversation_id][0].key, said.client_id)
-        for _, said in many
-        if said.conversation_id in talks
-    }
-    known = _spoken_before(session, keys)
+    wanted = {"conversations": [said.conversation_id for _, said in many]}
+    talks = {one.id: (one, inquiry) for one, inquiry in session.execute(_TALKS, wanted)}
     log: list[dict[str, Any]] = []
     spoken = []
     for head, said in many:
@@ -90,31 +127,10 @@ def say_together(connection: Connection, many: Sequence[tuple[Letterhead, Said]]
             or conversation.expires_at <= said.at
         ):
             raise NotFoundError
-        key = message_key(conversation.key, said.client_id)
-        if key not in known:
-            one = _say(session, head, conversation, inquiry, said, key, log)
-            known[key] = (replace(one, duplicate=True), said.text)
-        elif known[key][1] == said.text:
-            one = known[key][0]
-        else:
-            raise InvalidError("This key was used for another message.")
-        spoken.append(one)
-    session.flush()
-    events.insert_rows(session.connection(), log)
+        spoken.append(_say(session, head, conversation, inquiry, said, log))
+    _write_down(session, talks.values())
+    events.insert_rows(connection, log)
     return spoken
-
-
-def _spoken_before(session: Session, keys: Iterable[str]) -> dict[str, tuple[Spoken, str]]:
-    """What was said under these keys: its place and its text."""
-    found = session.connection().execute(
-        select(_M.c.external_id, _M.c.id, _M.c.inquiry_id, _M.c.at, _M.c.text).where(
-            _M.c.channel == CHANNEL, _M.c.external_id.in_(sorted(keys))
-        )
-    )
-    return {
-        key: (Spoken(number, inquiry_id, at, duplicate=True), text)
-        for key, number, inquiry_id, at, text in found
-    }
 
 
 def _say(
@@ -123,38 +139,28 @@ def _say(
     conversation: Conversation,
     inquiry: Inquiry,
     said: Said,
-    key: str,
     log: list[dict[str, Any]],
 ) -> Spoken:
-    if said.files and chat_files.count(session, inquiry.id) + len(said.files) > chat_files.IN_ALL:
-        raise InvalidError("Too many files in one conversation. Send the rest by e-mail.")
     number = inquiry.id or 0
-    message_id: int = INSERT_MESSAGE.one(
+    key = message_key(conversation.key, said.client_id)
+    kept = _KEEP.one(
         session.connection(),
         {
             "inquiry_id": number,
-            "channel": CHANNEL,
             "external_id": key,
-            "direction": Direction.IN,
-            "kind": MessageKind.CONTACT.value,
             "sender_name": conversation.name,
             "sender_address": inquiry.sender_address,
-            "recipients": [],
-            "subject": "",
             "text": said.text,
-            "has_html": False,
             "at": said.at,
-            "message_id": "",
-            "reply_to": "",
-            "arrival_id": None,
-            "delivery": "",
-            "delivery_detail": "",
-            "defects": [],
-            "sender_check": "",
             "marks": [mark.value for mark in said.marks],
         },
-    )[0]
+    )
+    if kept is None:
+        return _said_before(session, key, said)
+    message_id: int = kept[0]
     chat_files.keep(session, message_id, said.files)
+    if said.files and chat_files.count(session, inquiry.id) > chat_files.IN_ALL:
+        raise InvalidError("Too many files in one conversation. Send the rest by e-mail.")
     if inquiry.status is not InquiryStatus.OPEN:
         conversation.outcome = None
     data, reopened = _count_in(session, inquiry, said)
@@ -170,6 +176,36 @@ def _say(
         for kind, more in told
     ]
     return Spoken(message_id, number, said.at)
+
+
+def _said_before(session: Session, key: str, said: Said) -> Spoken:
+    message = spoken(session, key)
+    if message is None:
+        raise NotFoundError
+    if message.text != said.text:
+        raise InvalidError("This key was used for another message.")
+    return Spoken(message.id or 0, message.inquiry_id, message.at, duplicate=True)
+
+
+def _write_down(session: Session, talks: Iterable[tuple[Conversation, Inquiry]]) -> None:
+    """Write what has changed: all that is usual in two calls, anything else as it comes."""
+    seen: list[dict[str, Any]] = []
+    counted_in: list[dict[str, Any]] = []
+    for conversation, inquiry in talks:
+        for row, names, rows in ((conversation, _SEEN, seen), (inquiry, _COUNTED, counted_in)):
+            changed = _changed(row)
+            if changed and changed.issubset(names):
+                rows.append({"number": row.id, **{name: getattr(row, name) for name in names}})
+                session.expunge(row)
+    _NOTE_SEEN.many(session.connection(), seen)
+    _NOTE_COUNTED.many(session.connection(), counted_in)
+    session.flush()
+
+
+def _changed(row: Table) -> set[str]:
+    """What of a row is not as it was read."""
+    before: Mapping[str, Any] = inspect(row).committed_state
+    return {name for name, value in before.items() if getattr(row, name) != value}
 
 
 def spoken(session: Session, key: str) -> Message | None:

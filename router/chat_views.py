@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, or_, select, true
+from sqlalchemy import Integer, and_, bindparam, or_, select
 
 from channels.base import Mark
 from channels.email.quote import fold
@@ -32,7 +34,9 @@ class Side(StrEnum):
 
 
 PAGE = 500
-"""Messages read at a time."""
+"""Messages read at a time,"""
+TALKS = 8
+"""of so many talks."""
 MAILED = "mailed"
 """Kind of a line that only says that we answered by letter."""
 
@@ -52,6 +56,11 @@ _OF_CONVERSATION = (
     "staff_read",
     "resident_read",
     "outcome",
+)
+_FILES = (
+    select(_F.c.message_id, _F.c.id, _F.c.filename, _F.c.size, _F.c.content_type)
+    .where(_F.c.message_id.in_(bindparam("messages", expanding=True)))
+    .order_by(_F.c.id)
 )
 
 
@@ -119,59 +128,84 @@ class Standing:
 
 
 def lines_since(
-    session: Session, inquiry_id: int | None, after: int = 0, limit: int = PAGE
-) -> list[Line]:
-    """What was said after the message with this id, oldest first."""
-    if inquiry_id is None:
-        return []
-    return lines_of(session, {inquiry_id: after}, limit)
-
-
-def lines_of(
     session: Session,
-    after: Mapping[int, int],
+    inquiry_id: int | None,
+    after: int = 0,
     limit: int = PAGE,
     side: Side = Side.RESIDENT,
 ) -> list[Line]:
-    """What was said in several talks, each after its message: inquiry id -> message id.
+    """What was said after the message with this id, oldest first.
 
     Staff have the whole thread, notes among it. Of what others wrote into the inquiry by letter
     nothing is the resident's business.
     """
-    wanted = or_(
-        *(and_(_M.c.inquiry_id == number, _M.c.id > last) for number, last in after.items())
-    )
-    said = (
-        true()
-        if side is Side.STAFF
-        else or_(
-            and_(_M.c.channel == CHANNEL, _M.c.direction != Direction.NOTE),
-            and_(_M.c.direction == Direction.OUT, _M.c.kind == "reply"),
-        )
-    )
-    rows = list(
-        session.connection().execute(
-            select(
-                _M.c.id,
-                _M.c.inquiry_id,
-                _M.c.channel,
-                _M.c.direction,
-                _M.c.kind,
-                _M.c.sender_name,
-                _M.c.text,
-                _M.c.at,
-                _M.c.external_id,
-                _M.c.staff_id,
-                _M.c.marks,
-            )
-            .where(wanted, said)
-            .order_by(_M.c.id)
-            .limit(limit)
-        )
-    )
-    files = _files(session, [row.id for row in rows])
-    view = _staff_line if side is Side.STAFF else _line
+    if inquiry_id is None:
+        return []
+    staff = side is Side.STAFF
+    rows = _rows(session, _said(1, staff), {inquiry_id: after}, limit)
+    files = _files(session, rows)
+    view = _staff_line if staff else _line
     return [view(row, files.get(row.id, ())) for row in rows]
+
+
+def lines_for_both(
+    session: Session, after: Mapping[int, int]
+) -> tuple[list[tuple[Line | None, Line]], bool]:
+    """What was said in several talks, each after its message (inquiry id -> message id), as its
+    resident sees it, if they do, and as staff see it; and whether there may be more."""
+    rows: list[Any] = []
+    more = False
+    waiting = iter(after.items())
+    while some := dict(islice(waiting, TALKS)):
+        found = _rows(session, _said(TALKS, True), some, PAGE)
+        more = more or len(found) == PAGE
+        rows += found
+    files = _files(session, rows)
+    lines = []
+    for row in rows:
+        mine = files.get(row.id, ())
+        lines.append((_line(row, mine) if row.for_resident else None, _staff_line(row, mine)))
+    return lines, more
+
+
+@lru_cache
+def _said(talks: int, whole: bool) -> Any:
+    """What was said in so many talks at most; `whole`: with what is not the resident's business.
+    Built once: in a busy hour it is asked fifty times a second."""
+    since = or_(
+        *(
+            and_(_M.c.inquiry_id == bindparam(f"inquiry{n}"), _M.c.id > bindparam(f"after{n}"))
+            for n in range(talks)
+        )
+    )
+    for_resident = or_(
+        and_(_M.c.channel == CHANNEL, _M.c.direction != Direction.NOTE),
+        and_(_M.c.direction == Direction.OUT, _M.c.kind == "reply"),
+    )
+    query = select(
+        _M.c.id,
+        _M.c.inquiry_id,
+        _M.c.channel,
+        _M.c.direction,
+        _M.c.kind,
+        _M.c.sender_name,
+        _M.c.text,
+        _M.c.at,
+        _M.c.external_id,
+        _M.c.staff_id,
+        _M.c.marks,
+        for_resident.label("for_resident"),
+    )
+    query = query.where(since) if whole else query.where(since, for_resident)
+    return query.order_by(_M.c.id).limit(bindparam("most", type_=Integer))
+
+
+def _rows(session: Session, query: Any, after: Mapping[int, int], limit: int) -> list[Any]:
+    values = {"most": limit}
+    places = chain(after.items(), repeat((0, 0)))  # no inquiry has the number 0
+    for n, (inquiry_id, last) in zip(range(TALKS), places, strict=False):
+        values |= {f"inquiry{n}": inquiry_id, f"after{n}": last}
+    return list(session.connection().execute(query, values))
 
 
 def standings(
@@ -235,17 +269,12 @@ def _staff_line(row: Any, files: Sequence[LineFile]) -> Line:
     )
 
 
-def _files(session: Session, message_ids: Sequence[int]) -> dict[int, list[LineFile]]:
+def _files(session: Session, rows: Sequence[Any]) -> dict[int, list[LineFile]]:
     files: dict[int, list[LineFile]] = defaultdict(list)
-    if not message_ids:
-        return files
-    rows = session.connection().execute(
-        select(_F.c.message_id, _F.c.id, _F.c.filename, _F.c.size, _F.c.content_type)
-        .where(_F.c.message_id.in_(message_ids))
-        .order_by(_F.c.id)
-    )
-    for message_id, *file in rows:
-        files[message_id].append(LineFile(*file))
+    if rows:
+        wanted = {"messages": [row.id for row in rows]}
+        for message_id, *file in session.connection().execute(_FILES, wanted):
+            files[message_id].append(LineFile(*file))
     return files
 
 

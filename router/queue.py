@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, insert, or_, select, text, update
+from sqlalchemy import bindparam, delete, insert, select, text, update
 from sqlmodel import Session, col
 
 from router import cursors, events, queue_sql
@@ -51,6 +51,7 @@ _I: Any = Inquiry.__table__  # type: ignore[attr-defined]
 _A: Any = Addressee.__table__  # type: ignore[attr-defined]
 
 _IS_OPEN = text("inquiry.status = 'open'")
+_NAMED = select(Inquiry).where(col(Inquiry.ref) == bindparam("ref"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,7 @@ def _shared(session: Session, actor: Actor, department: str) -> list[int]:
 def row(session: Session, actor: Actor, ref: str) -> QueueRow:
     """One inquiry as a line of the queue. Raises `NotFoundError` also when it is not the actor's
     to see."""
-    found = those(session, actor, _I.c.ref == ref, 1)
+    found = _rows(session, queue_sql.named(actor.departments), {"ref": ref})
     if not found:
         raise NotFoundError
     return found[0]
@@ -192,19 +193,14 @@ def row(session: Session, actor: Actor, ref: str) -> QueueRow:
 def those(session: Session, actor: Actor, condition: Any, limit: int) -> list[QueueRow]:
     """The inquiries that a condition on the table holds for and that are the actor's to see, the
     latest first."""
-    query = queue_sql.ROWS.where(condition).order_by(_I.c.id.desc()).limit(limit)
-    if actor.departments is not None:
-        mine = sorted(actor.departments)
-        also = select(_A.c.inquiry_id).where(_A.c.department.in_(mine))
-        query = query.where(or_(_I.c.department.in_(mine), _I.c.id.in_(also)))
-    return _rows(session, query)
+    query = queue_sql.seen_by(actor.departments).where(condition)
+    return _rows(session, query.order_by(_I.c.id.desc()).limit(limit))
 
 
 def get(session: Session, actor: Actor, ref: str) -> Inquiry:
     """The inquiry with this reference, for change. Raises `NotFoundError` also when it is not the
     actor's."""
-    query = select(Inquiry).where(col(Inquiry.ref) == ref)
-    inquiry: Inquiry | None = session.execute(query).scalar()
+    inquiry: Inquiry | None = session.execute(_NAMED, {"ref": ref}).scalar()
     if inquiry is None or not sees(session, actor, inquiry):
         raise NotFoundError
     return inquiry

@@ -83,6 +83,22 @@ ROWS: Any = select(
 
 
 @lru_cache(_BUILT)
+def seen_by(departments: frozenset[str] | None) -> Any:
+    """The inquiries that these departments answer or were addressed in as well."""
+    if departments is None:
+        return ROWS
+    mine = sorted(departments)
+    also = select(_A.c.inquiry_id).where(_A.c.department.in_(mine))
+    return ROWS.where(or_(_I.c.department.in_(mine), _I.c.id.in_(also)))
+
+
+@lru_cache(_BUILT)
+def named(departments: frozenset[str] | None) -> Any:
+    """The one of them with this `ref`."""
+    return seen_by(departments).where(_I.c.ref == bindparam("ref"))
+
+
+@lru_cache(_BUILT)
 def listed(departments: frozenset[str] | None, wanted: Filter, part: str, continued: bool) -> Any:
     """One part of a list, of these departments; `continued` from a `place` on. Takes `limit`."""
     query = _of(departments)

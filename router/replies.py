@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from router.access import Actor
+    from router.chat_models import Conversation
     from router.correspondence import Letterhead
     from router.preparing import KeptFile
 
@@ -55,10 +56,9 @@ def require_replyable(
     text: str,
     now: datetime,
     version: int | None = None,
-) -> tuple[Inquiry, str, Address]:
-    """The inquiry, the tidied text and the recipient of a reply that may be sent as things are.
-
-    Raises what `reply` raises.
+) -> tuple[Inquiry, str, Address, Conversation | None]:
+    """The inquiry, the tidied text and the recipient of a reply that may be sent as things are, and
+    the talk it is said in. Raises what `reply` raises.
     """
     inquiry = queue.get(session, actor, ref)
     text = text.replace("\r\n", "\n").strip()
@@ -68,14 +68,15 @@ def require_replyable(
         raise InvalidError("The reply is too long.")
     queue.require_open(inquiry)
     queue.require_holder(session, actor, inquiry)
-    recipient = recipient_of(session, head, inquiry, now)
+    talk = chat.answers_here(session, inquiry, now)
+    recipient = _recipient(session, head, inquiry, talk)
     if recipient.channel == PHONE:
         text = texting.tidied(head, inquiry, text)
     if recipient.channel != CHAT:  # in a talk, both may write at the same time
         queue.require_version(inquiry, version)
     elif len(text) > TEXT_LIMIT:
         raise InvalidError("The reply is too long.")
-    return inquiry, text, recipient
+    return inquiry, text, recipient, talk
 
 
 def reply(
@@ -104,7 +105,9 @@ def reply(
     """
     if key and written(session, actor, ref, key) is not None:
         return queue.get(session, actor, ref)
-    inquiry, text, recipient = require_replyable(session, head, actor, ref, text, now, version)
+    inquiry, text, recipient, talk = require_replyable(
+        session, head, actor, ref, text, now, version
+    )
     takes = inquiry.assignee_id is None and _may_take(session, actor, inquiry, capacity, now)
     language = letters.letter_language(inquiry.language)
     department = session.get_one(Department, inquiry.department)
@@ -112,7 +115,6 @@ def reply(
     subject = letters.tagged_subject(inquiry.subject, inquiry.ref, language)
     outgoing_id = head.new_message_id(inquiry.id or 0)
     in_chat, by_text = recipient.channel == CHAT, recipient.channel == PHONE
-    talk = chat.by_key(session, recipient.value) if in_chat else None
     by_xmpp = talk is not None and bool(talk.jid)
     if files and (by_text or by_xmpp):
         raise InvalidError(texting.FILES if by_text else xmpp_letters.FILES)
@@ -133,6 +135,9 @@ def reply(
         message_id="" if in_chat else outgoing_id,
         staff_id=actor.staff_id,
         delivery="sent" if in_chat else "queued",
+        # Given, because looking up how they are made takes longer than all the rest.
+        defects=[],
+        marks=[],
     )
     session.add(message)
     session.flush()
@@ -301,7 +306,12 @@ def recipient_of(session: Session, head: Letterhead, inquiry: Inquiry, now: date
     other address
     when they wrote from that one last. Whoever else found a way into the thread gets nothing.
     """
-    talk = chat.answers_here(session, inquiry, now)
+    return _recipient(session, head, inquiry, chat.answers_here(session, inquiry, now))
+
+
+def _recipient(
+    session: Session, head: Letterhead, inquiry: Inquiry, talk: Conversation | None
+) -> Address:
     if talk is not None:
         return Address(CHAT, talk.key, inquiry.sender_name)
     latest = chat.asked_elsewhere(session, inquiry) or _latest(session, inquiry)

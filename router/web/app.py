@@ -150,10 +150,13 @@ def create_app(hall: Hall) -> FastAPI:
     app = FastAPI(
         title="Sentralbord",
         version=__version__,
+        routes=[*chat_api.ROUTES],
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # We have our own figures, and paths with tokens in them are told to nobody.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         middleware=[
             Middleware(_Frame, secure=hall.settings.public_url.startswith("https://")),
             Middleware(_Compression),
@@ -174,7 +177,6 @@ def create_app(hall: Hall) -> FastAPI:
     for module in (
         voice_hooks,
         hooks,
-        chat_api,
         auth,
         desk,
         desk_chats,

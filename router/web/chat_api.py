@@ -3,21 +3,26 @@
 Whoever is asking is known by a cookie that no script can read. What is not theirs does not exist:
 a wrong cookie, a wrong conversation and one that is over get the same answer. Messages are taken
 once, however often they are sent; a stream goes on after the last message that the page has seen.
+
+Plain routes of Starlette's, looked at before all others: what everybody who chats asks every second
+is worth it (docs/adr/0013).
 """
 
 from __future__ import annotations
 
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
-from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import select
 from sqlmodel import col
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match, Route
 
 from channels.base import Mark
 from channels.chat.web import TEXT_LIMIT
@@ -39,12 +44,10 @@ from router.web.stream import EventStream
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from starlette.types import Scope
+
     from router.hall import Hall
     from router.web.chat_door import Talk
-
-router = APIRouter(
-    prefix="/chat", include_in_schema=False, dependencies=[Depends(chat_door.require_enabled)]
-)
 
 LOOKS = limits.Rate("chat look", 120, 60)
 """Looks at whether somebody is there, from one address."""
@@ -57,6 +60,9 @@ SIGNS = limits.Rate("chat sign", 120, 60)
 
 class _Input(BaseModel):
     model_config = ConfigDict(extra="ignore")
+
+
+Body = TypeVar("Body", bound=_Input)
 
 
 class NewConversation(_Input):
@@ -94,19 +100,21 @@ class Recipient(_Input):
     email: str = Field("", max_length=1000)
 
 
-@router.get("/presence")
-def presence(request: Request, language: str = "") -> JSONResponse:
+def presence(request: Request) -> Response:
     """Say whether somebody is there."""
+    chat_door.require_enabled(request)
     limits.take(request, LOOKS)
     hall = hall_of(request)
+    language = request.query_params.get("language", "")
     there = hall.chats.attendance()
     words = chat_words.greeting(there, hall, language if language in LANGUAGES else "nb")
     return JSONResponse({"open": there.open, "there": there.there, "greeting": words})
 
 
-@router.post("/conversations", status_code=201)
-async def open_conversation(request: Request, body: NewConversation) -> Response:
+async def open_conversation(request: Request) -> Response:
     """Open a conversation; the cookie that comes with the answer opens it from now on."""
+    chat_door.require_enabled(request)
+    body = await _body(request, NewConversation)
     if body.website:
         raise InvalidError("Leave this field empty; it is there to stop robots.")
     talk, secret = await chat_door.begin(request, body.language)
@@ -115,26 +123,25 @@ async def open_conversation(request: Request, body: NewConversation) -> Response
     return response
 
 
-@router.post("/conversations/{key}/messages")
-async def say(request: Request, key: str) -> Response:
+async def say(request: Request) -> Response:
     """Take in what the resident says; a second time with the same id changes nothing."""
-    talk = await chat_door.recall(request, key)
+    talk = await chat_door.recall(request)
     chat_door.admit(request, talk)
     try:
         async with _message(request) as message:
             spoken = await chat_door.say(request, talk, message)
     except chat_door.RefusedError as refused:
         return JSONResponse({"problems": refused.problems}, 422)
+    if talk.inquiry_id is None:
+        chat_door.remember(request, talk, spoken.inquiry_id)
     content = {"id": spoken.message_id, "at": spoken.at.isoformat(), "duplicate": spoken.duplicate}
     return JSONResponse(content, 200 if spoken.duplicate else 201)
 
 
-@router.get("/conversations/{key}/messages")
-def messages(
-    request: Request, key: str, after: Annotated[int, Query(ge=0, le=chat_door.LARGEST)] = 0
-) -> Response:
+def messages(request: Request) -> Response:
     """What is new, for pages that can keep no stream open."""
-    talk = chat_door.find(request, key)
+    after = chat_door.message_id_of(request.query_params.get("after") or "0")
+    talk = chat_door.find_named(request)
     request.app.state.limits.take(SIGNS, talk.key)
     hall = hall_of(request)
     hall.chats.heard(talk.id)
@@ -149,56 +156,48 @@ def messages(
     )
 
 
-@router.get("/conversations/{key}/events")
-async def events(
-    request: Request,
-    key: str,
-    last_event_id: Annotated[str, Header()] = "",
-    after: Annotated[str, Query()] = "",
-) -> Response:
+async def events(request: Request) -> Response:
     """Follow the conversation: `message` (its id is the event's), `standing`, `typing`."""
     require_own_pages(request)
-    last = chat_door.message_id_of(last_event_id or after or "0")
-    talk = await run_in_threadpool(chat_door.find, request, key)
+    seen = request.headers.get("last-event-id") or request.query_params.get("after")
+    last = chat_door.message_id_of(seen or "0")
+    talk = await run_in_threadpool(chat_door.find_named, request)
     request.app.state.limits.take(STREAMS, talk.key)
     hall = hall_of(request)
     return EventStream(_frames(hall, talk, last), hall.chats.room(talk.id, Side.RESIDENT))
 
 
-@router.post("/conversations/{key}/typing", status_code=204)
-async def typing(request: Request, key: str) -> Response:
+async def typing(request: Request) -> Response:
     """Tell the other side that something is being written. Nothing is kept."""
-    talk = await _sign(request, key, anew=False)
+    talk = await _sign(request, anew=False)
     hall_of(request).chats.typing(talk.id, Side.RESIDENT)
     return Response(status_code=204)
 
 
-@router.post("/conversations/{key}/read", status_code=204)
-async def read(request: Request, key: str, body: Seen) -> Response:
+async def read(request: Request) -> Response:
     """Note how far our messages have been seen."""
-    talk = await _sign(request, key, anew=False)
+    talk = await _sign(request, anew=False)
+    body = await _body(request, Seen)
     hall = hall_of(request)
     await hall.db.write(
-        lambda session: chat.read_by_resident(
-            session, session.get_one(Conversation, talk.id), body.message_id
-        )
+        lambda session: chat.read_by_resident(session, talk.id, body.message_id), patient=True
     )
     hall.chats.changed(talk.id)
     return Response(status_code=204)
 
 
-@router.post("/conversations/{key}/contact")
-async def contact(request: Request, key: str, body: NewAddress) -> Response:
+async def contact(request: Request) -> Response:
     """Note how the resident can be reached when they have left."""
-    talk = await _sign(request, key)
+    talk = await _sign(request)
+    body = await _body(request, NewAddress)
     problems = await chat_door.give_address(request, talk, body.name, body.email, body.phone)
     return JSONResponse({"problems": problems}, 422) if problems else Response(status_code=204)
 
 
-@router.post("/conversations/{key}/transcript")
-async def transcript(request: Request, key: str, body: Recipient) -> Response:
+async def transcript(request: Request) -> Response:
     """Send the conversation by e-mail."""
-    talk = await _sign(request, key)
+    talk = await _sign(request)
+    body = await _body(request, Recipient)
     hall = hall_of(request)
     email = email_address(body.email)
     if not email:
@@ -213,10 +212,9 @@ async def transcript(request: Request, key: str, body: Recipient) -> Response:
     return Response(status_code=204)
 
 
-@router.post("/conversations/{key}/leave", status_code=204)
-async def leave(request: Request, key: str) -> Response:
+async def leave(request: Request) -> Response:
     """End the conversation; what is unanswered stays an inquiry."""
-    talk = await _sign(request, key)
+    talk = await _sign(request)
     hall = hall_of(request)
     now = hall.clock()
     await hall.db.write(
@@ -229,12 +227,10 @@ async def leave(request: Request, key: str) -> Response:
     return response
 
 
-@router.get("/conversations/{key}/files/{number}")
-def file(
-    request: Request, key: str, number: Annotated[int, Path(ge=0, le=chat_door.LARGEST)]
-) -> Response:
+def file(request: Request) -> Response:
     """A file of the conversation, always as a download. Raises `NotFoundError`."""
-    talk = chat_door.find(request, key)
+    talk = chat_door.find_named(request)
+    number = chat_door.message_id_of(request.path_params["number"])
     hall = hall_of(request)
     query = (
         select(StoredAttachment, col(Message.marks))
@@ -290,14 +286,24 @@ def _typed(fields: Any, files: list[Source]) -> chat_door.Typed:
     return chat_door.Typed(message.client_msg_id, message.text, files, message.confirmed)
 
 
-async def _sign(request: Request, key: str, *, anew: bool = True) -> Talk:
+async def _body(request: Request, shape: type[Body]) -> Body:
+    """What was sent, as JSON. Raises `RequestValidationError`."""
+    try:
+        return shape.model_validate_json(await request.body())
+    except ValidationError as error:
+        raise RequestValidationError(
+            [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
+        ) from None
+
+
+async def _sign(request: Request, *, anew: bool = True) -> Talk:
     """The conversation of a small request, of which there may not be too many; `anew`: as it
     stands now."""
     require_own_pages(request)
     if anew:
-        talk = await run_in_threadpool(chat_door.find, request, key)
+        talk = await run_in_threadpool(chat_door.find_named, request)
     else:
-        talk = await chat_door.recall(request, key)
+        talk = await chat_door.recall(request)
     request.app.state.limits.take(SIGNS, talk.key)
     return talk
 
@@ -321,3 +327,34 @@ async def _frames(hall: Hall, talk: Talk, after: int) -> AsyncIterator[bytes]:
 def _line(line: chat_views.Line, talk: Talk, hall: Hall) -> dict[str, Any]:
     municipality = hall.settings.municipality.name
     return chat_words.line_view(line, talk.key, talk.language, municipality)
+
+
+class _Route(Route):
+    """A route that says which one it is, as FastAPI's do: requests are counted by it."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, found = super().matches(scope)
+        if found:
+            found["route"] = self
+        return match, found
+
+
+_TALK = "/chat/conversations/{key}"
+
+# What is asked most comes first.
+ROUTES = [
+    _Route(path, endpoint, methods=[method], include_in_schema=False)
+    for method, path, endpoint in (
+        ("POST", f"{_TALK}/messages", say),
+        ("POST", f"{_TALK}/typing", typing),
+        ("POST", f"{_TALK}/read", read),
+        ("GET", f"{_TALK}/events", events),
+        ("GET", f"{_TALK}/messages", messages),
+        ("GET", f"{_TALK}/files/{{number}}", file),
+        ("POST", f"{_TALK}/contact", contact),
+        ("POST", f"{_TALK}/transcript", transcript),
+        ("POST", f"{_TALK}/leave", leave),
+        ("POST", "/chat/conversations", open_conversation),
+        ("GET", "/chat/presence", presence),
+    )
+]

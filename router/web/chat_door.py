@@ -4,7 +4,7 @@ it in."""
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -132,20 +132,35 @@ def find(request: Request, key: str | None = None) -> Talk:
         return _talk(chat.find(session, secret, hall.clock(), key))
 
 
-async def recall(request: Request, key: str) -> Talk:
-    """`find` for what a page asks every second: what began before is not read anew.
+def find_named(request: Request) -> Talk:
+    """`find` for a request that names the conversation: where there is a chat."""
+    require_enabled(request)
+    return find(request, request.path_params["key"])
+
+
+async def recall(request: Request) -> Talk:
+    """`find_named` for what a page asks every second: what began before is not read anew.
 
     What is remembered does not change any more; whether a talk is over, and how its resident can
     be reached, is for who writes or shows that to look up. Raises `NotFoundError`.
     """
     talks: Talks = request.app.state.talks
-    name = hash_secret(request.cookies.get(cookie_name(hall_of(request)), ""))
-    talk = talks.get(name)
-    if talk is None or talk.key != key:
-        talk = await run_in_threadpool(find, request, key)
+    talk = talks.get(_name(request))
+    if talk is None or talk.key != request.path_params["key"]:
+        talk = await run_in_threadpool(find_named, request)
         if talk.inquiry_id is not None:
-            talks.keep(name, talk)
+            talks.keep(_name(request), talk)
     return talk
+
+
+def remember(request: Request, talk: Talk, inquiry_id: int) -> None:
+    """Its first message has become this inquiry: from now on `recall` knows the talk."""
+    talks: Talks = request.app.state.talks
+    talks.keep(_name(request), replace(talk, inquiry_id=inquiry_id))
+
+
+def _name(request: Request) -> str:
+    return hash_secret(request.cookies.get(cookie_name(hall_of(request)), ""))
 
 
 def known(request: Request) -> Talk | None:
@@ -215,7 +230,9 @@ async def say(request: Request, talk: Talk, message: Typed) -> chat_said.Spoken:
         files=tuple(files),
         marks=marks,
     )
-    return await hall.db.write_together(chat_said.say_together, (hall.reply_context, said))
+    return await hall.db.write_together(
+        chat_said.say_together, (hall.reply_context, said), patient=True
+    )
 
 
 async def give_address(

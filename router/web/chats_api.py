@@ -5,12 +5,11 @@ Answering is `POST /api/inquiries/{ref}/reply`, as by every channel.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from time import monotonic
 from typing import Annotated
 
-import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
@@ -140,20 +139,23 @@ async def frames(
     ref: str,
     conversation: int,
     after: int,
-    show: Callable[[Update | None], bytes],
+    show: Callable[[Update | None], Awaitable[bytes]],
 ) -> AsyncGenerator[bytes, None]:
     """What happens in a talk, as `show` writes it, for as long as who follows may see it."""
     checked = monotonic()
+    holder: object = None
+    asked: object = None
     yield b"retry: 2000\n: welcome\n\n"
     async with aclosing(hall.chats.follow(conversation, Side.STAFF, after)) as updates:
         async for update in updates:
-            stands = isinstance(update, Standing)
-            # Who holds it may be another, and where it belongs as well.
-            if stands or monotonic() - checked >= RECHECK_SECONDS:
-                checked = monotonic()
+            if isinstance(update, Standing):
+                holder = update.department, update.staff_id
+            rights = hall.chats.rights_changed, holder
+            if rights != asked or monotonic() - checked >= RECHECK_SECONDS:
+                asked, checked = rights, monotonic()
                 if not await run_in_threadpool(_may_follow, hall, credential, ref):
                     return
-            yield await run_in_threadpool(show, update) if stands else show(update)
+            yield await show(update)
 
 
 def _may_follow(hall: Hall, credential: tuple[CredentialKind, str], ref: str) -> bool:
@@ -169,7 +171,7 @@ def _may_follow(hall: Hall, credential: tuple[CredentialKind, str], ref: str) ->
     return True
 
 
-def _frame(update: Update | None) -> bytes:
+async def _frame(update: Update | None) -> bytes:
     if update is None:
         return b": ping\n\n"
     if isinstance(update, Typing):
@@ -185,10 +187,9 @@ def _frame(update: Update | None) -> bytes:
             at=update.at,
             attachments=[file.filename for file in update.files],
         )
-        data = orjson.dumps(line.model_dump(mode="json"))
+        data = line.model_dump_json().encode()
         return b"id: %d\nevent: message\ndata: %s\n\n" % (update.id, data)
-    data = orjson.dumps(_view(update).model_dump(mode="json"))
-    return b"event: standing\ndata: %s\n\n" % data
+    return b"event: standing\ndata: %s\n\n" % _view(update).model_dump_json().encode()
 
 
 def _view(standing: chat_views.Standing) -> ChatView:

@@ -404,7 +404,7 @@ def _page(
             raise NotFoundError
         turns = chat_queue.turns(session, hall.chats.terms, now)
         standing = chat_views.standings(session, [found.id], turns, now)[found.id]
-        lines = chat_views.lines_of(session, {row.id: 0}, side=Side.STAFF)
+        lines = chat_views.lines_since(session, row.id, side=Side.STAFF)
         view = standing_view(session, hall, actor, standing, now)
         people = colleagues(session, hall, actor, now)
         given_to = handovers.taken_back_from(session, actor, session.get_one(Inquiry, row.id))
@@ -482,7 +482,7 @@ def _written(hall: Hall, actor: Actor, ref: str, written_as: str) -> dict[str, A
         if number is None:
             return {}
         row = queue.row(session, actor, ref)
-        [line] = chat_views.lines_of(session, {row.id: number - 1}, 1, Side.STAFF)
+        [line] = chat_views.lines_since(session, row.id, number - 1, 1, Side.STAFF)
     return line_view(line, ref, hall, actor)
 
 
@@ -500,17 +500,21 @@ def _held_or_free(hall: Hall, actor: Actor, ref: str) -> int | None:
     return found.id
 
 
-def _frame(hall: Hall, actor: Actor, ref: str, update: Update | None) -> bytes:
+async def _frame(hall: Hall, actor: Actor, ref: str, update: Update | None) -> bytes:
     if update is None:
         return b": ping\n\n"
     if isinstance(update, Typing):
         return b"event: typing\ndata: {}\n\n"
     if isinstance(update, Standing):
-        with hall.db.read() as session:
-            view = standing_view(session, hall, actor, update, hall.clock())
+        view = await run_in_threadpool(_standing, hall, actor, update)
         return b"event: standing\ndata: %s\n\n" % orjson.dumps(view)
     data = orjson.dumps(line_view(update, ref, hall, actor))
     return b"id: %d\nevent: message\ndata: %s\n\n" % (update.id, data)
+
+
+def _standing(hall: Hall, actor: Actor, standing: Standing) -> dict[str, Any]:
+    with hall.db.read() as session:
+        return standing_view(session, hall, actor, standing, hall.clock())
 
 
 def _names(session: Session, hall: Hall, actor: Actor) -> dict[str, str]:

@@ -9,7 +9,9 @@ from time import monotonic
 import pytest
 
 from channels.email.verdict import Verdict
+from router.metrics import REGISTRY
 from router.models import Role
+from router.web.problems import MEDIA_TYPE
 from tests.browser.people import PNG
 from tests.router.chat_house import (
     at_desk,
@@ -132,6 +134,30 @@ async def test_a_body_that_is_no_message_is_refused(home, body):
         f"/chat/conversations/{resident.key}/messages", content=body
     )
     assert answer.status_code == 422
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"message_id": -1}', b"\xff\xfe"])
+async def test_a_read_mark_that_is_none_is_refused_in_plain_words(home, body):
+    resident = await visitor(home, "Hei")
+    answer = await resident.browser.post(f"/chat/conversations/{resident.key}/read", content=body)
+    assert answer.status_code == 422
+    [problem] = answer.json()["errors"]
+    assert problem["field"].startswith("body")
+
+
+async def test_requests_are_counted_by_their_route_and_carry_what_all_answers_do(home):
+    counted = {"method": "POST", "route": "/chat/conversations/{key}/messages", "status": "201"}
+    before = REGISTRY.get_sample_value("sentralbord_http_seconds_count", counted) or 0
+    resident = await visitor(home)
+    answer = await resident.post("messages", message("Hei"))
+    assert answer.headers["x-request-id"]
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert REGISTRY.get_sample_value("sentralbord_http_seconds_count", counted) == before + 1
+    refused = await resident.browser.put(f"/chat/conversations/{resident.key}/messages")
+    assert refused.status_code == 405
+    unknown = await resident.browser.get(f"/chat/conversations/{resident.key}/nothing")
+    assert (unknown.status_code, unknown.headers["content-type"]) == (404, MEDIA_TYPE)
 
 
 async def test_a_message_of_a_megabyte_is_refused_before_it_is_read(home):
