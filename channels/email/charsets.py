@@ -7,85 +7,91 @@ The label comes from outside, so it is never looked up among the interpreter's c
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from channels.text import nfc
 
 _LABELS = {
     "utf-8": (
-        "utf-8 utf8 unicode-1-1-utf-8 utf-8-mac utf8mb4 utf8mb3 unicode utf-8n utf-8-sig cp65001"
-        " 65001"
+        "utf8 unicode11utf8 utf8mac utf8mb4 utf8mb3 unicode utf8n utf8sig cp65001 65001"
+        " unicode20utf8 utf8bom"
     ),
     "cp1252": (
-        "iso-8859-1 iso8859-1 iso88591 8859-1 latin1 latin-1 l1 cp819 ibm819 iso-ir-100"
-        " windows-1252"
-        " windows1252 cp1252 cp-1252 1252 x-ansi ansi iso-8859-1-windows-3.1-latin-1"
-        " iso-8859-1:1987"
+        "iso88591 88591 latin1 l1 cp819 ibm819 isoir100 windows1252 cp1252 1252 ansi"
+        " iso88591windows31latin1 csisolatin1 win1252"
     ),
-    "cp1250": "windows-1250 cp1250 x-cp1250",
-    "cp1251": "windows-1251 cp1251 x-cp1251 win-1251",
-    "cp1253": "windows-1253 cp1253",
-    "cp1254": "windows-1254 cp1254 iso-8859-9 iso8859-9 latin5",
-    "cp1255": "windows-1255 cp1255",
-    "cp1256": "windows-1256 cp1256",
-    "cp1257": "windows-1257 cp1257",
-    "cp1258": "windows-1258 cp1258",
-    "iso8859_2": "iso-8859-2 iso8859-2 latin2",
-    "iso8859_3": "iso-8859-3 latin3",
-    "iso8859_4": "iso-8859-4 iso8859-4 latin4",
-    "iso8859_5": "iso-8859-5 iso8859-5",
-    "iso8859_6": "iso-8859-6 iso8859-6 iso-8859-6-i iso-8859-6-e",
-    "iso8859_7": "iso-8859-7 iso8859-7 greek",
-    "iso8859_8": "iso-8859-8 iso8859-8 iso-8859-8-i iso-8859-8-e hebrew",
-    "iso8859_10": "iso-8859-10 latin6",
-    "iso8859_13": "iso-8859-13",
-    "iso8859_14": "iso-8859-14",
-    "iso8859_15": "iso-8859-15 iso8859-15 latin9 latin-9 iso-8859-15-windows",
-    "iso8859_16": "iso-8859-16",
-    "cp874": "windows-874 cp874 tis-620 iso-8859-11 tis620",
-    "koi8_r": "koi8-r koi8 koi",
-    "koi8_u": "koi8-u koi8-ru",
-    "cp437": "cp437 ibm437 437",
+    "cp1250": "windows1250 cp1250 win1250",
+    "cp1251": "windows1251 cp1251 win1251",
+    "cp1253": "windows1253 cp1253",
+    "cp1254": "windows1254 cp1254 iso88599 latin5 l5 csisolatin5 isoir148",
+    "cp1255": "windows1255 cp1255",
+    "cp1256": "windows1256 cp1256",
+    "cp1257": "windows1257 cp1257",
+    "cp1258": "windows1258 cp1258",
+    "iso8859_2": "iso88592 latin2 l2 csisolatin2 isoir101",
+    "iso8859_3": "iso88593 latin3 l3 csisolatin3 isoir109",
+    "iso8859_4": "iso88594 latin4 l4 csisolatin4 isoir110",
+    "iso8859_5": "iso88595 cyrillic csisolatincyrillic isoir144",
+    "iso8859_6": "iso88596 iso88596i iso88596e arabic csisolatinarabic asmo708 ecma114 isoir127",
+    "iso8859_7": "iso88597 greek greek8 csisolatingreek ecma118 elot928 isoir126",
+    "iso8859_8": "iso88598 iso88598i iso88598e hebrew visual logical csisolatinhebrew isoir138",
+    "iso8859_10": "iso885910 latin6 l6 csisolatin6 isoir157",
+    "iso8859_13": "iso885913 latin7",
+    "iso8859_14": "iso885914 latin8",
+    "iso8859_15": "iso885915 latin9 iso885915windows l9 csisolatin9",
+    "iso8859_16": "iso885916 latin10",
+    "cp874": "windows874 cp874 tis620 iso885911 thai dos874",
+    "koi8_r": "koi8r koi8 koi cskoi8r",
+    "koi8_u": "koi8u koi8ru",
+    "cp437": "cp437 ibm437 437 cspc8codepage437",
     "cp737": "cp737 ibm737",
     "cp775": "cp775 ibm775",
-    "cp850": "cp850 ibm850 850",
+    "cp850": "cp850 ibm850 850 cspc850multilingual",
     "cp852": "cp852 ibm852",
     "cp855": "cp855 ibm855",
     "cp857": "cp857 ibm857",
     "cp858": "cp858 ibm00858",
     "cp860": "cp860 ibm860",
     "cp861": "cp861 ibm861",
-    "cp862": "cp862 ibm862 dos-862",
+    "cp862": "cp862 ibm862 dos862",
     "cp863": "cp863 ibm863",
     "cp864": "cp864 ibm864",
     "cp865": "cp865 ibm865 865",
-    "cp866": "cp866 ibm866",
-    "mac_roman": "macintosh mac x-mac-roman mac-roman macroman x-macintosh",
-    "mac_cyrillic": "x-mac-cyrillic x-mac-ukrainian mac-cyrillic",
-    "mac_latin2": "x-mac-ce x-mac-centraleurroman mac-centraleurope mac-latin2",
-    "mac_greek": "x-mac-greek mac-greek",
-    "mac_turkish": "x-mac-turkish mac-turkish",
-    "mac_iceland": "x-mac-icelandic mac-iceland",
-    "mac_romanian": "x-mac-romanian mac-romanian",
-    "mac_croatian": "x-mac-croatian mac-croatian",
-    "gb18030": "gb18030 gb2312 gbk cp936 x-gbk gb-2312 gb2312-80 euc-cn chinese csgb2312",
-    "hz": "hz-gb-2312 hz",
-    "cp950": "big5 cp950 x-x-big5 csbig5 windows-950",
-    "big5hkscs": "big5-hkscs big5hkscs",
-    "cp932": "shift-jis sjis shiftjis x-sjis ms-kanji windows-31j cp932 cswindows31j",
-    "euc_jp": "euc-jp x-euc-jp eucjp",
-    "iso2022_jp_2": "iso-2022-jp iso-2022-jp-2 csiso2022jp",
-    "iso2022_jp_ext": "iso-2022-jp-ext iso-2022-jp-1 iso-2022-jp-3 iso-2022-jp-ms cp50220 cp50221",
-    "cp949": "euc-kr ks-c-5601-1987 ks-c-5601 ksc5601 ks-c-5601-1989 cp949 korean windows-949 uhc",
+    "cp866": "cp866 ibm866 866 csibm866",
+    "mac_roman": "macintosh mac macroman csmacintosh",
+    "mac_cyrillic": "maccyrillic macukrainian",
+    "mac_latin2": "macce maccentraleurroman maccentraleurope maclatin2",
+    "mac_greek": "macgreek",
+    "mac_turkish": "macturkish",
+    "mac_iceland": "macicelandic maciceland",
+    "mac_romanian": "macromanian",
+    "mac_croatian": "maccroatian",
+    "gb18030": (
+        "gb18030 gb2312 gbk cp936 gb231280 euccn chinese csgb2312 cngb csiso58gb231280"
+        " isoir58 ms936 windows936"
+    ),
+    "hz": "hzgb2312 hz",
+    "cp950": "big5 cp950 xbig5 csbig5 windows950 cnbig5 big5eten",
+    "big5hkscs": "big5hkscs",
+    "cp932": "shiftjis sjis mskanji windows31j cp932 cswindows31j ms932 csshiftjis mscp932",
+    "euc_jp": "eucjp euc ujis cseucpkdfmtjapanese",
+    "iso2022_jp_2": "iso2022jp iso2022jp2 csiso2022jp",
+    "iso2022_jp_ext": "iso2022jpext iso2022jp1 iso2022jp3 iso2022jpms cp50220 cp50221",
+    "cp949": (
+        "euckr ksc56011987 ksc5601 ksc56011989 cp949 korean windows949 uhc ms949 cseuckr"
+        " csksc56011987 isoir149"
+    ),
     "johab": "johab",
-    "iso2022_kr": "iso-2022-kr",
-    "utf-7": "utf-7 utf7 unicode-1-1-utf-7 x-unicode-2-0-utf-7",
-    "utf-16": "utf-16 utf16 iso-10646-ucs-2 ucs-2",
-    "utf-16-le": "utf-16le",
-    "utf-16-be": "utf-16be",
-    "utf-32": "utf-32 utf32 ucs-4 iso-10646-ucs-4",
-    "utf-32-le": "utf-32le",
-    "utf-32-be": "utf-32be",
+    "iso2022_kr": "iso2022kr csiso2022kr",
+    "utf-7": "utf7 unicode11utf7 unicode20utf7",
+    "utf-16": "utf16 iso10646ucs2 ucs2",
+    "utf-16-le": "utf16le",
+    "utf-16-be": "utf16be",
+    "utf-32": "utf32 ucs4 iso10646ucs4",
+    "utf-32-le": "utf32le",
+    "utf-32-be": "utf32be",
 }
+"""Codec -> its names and those it goes by in mail, lower case, without separators and `x-`."""
 _CODECS = {label: codec for codec, labels in _LABELS.items() for label in labels.split()}
 
 _LATIN = frozenset(
@@ -110,7 +116,8 @@ _STATEFUL = frozenset(
 """ASCII bytes mean something else here."""
 _BYTE_ORDER_MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
-_LABEL_END = re.compile(r"[*;,\s\"'?]")
+_LABEL_END = re.compile(r"[*;,:/\s\"'?]")
+_SEPARATORS = re.compile(r"[-_.]")
 _MULTIBYTE = re.compile(
     rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
 )
@@ -125,14 +132,11 @@ _LINE_DROPPED = re.compile("[\u202a-\u202e\u2066-\u2069\u061c]")
 _SPACES = re.compile("[\t\n\r\u2028\u2029]+")
 
 
+@lru_cache(maxsize=256)
 def codec_of(label: str) -> str:
     """The codec for a label from outside; empty when unknown or plain ASCII: then we guess."""
-    found = _CODECS.get(label)
-    if found is None:
-        label = _LABEL_END.split(label.strip(" \t\r\n\"';=").lower(), maxsplit=1)[0]
-        label = label.replace("_", "-")
-        found = _CODECS.get(label) or _CODECS.get(label.removeprefix("x-"), "")
-    return found
+    label = _LABEL_END.split(label[:200].strip(" \t\r\n\"';=").lower(), maxsplit=1)[0]
+    return _CODECS.get(_SEPARATORS.sub("", label.removeprefix("x-")), "")
 
 
 def decode(data: bytes, label: str = "") -> str:
