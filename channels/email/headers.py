@@ -114,8 +114,11 @@ def read_headers(data: bytes, start: int, end: int) -> tuple[Headers, int]:
             continue
         name, colon, value = line.partition(b":")
         known = _NAMES.get(name) or _field_name(name) if colon else b""
-        if known:
+        if known and b"=" not in name:
             current = headers.add(known, value)
+        elif current and current[-1].endswith((b";", b"; ")) and _PARAMETER_ALONE.match(line):
+            headers.defects.append("folded line without indentation")
+            current.append(line)
         elif not line.startswith((b"From ", b">From ")):  # mbox separator
             if not _KNOWN.match(_next_field(lines, index)):
                 headers.defects.append("no blank line between headers and body")
@@ -127,6 +130,9 @@ def read_headers(data: bytes, start: int, end: int) -> tuple[Headers, int]:
                 headers.defects.append("folded line without indentation")
                 current.append(line)
     return headers, body
+
+
+_PARAMETER_ALONE = re.compile(rb"[A-Za-z0-9*-]{1,40}[ \t]*=")
 
 
 def _next_field(lines: list[bytes], index: int) -> bytes:
@@ -260,9 +266,15 @@ def _join(words: list[tuple[str, str, str]]) -> str:
 
 def _groups(run: list[str]) -> list[str]:
     """Base64 that was cut anywhere as one piece; words that only lack their padding one by one."""
-    lengths = [len(piece.rstrip("=")) % 4 for piece in run]
-    unpadded = sum(lengths) % 4 == 1 and 1 not in lengths
-    return run if unpadded else ["".join(run)]
+    joined = "".join(run)
+    return run if len(joined) % 4 and all(map(_is_whole, run)) else [joined]
+
+
+def _is_whole(piece: str) -> bool:
+    """Whether no bit would be lost were this all: those after the last byte are nought."""
+    piece = piece.rstrip("=")
+    last, beyond = piece[-1:], len(piece) % 4
+    return beyond == 0 or (beyond > 1 and last in ("AQgw" if beyond == 2 else "AEIMQUYcgkosw048"))
 
 
 _NOT_BASE64 = bytes(
@@ -447,9 +459,9 @@ def _mailbox(phrase: str, angle: str, comment: str) -> tuple[str, str] | None:
             bare = _bare_address(phrase)
         bare = bare or _bare_address(comment)
         address = normalise(bare.strip(_AROUND))
-        phrase = (
-            _EMPTY_BRACKETS.sub(" ", phrase.replace(bare, " ")).rstrip(" >") if bare else phrase
-        )
+        if bare:
+            phrase = _EMPTY_BRACKETS.sub(" ", phrase.replace(bare, " ")).rstrip(" >")
+            phrase = phrase if phrase.strip(" <()[]") else ""
     if not address:
         return None
     name = _display_name(phrase) or _display_name(comment)

@@ -172,7 +172,7 @@ def _with_files(
             texts.append(_unpacked(part, room, has_text=bool(text)))
     if forwards:
         texts.append(forwarded_text(files, room, has_text=any(texts)))
-    return "\n\n".join(filter(None, texts))
+    return "\n\n".join(dict.fromkeys(filter(None, texts)))  # an invitation often comes twice
 
 
 _ADDRESSEES = (b"to", b"cc", b"resent-to", b"resent-cc")

@@ -7,6 +7,7 @@ import base64
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -459,6 +460,16 @@ def test_an_odd_line_among_the_headers_belongs_to_no_field() -> None:
         assert read(raw).subject == "Hei"
         assert read(raw).text == "Hei"
     assert read(mail().replace(b"Subject: Hei", b"Subject: Hei\r\ndu")).subject == "Hei du"
+
+
+def test_a_parameter_without_indentation_belongs_to_the_field_above() -> None:
+    html = 'Content-Type: text/html;\ncharset="iso-8859-1"\n\n<p>S\xf8knad</p>'.encode("latin-1")
+    for raw in (mail().partition(b"\r\n\r\n")[0] + b"\r\n" + html, multipart("mixed", html)):
+        assert read(raw).text == "Søknad"
+    raw = multipart("mixed", PLAIN, PDF).replace(b"grense", b"g:1")
+    assert read(raw.replace(b"; boundary", b";\r\nboundary")) == replace(
+        read(raw), defects=("folded line without indentation",)
+    )
 
 
 def test_a_multipart_without_parts_has_no_text() -> None:

@@ -171,6 +171,17 @@ def test_an_invitation_is_told_in_words(changes: dict[str, str], told: str) -> N
     assert incoming.attachments[0].content.rstrip() == content.rstrip()
 
 
+def test_an_invitation_that_comes_as_a_file_too_is_told_once() -> None:
+    calendar = INVITATION.encode()
+    incoming = mixed(
+        TEXT,
+        ("Content-Type: text/calendar; method=REQUEST", calendar),
+        ("Content-Type: application/ics; name=invite.ics", calendar),
+    )
+    assert incoming.text.count("Møteinnkalling") == 1
+    assert [a.filename for a in incoming.attachments] == ["invitasjon.ics", "invite.ics"]
+
+
 def test_an_invitation_with_a_name_of_its_own_keeps_it() -> None:
     head = 'Content-Type: text/calendar; charset="utf-8"; name="befaring.ics"'
     incoming = mixed(TEXT, (head, INVITATION.encode()))
