@@ -6,10 +6,9 @@ page as it is now, says who was first, and keeps what was typed.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
@@ -20,12 +19,14 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 
 from router import chat_desk, handovers, passing, queue, replies, texting, thread_views
 from router.chat_models import CHANNEL as CHAT
-from router.errors import ConflictError, InvalidError, RouterError, StoreUnavailableError
+from router.errors import ConflictError, InvalidError, StoreUnavailableError
 from router.files import FILES_LIMIT, MANY, Source, keep_files
 from router.models import Inquiry, InquiryStatus, Staff
 from router.privacy import mask_text
 from router.web.auth import DeskActor, DeskReader, hall_of
 from router.web.desk_chat_words import canned_choices, deferred_inquiry
+from router.web.desk_forms import Place, Refused, Text, forms
+from router.web.desk_forms import change as change_at
 from router.web.downloads import note_look
 from router.web.frame import alarms, desk_frame
 from router.web.listing import (
@@ -50,6 +51,7 @@ from router.web.messages import (
 )
 from router.web.render import catalogue, render, sentence
 from router.web.rows import RowNumber
+from router.web.shapes import REF
 
 if TYPE_CHECKING:
     from router.access import Actor
@@ -59,29 +61,10 @@ if TYPE_CHECKING:
 router = APIRouter(prefix="/desk", include_in_schema=False)
 
 PAGE = 50
-TEXT_LIMIT = 500_000
-"""Characters of one form field. Tighter limits stand where a refusal can keep the text."""
-
-_REF = re.compile(r"S-\d{4}-\d{6,9}")
-
-Text = Annotated[str, Form(max_length=TEXT_LIMIT)]
 Version = Annotated[int | None, Form()]
 
 
 ListOf = Annotated[Wanted, Depends()]
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Why something was not done, and what the person had typed."""
-
-    error: RouterError
-    typed: dict[str, str] = field(default_factory=dict)
-    candidates: Sequence[tuple[str, str]] = ()
-    text: str = ""
-    """What to say instead of the error's own sentence."""
-    files_lost: bool = False
-    """Files were chosen; a browser does not let us choose them again."""
 
 
 @router.get("")
@@ -110,7 +93,7 @@ def queue_page(
         department_choices=department_choices(hall, actor, context["kept"]),
         channels=CHANNELS,
         done=done,
-        done_ref=ref if _REF.fullmatch(ref) else "",
+        done_ref=ref if REF.fullmatch(ref) else "",
         **context,
     )
 
@@ -208,16 +191,7 @@ def claim(request: Request, actor: DeskActor, ref: str) -> Response:
         return inquiry_answer(request, actor, ref, refused=Refused(error))
     if "hx-request" in request.headers:
         return _row(request, actor, ref)
-    return _toinquiry_answer(ref, "claimed")
-
-
-@router.post("/inquiries/{ref}/release")
-def release(request: Request, actor: DeskActor, ref: str) -> Response:
-    """Give an inquiry back to the queue."""
-    now = hall_of(request).clock()
-    return change(
-        request, actor, ref, "released", lambda session: queue.release(session, actor, ref, now)
-    )
+    return RedirectResponse(PLACE.address(ref, "claimed"), 303)
 
 
 @router.post("/inquiries/{ref}/transfer")
@@ -254,35 +228,6 @@ def transfer(
             session, hall.reply_context, actor, ref, slugs[0], note, now
         ),
         typed,
-    )
-
-
-@router.post("/inquiries/{ref}/return")
-def hand_back(request: Request, actor: DeskActor, ref: str, reason: Text = "") -> Response:
-    """Return an inquiry to the switchboard, with the reason."""
-    hall = hall_of(request)
-    now, head = hall.clock(), hall.reply_context
-    return change(
-        request,
-        actor,
-        ref,
-        "returned",
-        lambda session: passing.hand_back(session, head, actor, ref, reason, now),
-        {"reason": reason},
-    )
-
-
-@router.post("/inquiries/{ref}/note")
-def note(request: Request, actor: DeskActor, ref: str, text: Text = "") -> Response:
-    """Write a note that stays in the house."""
-    now = hall_of(request).clock()
-    return change(
-        request,
-        actor,
-        ref,
-        "noted",
-        lambda session: queue.note(session, actor, ref, text, now),
-        {"note": text},
     )
 
 
@@ -358,7 +303,7 @@ def send_again(request: Request, actor: DeskActor, ref: str, number: RowNumber) 
 
 
 @router.post("/inquiries/{ref}/close")
-def closeinquiry_answer(
+def close_inquiry(
     request: Request,
     actor: DeskActor,
     ref: str,
@@ -380,15 +325,6 @@ def closeinquiry_answer(
         ref,
         "closed",
         lambda session: queue.close(session, actor, ref, now, version),
-    )
-
-
-@router.post("/inquiries/{ref}/reopen")
-def reopen(request: Request, actor: DeskActor, ref: str) -> Response:
-    """Open a closed inquiry again."""
-    now = hall_of(request).clock()
-    return change(
-        request, actor, ref, "reopened", lambda session: chat_desk.reopen(session, actor, ref, now)
     )
 
 
@@ -542,28 +478,11 @@ def _held_by_other(actor: Actor, row: queue.QueueRow) -> bool:
     return row.assignee_id is not None and row.assignee_id != actor.staff_id
 
 
-def change(
-    request: Request,
-    actor: Actor,
-    ref: str,
-    done: str,
-    job: Callable[[Session], Inquiry],
-    typed: dict[str, str] | None = None,
-    *,
-    files_lost: bool = False,
-) -> Response:
-    """Carry out one change and go on to where the person works next."""
-    try:
-        inquiry = hall_of(request).db.write_sync(job)
-    except (ConflictError, InvalidError) as error:
-        refused = Refused(error, typed or {}, files_lost=files_lost)
-        return inquiry_answer(request, actor, ref, refused=refused)
-    hall_of(request).outbox.wake()  # a change may have written letters
-    leaves = done in {"transferred", "returned", "closed", "replied_closed"}
-    if leaves or not actor.sees(inquiry.department):
-        return RedirectResponse(f"/desk/queue?done={done}&ref={quote(ref)}", 303)
-    return _toinquiry_answer(ref, done)
-
-
-def _toinquiry_answer(ref: str, done: str) -> Response:
-    return RedirectResponse(f"/desk/inquiries/{quote(ref)}?done={done}", 303)
+PLACE = Place(
+    page=inquiry_answer,
+    one="/desk/inquiries/{ref}",
+    all="/desk/queue?done={done}&ref={ref}",
+    leaves=frozenset({"transferred", "returned", "closed", "replied_closed"}),
+)
+change = partial(change_at, PLACE)
+router.include_router(forms(PLACE, "/inquiries/{ref}"))

@@ -36,7 +36,6 @@ from router.models import Inquiry
 from router.web import chats_api
 from router.web.auth import DeskActor, DeskReader, hall_of
 from router.web.chat_door import message_id_of
-from router.web.desk import Refused, Text
 from router.web.desk_chat_words import (
     canned_choices,
     colleagues,
@@ -45,15 +44,15 @@ from router.web.desk_chat_words import (
     receivers,
     standing_view,
 )
+from router.web.desk_forms import Place, Refused, Text, forms
+from router.web.desk_forms import change as change_at
 from router.web.frame import desk_frame
 from router.web.listing import department_names, match_departments, match_people
 from router.web.render import catalogue, label, render, sentence
-from router.web.shapes import RowId
+from router.web.shapes import REF, RowId
 from router.web.stream import EventStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from router.hall import Hall
     from router.preparing import KeptFile
 
@@ -63,7 +62,6 @@ AT_DESK_SHOWN = 8
 """Colleagues who are offered by name; the others are found by writing theirs."""
 
 _KEY = re.compile(r"[0-9A-Za-z-]{8,64}")
-_REF = re.compile(r"[A-Z0-9-]{1,40}")
 
 
 class Seen(BaseModel):
@@ -90,7 +88,7 @@ def chats_list(
     hall = hall_of(request)
     with hall.db.read() as session:
         context = lists(session, hall, actor)
-    return render(request, "_chats.html", open_ref=of if _REF.fullmatch(of) else "", **context)
+    return render(request, "_chats.html", open_ref=of if REF.fullmatch(of) else "", **context)
 
 
 @router.get("/notice")
@@ -127,7 +125,7 @@ def take_next(request: Request, actor: DeskActor) -> Response:
         )
     if taken is None:
         return RedirectResponse("/desk/chats?done=no_chat", 303)
-    return _to_talk(taken.ref)
+    return RedirectResponse(_PLACE.address(taken.ref), 303)
 
 
 @router.get("/{ref}")
@@ -246,35 +244,8 @@ def claim(request: Request, actor: DeskActor, ref: str) -> Response:
         request,
         actor,
         ref,
+        "",
         lambda session: chat_desk.claim(session, actor, ref, capacity, now),
-    )
-
-
-@router.post("/{ref}/release")
-def release(request: Request, actor: DeskActor, ref: str) -> Response:
-    """Put a talk back into the line."""
-    now = hall_of(request).clock()
-    return _change(
-        request,
-        actor,
-        ref,
-        lambda session: queue.release(session, actor, ref, now),
-        done="released",
-        leaves=True,
-    )
-
-
-@router.post("/{ref}/note")
-def note(request: Request, actor: DeskActor, ref: str, text: Text = "") -> Response:
-    """Write a note that stays in the house."""
-    now = hall_of(request).clock()
-    return _change(
-        request,
-        actor,
-        ref,
-        lambda session: queue.note(session, actor, ref, text, now),
-        done="noted",
-        typed={"note": text},
     )
 
 
@@ -316,37 +287,7 @@ def pass_on(
         return passing.hand_over(session, head, actor, ref, who, text, now, capacity=capacity)
 
     done = "handed_over" if kind == "person" else "transferred"
-    return _change(request, actor, ref, job, done=done, typed=typed, leaves=kind == "department")
-
-
-@router.post("/{ref}/return")
-def hand_back(request: Request, actor: DeskActor, ref: str, reason: Text = "") -> Response:
-    """Return a talk to the switchboard, with the reason."""
-    hall = hall_of(request)
-    now, head = hall.clock(), hall.reply_context
-    return _change(
-        request,
-        actor,
-        ref,
-        lambda session: passing.hand_back(session, head, actor, ref, reason, now),
-        done="returned",
-        typed={"reason": reason},
-        leaves=True,
-    )
-
-
-@router.post("/{ref}/take-back")
-def take_back(request: Request, actor: DeskActor, ref: str) -> Response:
-    """Take back what one gave to a colleague who does not answer."""
-    hall = hall_of(request)
-    now, head, capacity = hall.clock(), hall.reply_context, hall.settings.channels.chat.capacity
-    return _change(
-        request,
-        actor,
-        ref,
-        lambda session: passing.take_back(session, head, actor, ref, now, capacity=capacity),
-        done="taken_back",
-    )
+    return _change(request, actor, ref, done, job, typed)
 
 
 @router.post("/{ref}/end")
@@ -367,22 +308,8 @@ def end(
         request,
         actor,
         ref,
+        "casework" if became is TalkOutcome.CASEWORK else "closed",
         lambda session: chat_desk.end(session, head, actor, ref, became, now),
-        done="casework" if became is TalkOutcome.CASEWORK else "closed",
-        leaves=became is not TalkOutcome.CASEWORK,
-    )
-
-
-@router.post("/{ref}/reopen")
-def reopen(request: Request, actor: DeskActor, ref: str) -> Response:
-    """Open a talk again that was closed."""
-    now = hall_of(request).clock()
-    return _change(
-        request,
-        actor,
-        ref,
-        lambda session: chat_desk.reopen(session, actor, ref, now),
-        done="reopened",
     )
 
 
@@ -447,32 +374,6 @@ def _page(
         done=done,
         **frame | context,
     )
-
-
-def _change(
-    request: Request,
-    actor: Actor,
-    ref: str,
-    job: Callable[[Session], Inquiry],
-    *,
-    done: str = "",
-    typed: dict[str, str] | None = None,
-    leaves: bool = False,
-) -> Response:
-    """Carry out one change and go on to where the person works next."""
-    hall = hall_of(request)
-    try:
-        inquiry = hall.db.write_sync(job)
-    except (ConflictError, InvalidError) as error:
-        return _page(request, actor, ref, refused=Refused(error, typed or {}))
-    hall.outbox.wake()  # a change may have written letters
-    if leaves or not actor.sees(inquiry.department):
-        return RedirectResponse(f"/desk/chats?done={done}", 303)
-    return _to_talk(ref, done)
-
-
-def _to_talk(ref: str, done: str = "") -> Response:
-    return RedirectResponse(f"/desk/chats/{quote(ref)}{'?done=' + done if done else ''}", 303)
 
 
 def _written(hall: Hall, actor: Actor, ref: str, written_as: str) -> dict[str, Any]:
@@ -569,3 +470,13 @@ def _texts(language: str) -> dict[str, Any]:
         "too_large": t.gettext("The files are larger than 20 MB together."),
         "too_many": t.gettext("A message takes at most 20 files."),
     }
+
+
+_PLACE = Place(
+    page=_page,
+    one="/desk/chats/{ref}",
+    all="/desk/chats?done={done}",
+    leaves=frozenset({"released", "transferred", "returned", "closed"}),
+)
+_change = partial(change_at, _PLACE)
+router.include_router(forms(_PLACE, "/{ref}"))

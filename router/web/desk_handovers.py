@@ -1,4 +1,4 @@
-"""Giving an inquiry to a colleague on its page, and taking it back, as on the page of a chat."""
+"""Giving an inquiry to a colleague on its page, as on the page of a chat."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from starlette.responses import Response
 from router import handovers, passing
 from router.errors import InvalidError
 from router.web.auth import DeskActor, hall_of
-from router.web.desk import Refused, Text, change, inquiry_answer
+from router.web.desk import change, inquiry_answer
+from router.web.desk_forms import Refused, Text
 from router.web.listing import match_people
 
 router = APIRouter(prefix="/desk/inquiries/{ref}", include_in_schema=False)
@@ -53,18 +54,4 @@ def hand_over(
             session, head, actor, ref, fitting[0], note, now, capacity=capacity
         ),
         typed,
-    )
-
-
-@router.post("/take-back")
-def take_back(request: Request, actor: DeskActor, ref: str) -> Response:
-    """Take back what one gave to a colleague who has done nothing with it."""
-    hall = hall_of(request)
-    now, head, capacity = hall.clock(), hall.reply_context, hall.settings.channels.chat.capacity
-    return change(
-        request,
-        actor,
-        ref,
-        "taken_back",
-        lambda session: passing.take_back(session, head, actor, ref, now, capacity=capacity),
     )

@@ -34,7 +34,8 @@ from router.presence import NOTE_LENGTH
 from router.web.rows import LARGEST
 from rules.presence import State
 
-_REF = re.compile(r"[A-Za-z0-9-]{1,40}")
+REF = re.compile(r"[A-Za-z0-9-]{1,40}")
+"""What a reference may look like."""
 
 
 def clean(text: str) -> str:
@@ -50,7 +51,7 @@ def one_line(text: str) -> str:
 
 
 def _known_ref(ref: str) -> str:
-    if not _REF.fullmatch(ref):
+    if not REF.fullmatch(ref):
         raise NotFoundError  # not a ValueError: an address that cannot exist is 404, not 422
     return ref.upper()
 
