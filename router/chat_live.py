@@ -351,10 +351,10 @@ class ChatHub:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             beats += 1
+            self._ping()
             try:
                 await self._show_standings(self._pages)
                 await self._note_who_left()
-                self._ping()
                 if beats * TICK_SECONDS % RENEW_SECONDS == 0:
                     await self._renew_all()
             except StoreUnavailableError:

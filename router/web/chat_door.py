@@ -7,7 +7,6 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
@@ -374,4 +373,4 @@ def _cookie(hall: Hall, secret: str, seconds: int) -> bytes:
 
 
 def _secure(hall: Hall) -> bool:
-    return urlsplit(hall.settings.public_url).scheme == "https"
+    return hall.settings.public_url.startswith("https://")

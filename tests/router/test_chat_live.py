@@ -242,13 +242,30 @@ async def test_a_page_that_reads_nothing_holds_little_and_is_given_all_when_it_r
     assert seen == words
 
 
-async def test_closing_the_last_page_ends_the_lease_after_a_while(home, monkeypatch):
+async def quick_hub(home, monkeypatch):
+    """What follows the talks, with ticks that nobody has to wait for."""
     monkeypatch.setattr(chat_live, "TICK_SECONDS", 0.05)
     await home.hall.chats.stop()
     hub = home.hall.chats = chat_live.ChatHub(
         home.hall.db, home.hall.hub, home.hall.chats.terms, home.clock
     )
     hub.start()
+    return hub
+
+
+async def test_who_hears_nothing_is_told_that_we_are_still_there(home, monkeypatch):
+    monkeypatch.setattr(chat_live, "PING_SECONDS", 0.1)
+    hub = await quick_hub(home, monkeypatch)
+    resident = await visitor(home, "Hei")
+    page = hub.follow(resident.row().id, chat_live.Side.RESIDENT, 0)
+    async with asyncio.timeout(30):
+        while await anext(page) is not None:
+            pass
+    await page.aclose()
+
+
+async def test_closing_the_last_page_ends_the_lease_after_a_while(home, monkeypatch):
+    hub = await quick_hub(home, monkeypatch)
     resident = await visitor(home, "Hei")
     async with events_of(home, resident) as one:
         await soon(lambda: one.texts())
