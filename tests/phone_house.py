@@ -20,7 +20,6 @@ from sqlalchemy import text as sql
 from channels.phone.twilio import TwilioPhone
 from router import presence, staff
 from router.call_commands import CallCommands
-from router.db import Database
 from router.events import EventHub
 from router.hall import Hall
 from router.models import Role
@@ -31,7 +30,7 @@ from router.settings import load_settings
 from router.store import sync_departments
 from router.web.app import create_app
 from router.web.limits import Limits
-from tests.router.store_house import STORE, lay_empty_store
+from tests.router.store_house import STORE, lay_empty_store, open_store
 from tests.router.web_house import build_hall
 from tests.twilio_double import ACCOUNT_SID, AUTH_TOKEN, Double, account_of, sign
 
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from sqlmodel import Session
 
     from router.access import Actor
+    from router.db import Database
     from router.preparing import Workbench
     from router.settings import Settings
     from rules.presence import State, Status, Until
@@ -121,8 +121,7 @@ def _prepared(more: tuple[tuple[str, str], ...]) -> tuple[Settings, Workbench, b
     try:
         settings = settings.model_copy(update={"data": folder})
         lay_empty_store(folder)
-        db = Database(settings.database_url)
-        db.start()
+        db = open_store(settings.database_url)
         db.write_sync(lambda session: sync_departments(session, settings))
         for name in PHONES:
             db.write_sync(partial(_hire, name=name))
@@ -150,7 +149,7 @@ class Clock:
         self.now += timedelta(**step)
 
 
-@dataclass
+@dataclass(repr=False)
 class PhoneHouse:
     """The service without its listeners, and what tests ask of it."""
 
@@ -165,8 +164,7 @@ class PhoneHouse:
 
     async def open(self) -> None:
         """Start, also a second time on the same store."""
-        db = Database(self.settings.database_url)
-        db.start()
+        db = open_store(self.settings.database_url)
         hub = EventHub(db)
         await hub.start()
         self.hall = _hall(self.settings, self.workbench, db, hub, self.clock, self.double)

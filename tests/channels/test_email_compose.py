@@ -17,6 +17,7 @@ from channels.base import Address, Attachment, Outgoing, OutgoingKind, RejectedE
 from channels.email.compose import compose
 from channels.email.headers import parse_addresses
 from channels.email.parse import OwnAddresses, parse
+from tests.support import examples
 
 OWN = OwnAddresses(frozenset({"post@sorum.example"}), frozenset({"sorum.example"}))
 REPLY = Outgoing(
@@ -291,7 +292,7 @@ def test_attachments_come_back() -> None:
     assert standard[0] == "Søknad om plass.pdf"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.text(max_size=200), st.text(max_size=300), st.text(max_size=60), st.text(max_size=40))
 def test_any_text_makes_a_sound_mail(subject: str, text: str, name: str, filename: str) -> None:
     message = replace(

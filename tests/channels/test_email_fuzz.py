@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 from channels.base import Incoming
 from channels.email.parse import OwnAddresses, formatted, parse
 from tests.channels import tnef
+from tests.support import examples
 
 OWN = OwnAddresses(frozenset({"post@sorum.example"}), frozenset({"sorum.example"}))
 ENVELOPE = {"mail_from": "kari@eksempel.no", "recipients": ["post@sorum.example"]}
-CALM = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+CALM = settings(
+    max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 TYPES = ["text/plain", "text/html", "text/csv", "text/calendar", "text/x-amp-html", "application/pdf", "application/octet-stream",
          "image/png", "message/rfc822", "message/delivery-status", "application/ms-tnef", "application/pkcs7-mime", "text", "tekst/;", "multipart/mixed", "", "TEXT/PLAIN", "audio/ogg"]  # fmt: skip

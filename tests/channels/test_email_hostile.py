@@ -18,6 +18,7 @@ from channels.base import Incoming
 from channels.email.parse import OwnAddresses, formatted, parse
 from channels.email.quote import fold
 from tests.channels import tnef
+from tests.support import examples
 
 OWN = OwnAddresses(frozenset({"post@sorum.example"}), frozenset({"sorum.example"}))
 ENVELOPE = {"mail_from": "kari@eksempel.no", "recipients": ["post@sorum.example"]}
@@ -340,14 +341,14 @@ SAMPLE = (
 )  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=2_000))
 def test_any_bytes(raw: bytes) -> None:
     incoming = check(raw, 0.5)
     assert not any(defect.startswith("unparsed") for defect in incoming.defects)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.tuples(

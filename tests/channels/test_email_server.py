@@ -21,6 +21,7 @@ from channels.base import (
 )
 from channels.email.server import EmailServer, ListenSettings
 from tests.channels.mail_door import MAIL, NOW, OWN, TRUSTED, Client, connect, open_door
+from tests.support import examples
 
 
 async def test_mail_from_an_ordinary_client_arrives_as_it_was_sent() -> None:
@@ -753,7 +754,7 @@ async def test_nothing_of_the_mail_is_logged(caplog: pytest.LogCaptureFixture) -
     assert "kari@eksempel.no" not in caplog.text
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.lists(st.binary(max_size=60), max_size=12))
 def test_any_bytes_leave_the_server_standing(lines: list[bytes]) -> None:
     async def attempt() -> None:

@@ -21,6 +21,7 @@ from channels.email import content as content_module
 from channels.email.content import INLINE_LIMIT, Content, SpoolFile, Unstuffer, sweep
 from channels.email.identity import Digest, content_key, delivery_key, is_undated
 from tests.channels.mail_door import MAIL, NOW, TRUSTED, Client, connect, open_door
+from tests.support import examples
 
 LARGE = MAIL + (b"." + b"x" * 70 + b"\r\n") * 8_000
 """Every line begins with a dot; above the limit for memory."""
@@ -344,7 +345,7 @@ _WIRES = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(_WIRES, st.lists(st.integers(1, 6), min_size=1, max_size=40))
 @example(b".", [1])
 @example(b"\r\n.\r", [1])
@@ -386,7 +387,7 @@ def test_the_end_is_found_over_every_edge(tail: bytes) -> None:
             assert b"".join(content.take()) + rest == wire
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     st.lists(
         st.sampled_from(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
 from router import cli
-from router.db import Database
 from router.settings import load_settings
-from tests.router.store_house import REPOSITORY, lay_empty_store
+from tests.router.store_house import REPOSITORY, lay_empty_store, open_store
 from tests.router.web_house import RULES
+
+if TYPE_CHECKING:
+    from router.db import Database
 
 CONFIG = REPOSITORY / "config.yaml"
 
@@ -57,12 +60,11 @@ def store():
     """The store that the commands work on."""
     opened: list[Database] = []
 
-    def open_store() -> Database:
-        db = Database(load_settings(CONFIG).database_url)
-        db.start()
+    def another() -> Database:
+        db = open_store(load_settings(CONFIG).database_url)
         opened.append(db)
         return db
 
-    yield open_store
+    yield another
     for db in opened:
         db.stop()

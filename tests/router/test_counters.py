@@ -25,6 +25,7 @@ from router.models import Role
 from router.sending import Outbox
 from tests.router.store_house import house
 from tests.service import mail
+from tests.support import examples
 
 DEPARTMENTS = ("servicetorg", "vei", "byggesak", "renovasjon")
 MAILBOXES = {slug: f"{slug}@sorum.kommune.no" for slug in DEPARTMENTS}
@@ -211,7 +212,7 @@ class Desk(RuleBasedStateMachine):
 
 TestCounters = Desk.TestCase
 TestCounters.settings = settings(
-    max_examples=12,
+    max_examples=examples(12),
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

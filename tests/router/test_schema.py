@@ -20,7 +20,7 @@ from router.db import reader_engine, sqlite_version, writer_engine
 from router.errors import SettingsError
 from router.settings import load_settings
 from router.store import prepare_data, require_schema
-from tests.router.store_house import REPOSITORY, house
+from tests.router.store_house import REPOSITORY
 
 
 @pytest.fixture
@@ -151,22 +151,20 @@ def test_the_models_can_be_read_by_sqlmodel():
     assert "__future__" not in imports
 
 
-def test_commits_survive_a_power_cut_and_foreign_keys_hold(tmp_path):
-    with house(tmp_path) as home:
-
-        def look(session):
-            connection = session.connection()
-            return {
-                name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
-                for name in ("synchronous", "journal_mode", "foreign_keys", "secure_delete")
-            }
-
-        assert home.write(look) == {
-            "synchronous": 2,  # FULL
-            "journal_mode": "wal",
-            "foreign_keys": 1,
-            "secure_delete": 1,
+def test_commits_survive_a_power_cut_and_foreign_keys_hold(settings):
+    engine = writer_engine(settings.database_url)
+    with closing(engine.connect()) as connection:
+        kept = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("synchronous", "journal_mode", "foreign_keys", "secure_delete")
         }
+    engine.dispose()
+    assert kept == {
+        "synchronous": 2,  # FULL
+        "journal_mode": "wal",
+        "foreign_keys": 1,
+        "secure_delete": 1,
+    }
 
 
 def test_the_version_of_sqlite_is_known():

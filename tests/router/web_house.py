@@ -23,7 +23,6 @@ from router import staff
 from router.chat_live import ChatHub
 from router.chat_queue import terms_of
 from router.correspondence import letterhead
-from router.db import Database
 from router.events import EventHub
 from router.hall import Hall
 from router.models import CredentialKind, Role
@@ -34,17 +33,18 @@ from router.routing import build_workbench
 from router.sending import Outbox
 from router.settings import load_settings
 from router.store import sync_departments
-from router.tokens import load_signer
+from router.tokens import Signer
 from router.web.app import create_app
 from router.web.chat_door import Talks
 from router.web.limits import Limits
-from tests.router.store_house import STORE, lay_empty_store
+from tests.router.store_house import STORE, lay_empty_store, open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from fastapi import FastAPI
 
+    from router.db import Database
     from router.preparing import Workbench
     from router.settings import Settings
 
@@ -91,8 +91,7 @@ def _prepared() -> tuple[Settings, Workbench, bytes]:
             {"SENTRALBORD_DATA": str(folder), "SENTRALBORD_RULES__FOLDER": str(folder)},
         )
         lay_empty_store(folder)
-        db = Database(settings.database_url)
-        db.start()
+        db = open_store(settings.database_url)
         db.write_sync(lambda session: sync_departments(session, settings))
         db.stop()
         return settings, build_workbench(settings), (folder / STORE).read_bytes()
@@ -116,7 +115,7 @@ class Clock:
         self.now += timedelta(**step)
 
 
-@dataclass
+@dataclass(repr=False)
 class House:
     hall: Hall
     app: FastAPI
@@ -189,8 +188,7 @@ async def house(folder: Path, public_url: str = ADDRESS) -> AsyncIterator[House]
     settings = plain.model_copy(update={"data": folder, "public_url": public_url})
     settings.blobs.mkdir(exist_ok=True)
     (folder / STORE).write_bytes(store)
-    db = Database(settings.database_url)
-    db.start()
+    db = open_store(settings.database_url)
     hub = EventHub(db)
     chats = None
     try:
@@ -236,7 +234,7 @@ def _workshop() -> Workshop:
 def build_hall(
     settings: Settings, workbench: Workbench, db: Database, hub: EventHub, clock: Clock
 ) -> Hall:
-    signer = load_signer(settings.data)
+    signer = Signer((b"test",))
     head = letterhead(settings, signer, ZoneInfo(settings.calendar.timezone))
     outbox = Outbox(db, {}, settings.blobs, clock)
     workshop = _workshop()

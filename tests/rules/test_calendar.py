@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from rules.calendar import AlwaysClosedError, Season, WorkingCalendar, easter_sunday
 from tests.rules import oracle
+from tests.support import examples
 
 SORUM = WorkingCalendar(
     hours={"mon-fri": ["08:00-15:45"]},
@@ -113,7 +114,7 @@ def test_counting_on_is_counting_once(day: date, m: int, n: int) -> None:
     assert SORUM.nth_working_day_after(middle, n) == SORUM.nth_working_day_after(day, m + n)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(INSTANTS, st.integers(0, 3000))
 def test_working_time_is_the_number_of_open_minutes(start: datetime, minutes: int) -> None:
     start = start.replace(second=0, microsecond=0)
