@@ -16,6 +16,9 @@ TEST_PACKAGES := chromium:/usr/bin/chromium openssl:/usr/bin/openssl postfix:/us
 # What failed is tried once more, alone; what fails twice fails the run.
 AGAIN := $(BIN)/pytest --last-failed --last-failed-no-failures none
 
+# The three rooms, in the process of the tests: no service, no browser, no attackers.
+ROOMS := $(addprefix --ignore=tests/,browser integration security)
+
 # Telephones without a provider, for development.
 PHONES := $(if $(PHONE),--phone)
 
@@ -33,7 +36,7 @@ test: $(VENV)/.dev assets node_modules/.dev test-packages ## Install what the te
 	$(BIN)/pytest -m slow || $(AGAIN)
 
 test-fast: $(VENV)/.dev assets node_modules/.dev ## The suite that runs on every save: under a minute
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --hypothesis-profile quick -m "not slow and not browser"
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --hypothesis-profile quick $(ROOMS) -m "not slow and not thorough"
 
 check: $(VENV)/.dev assets ## Format, lint, types, import contracts, schema, rules
 	$(BIN)/ruff format --check .

@@ -32,13 +32,6 @@ PATIENCE = 15_000.0
 # everything here ends with the package, not with the session.
 
 
-def pytest_collection_modifyitems(items):
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.browser)
-
-
 @pytest.fixture(scope="package")
 def browser():
     assert Path(CHROMIUM).exists(), f"{CHROMIUM} is missing; make test installs it"

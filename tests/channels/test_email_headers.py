@@ -331,6 +331,7 @@ GROWING: dict[str, Callable[[int], bytes]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("family", GROWING)
 @pytest.mark.parametrize(
     "read", [decode_words, parse_addresses, parameters, message_ids, parse_date]

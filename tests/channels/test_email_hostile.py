@@ -312,6 +312,7 @@ GROWING: dict[str, Callable[[int], bytes]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("family", GROWING)
 def test_twice_the_size_takes_about_twice_the_time(family: str) -> None:
     def seconds(n: int) -> float:

@@ -158,6 +158,7 @@ def test_no_line_is_ever_lost(lines: list[str]) -> None:
     assert visible.strip() or not text.strip()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "line",
     ["Den ", "Den 3. mars 2026 skrev Kari", "Fra: a@b.no\n", "> x\n", "-", "_" * 40 + "\n", "Sendt fra min ", "\n", "*Fra:* ", "skrev ", ">" * 50, "2026-03-03 10:15 <a@b.no>", "On " * 3],

@@ -35,6 +35,7 @@ def rspamd(tmp_path_factory):
         yield address
 
 
+@pytest.mark.thorough
 async def test_the_real_ones_tell_good_from_bad(clamd, rspamd, tmp_path):
     scanner = Scanner(clamd, rspamd, patience=30)
     assert await scanner.scan(MAIL, ENVELOPE) == CLEAN
@@ -53,6 +54,7 @@ async def test_no_scanner_and_nothing_to_say():
     assert await Scanner().scan(MAIL, {}) == CLEAN
 
 
+@pytest.mark.thorough
 async def test_one_that_is_gone_holds_up_nothing(unused_tcp_port, rspamd):
     scanner = Scanner(f"127.0.0.1:{unused_tcp_port}", rspamd, patience=30)
     verdict = await scanner.scan(MAIL + scanners.SPAM.encode() + b"\r\n", ENVELOPE)
@@ -60,12 +62,14 @@ async def test_one_that_is_gone_holds_up_nothing(unused_tcp_port, rspamd):
     assert verdict.marks == (Mark.UNSCANNED,)
 
 
+@pytest.mark.thorough
 async def test_the_real_ones_answer_a_call(clamd, rspamd, unused_tcp_port):
     assert await Scanner(clamd, rspamd).answers()
     assert await Scanner(clamd, "").answers()
     assert not await Scanner(clamd, f"127.0.0.1:{unused_tcp_port}").answers()
 
 
+@pytest.mark.thorough
 async def test_mail_that_is_slow_to_look_at_leaves_no_other_unscanned():
     """Else anybody has all mail pass unseen who sends such a mail from time to time."""
     async with (daemon := scanners.Fake()).listening() as address:
@@ -76,6 +80,7 @@ async def test_mail_that_is_slow_to_look_at_leaves_no_other_unscanned():
         assert daemon.called == 0
 
 
+@pytest.mark.thorough
 async def test_one_that_hangs_is_left_alone_until_it_answers_a_call(monkeypatch):
     monkeypatch.setattr(scan, "PROBE_PATIENCE", 0.2)
     async with (daemon := scanners.Fake()).listening() as address:
@@ -94,6 +99,7 @@ async def test_one_that_hangs_is_left_alone_until_it_answers_a_call(monkeypatch)
         assert (daemon.asked, daemon.called) == (SILENCES + 2, 3)
 
 
+@pytest.mark.thorough
 async def test_patience_for_old_mail_says_nothing_about_the_scanner():
     async with (daemon := scanners.Fake()).listening() as address:
         scanner = Scanner(address, "")
@@ -103,6 +109,7 @@ async def test_patience_for_old_mail_says_nothing_about_the_scanner():
         assert daemon.called == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "answer",
     [

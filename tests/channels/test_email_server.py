@@ -350,6 +350,7 @@ async def test_mail_cut_off_in_the_middle_is_not_taken() -> None:
     assert [arrival.raw for arrival in door.arrivals] == [b"Subject: hel\r\n\r\n"]
 
 
+@pytest.mark.thorough
 async def test_a_steady_trickle_outlives_the_idle_time() -> None:
     async with open_door(idle_timeout=0.5) as door, connect(door) as client:
         await client.greet()
@@ -649,6 +650,7 @@ async def test_a_client_that_closes_its_half_still_gets_all_answers() -> None:
     assert [line[:9] for line in rest] == ["250 2.0.0", "250 2.0.0"]
 
 
+@pytest.mark.thorough
 async def test_a_client_that_never_reads_is_held_back_and_then_dropped() -> None:
     async with open_door(idle_timeout=1, max_commands=10**6) as door:
         _, writer = await asyncio.open_connection("127.0.0.1", door.server.port, limit=1)
@@ -676,6 +678,7 @@ async def test_many_commands_at_once_leave_others_their_turn() -> None:
         assert len(await greedy.reader.readexactly(100_000)) == 100_000
 
 
+@pytest.mark.thorough
 async def test_a_stranger_who_trickles_a_mail_is_sent_away_and_a_relay_is_not() -> None:
     limits = {"slow_after": 0.2, "min_rate": 1_000_000}
     async with open_door(**limits) as door, connect(door) as client:
@@ -730,6 +733,7 @@ async def test_too_many_uncommitted_mails_are_told_to_come_later() -> None:
         assert (await two.deliver()).startswith("250")
 
 
+@pytest.mark.thorough
 async def test_a_loop_that_lags_takes_no_more_until_it_has_caught_up() -> None:
     async with open_door(max_lag=0.3, max_commands=10**6) as door, connect(door) as client:
         await client.greet()

@@ -94,6 +94,7 @@ async def test_one_reply_for_each_recipient_when_it_fails() -> None:
         assert await client.at_end()
 
 
+@pytest.mark.thorough
 async def test_one_reply_for_each_recipient_when_the_store_hangs() -> None:
     async def hang(arrival: RawArrival) -> Disposition:
         await asyncio.sleep(0.5)

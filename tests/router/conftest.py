@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
+import typer.main
 
 from router import cli
 from router.settings import load_settings
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from router.db import Database
 
 CONFIG = REPOSITORY / "config.yaml"
+
+
+# The same commands each time: to build them takes longer than many of them run.
+typer.main.get_command = cache(typer.main.get_command)
 
 
 class Terminal:

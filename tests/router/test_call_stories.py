@@ -20,10 +20,11 @@ from router.calls import _OUTCOME_RANK
 from router.reconcile import Reconciler
 from tests.call_simulator import Exchange, Switch, Truth
 from tests.phone_house import PhoneHouse, phone_house
-from tests.support import examples
+
+pytestmark = pytest.mark.thorough
 
 QUICK = settings(
-    max_examples=examples(5),
+    max_examples=5,
     deadline=None,
     derandomize=True,
     database=None,

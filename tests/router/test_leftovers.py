@@ -53,6 +53,7 @@ def test_files_of_a_refused_reply_go_after_a_day_and_those_of_a_sent_one_stay(ho
     assert read_blob(blobs, original)
 
 
+@pytest.mark.thorough
 def test_what_is_put_again_is_not_swept_in_the_same_moment(home):
     """Somebody sends a file again that has lain here unreferenced: either it is swept first and
     written anew, or it stays."""

@@ -261,6 +261,7 @@ async def test_the_formatted_version_can_run_load_and_lead_nowhere(home):
     assert "130972 *****" in content.text
 
 
+@pytest.mark.thorough
 async def test_a_formatted_version_that_takes_too_long_keeps_no_form_waiting(home, monkeypatch):
     ref, number = await mail_in(home, has_html=True)
     await at_desk(home)

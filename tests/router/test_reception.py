@@ -31,6 +31,8 @@ from tests.integration import scanners
 from tests.router.store_house import house
 from tests.service import PATIENCE, TOWN_HALL, mail, soon, unique
 
+pytestmark = pytest.mark.thorough
+
 KILLER = "morder@sorum.kommune.no"
 GLUTTON = "storeter@sorum.kommune.no"
 

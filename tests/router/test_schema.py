@@ -79,6 +79,7 @@ def test_there_is_one_newest_revision_and_it_is_the_one_the_service_asks_for():
     assert script.get_heads() == [schema.head_revision()]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "revision", [f"{number:04}" for number in range(1, int(schema.head_revision()))]
 )

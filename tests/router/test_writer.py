@@ -199,6 +199,7 @@ def test_stopping_carries_out_what_was_queued(home):
     again.stop()
 
 
+@pytest.mark.thorough
 def test_a_write_given_while_the_store_stops_is_carried_out_or_refused_never_forgotten(home):
     given: list[Future[bool]] = []
 

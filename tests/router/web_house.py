@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import shutil
 import tempfile
@@ -269,13 +268,10 @@ async def served(app: FastAPI) -> AsyncIterator[str]:
     config.load()
     server.lifespan = config.lifespan_class(config)
     await server.startup()
-    main = asyncio.create_task(server.main_loop())
     try:
         host, port = server.servers[0].sockets[0].getsockname()[:2]
         yield f"http://{host}:{port}"
     finally:
-        server.should_exit = True
-        await main
         await server.shutdown()
 
 
