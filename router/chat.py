@@ -11,7 +11,7 @@ import secrets
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, case, select, update
+from sqlalchemy import BigInteger, bindparam, case, select, update
 from sqlmodel import Session, col
 
 from channels.base import Address, MessageKind, OutgoingKind
@@ -78,7 +78,9 @@ _ELSEWHERE = (
     .order_by(col(Message.id).desc())
     .limit(1)
 )
-_SEEN_UP_TO = case((_C.c.last_out < bindparam("seen"), _C.c.last_out), else_=bindparam("seen"))
+# A page may name any number; what is beyond our last message counts as that.
+_CLAIMED: Any = bindparam("seen", type_=BigInteger)
+_SEEN_UP_TO = case((_C.c.last_out < _CLAIMED, _C.c.last_out), else_=_CLAIMED)
 _SEEN = (
     update(_C)
     .where(_C.c.id == bindparam("conversation"), _C.c.resident_read < _SEEN_UP_TO)
