@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from bisect import bisect_left
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -31,6 +31,9 @@ _GUESSED_BOUNDARIES = (
 )
 
 
+_BLOCK = 16 * 1024
+
+
 class Original:
     """The bytes as they came, for what must be kept exactly."""
 
@@ -43,14 +46,33 @@ class Original:
         """The original of `data[start:end]`."""
         if len(self._raw) == len(self.data):
             return self._raw[start:end]
-        return self._raw[
-            start + bisect_left(self._shrunk, start) : end + bisect_left(self._shrunk, end)
-        ]
+        return self._raw[self._place(start) : self._place(end)]
+
+    def _place(self, position: int) -> int:
+        """Where in the original `data[position]` begins; found by halving a block."""
+        starts, positions = self._blocks
+        block = bisect_right(positions, position) - 1
+        low = begin = starts[block]
+        high = min(begin + 2 * _BLOCK, len(self._raw))
+        while low < high:
+            middle = (low + high) // 2
+            pairs = self._raw.count(b"\r\n", begin, middle)
+            if positions[block] + middle - begin - pairs < position:
+                low = middle + 1
+            else:
+                high = middle
+        return low + (self._raw[max(low - 1, 0) : low + 1] == b"\r\n")
 
     @cached_property
-    def _shrunk(self) -> list[int]:
-        """Where in `data` a newline was two bytes."""
-        return [match.start() - n for n, match in enumerate(re.finditer(b"\r\n", self._raw))]
+    def _blocks(self) -> tuple[list[int], list[int]]:
+        """Where blocks of the original begin, none between CR and LF; where that is in `data`."""
+        starts, positions = [0], [0]
+        while (end := starts[-1] + _BLOCK) < len(self._raw):
+            end += self._raw[end - 1 : end + 1] == b"\r\n"
+            pairs = self._raw.count(b"\r\n", starts[-1], end)
+            positions.append(positions[-1] + end - starts[-1] - pairs)
+            starts.append(end)
+        return starts, positions
 
 
 @dataclass(slots=True)
@@ -273,7 +295,7 @@ def decode_transfer(body: bytes, encoding: str) -> bytes:
         return _decode_base64(body)
     if encoding in ("quoted-printable", "quotedprintable", "quoted_printable", "qp"):
         if b"==" in body:  # of two, the decoder would drop one
-            body = _EQUALS_BEFORE_EQUALS.sub(b"=3D", body)
+            body = _EQUALS_BEFORE_EQUALS.sub(b"=3D", body, count=10_000)
         if _SOFT_BREAK.search(body):
             body = _SOFT_BREAK.sub(b"=\n", body)
         return binascii.a2b_qp(body)

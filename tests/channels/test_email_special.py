@@ -262,8 +262,9 @@ def test_files_keep_their_newlines(newline: bytes) -> None:
     assert parse(raw, {}, OWN).attachments[0].content == b"a;b" + newline + b"c;d"
 
 
-def test_binary_content_is_kept_byte_for_byte() -> None:
-    content = bytes(range(256)) + b"\r\n\n\r\r\n\0" + bytes(range(256))
+@pytest.mark.parametrize("times", [1, 3_000])
+def test_binary_content_is_kept_byte_for_byte(times: int) -> None:
+    content = bytes(range(256)) + b"\r\n\n\r\r\n\0" * times + bytes(range(256))
     incoming = mixed(
         TEXT,
         ("Content-Type: application/x-data\r\nContent-Transfer-Encoding: binary", content),
