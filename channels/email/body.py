@@ -33,6 +33,7 @@ READABLE = HTML | {
 }
 _SUBJECT_LOOKED_AT = 64 * 1024
 _MAX_FORWARDED = 20
+_MAX_FORWARDED_DEPTH = 3
 
 
 @dataclass(slots=True)
@@ -130,7 +131,7 @@ def _gather(part: Part, body: Body, *, is_root: bool = False, alternative: bool 
         named = "filename" in part.file_params or (bool(body.blocks) and bool(part.filename))
         as_file = as_file or named
     told = part.start < part.end or part.filename or part.disposition
-    shown = is_root or part.disposition == "inline"
+    shown = is_root or part.disposition in ("", "inline")
     if part.content_type in READABLE and (not as_file or (shown and is_text(part))):
         html = part.content_type in HTML
         body.blocks.append(Block([], [part]) if html else Block([part], []))
@@ -252,7 +253,8 @@ def _from_html(part: Part, room: Room) -> str:
 
 def html_source(part: Part, content: bytes) -> str:
     """The document in `content` as text, by the charset it claims."""
-    return decode_text(content, part.charset or declared_charset(content))
+    label = part.charset if codec_of(part.charset) else declared_charset(content)
+    return decode_text(content, label)
 
 
 def html_text(content: bytes, room: Room) -> str:
@@ -264,7 +266,7 @@ def html_text(content: bytes, room: Room) -> str:
     return clean(derive(decode_text(content, declared_charset(content)))).strip()
 
 
-def forwarded_text(files: Iterable[Part], room: Room, *, has_text: bool) -> str:
+def forwarded_text(files: Iterable[Part], room: Room, *, has_text: bool, depth: int = 1) -> str:
     """What forwarded messages say, each below its sender, date and subject.
 
     One that is marked as an attachment is only a file, unless there is nothing else to read.
@@ -291,6 +293,9 @@ def forwarded_text(files: Iterable[Part], room: Room, *, has_text: bool) -> str:
         room.take_out(body.files)
         lines = ["---------- Videresendt melding ----------", *told, "", text]
         texts.append("\n".join(lines).rstrip())
+        if depth < _MAX_FORWARDED_DEPTH:
+            inside = forwarded_text(body.files, room, has_text=bool(text), depth=depth + 1)
+            texts.extend(filter(None, [inside]))
     return "\n\n".join(texts)
 
 

@@ -226,6 +226,18 @@ def test_the_files_of_a_message_that_is_shown_are_there_too() -> None:
     assert [a.filename for a in incoming.attachments] == names[:1]
 
 
+def test_a_message_forwarded_twice_is_shown() -> None:
+    first = b"Content-Type: message/rfc822\n\nFrom: a@b.no\nSubject: x\n\nInnerst\n"
+    second = multipart("mixed", PLAIN, first).replace(b"grense", b"inni")
+    incoming = read(multipart("mixed", PLAIN, b"Content-Type: message/rfc822\n\n" + second))
+    heading = "---------- Videresendt melding ----------\nFra: "
+    assert incoming.text == (
+        f"Hei på deg\n\n{heading}Kari Nordmann <kari@eksempel.no>\nEmne: Hei\n\nHei på deg"
+        f"\n\n{heading}a@b.no\nEmne: x\n\nInnerst"
+    )
+    assert [a.filename for a in incoming.attachments] == ["Hei.eml", "x.eml"]
+
+
 def test_files_of_many_messages_are_unpacked_up_to_a_limit() -> None:
     inner = multipart("mixed", PLAIN, *[PDF] * 20).replace(b"grense", b"inni")
     incoming = read(multipart("mixed", *[b"Content-Type: message/rfc822\n\n" + inner] * 15))
@@ -299,6 +311,7 @@ def test_file_names_are_made_safe(name: str, safe: str) -> None:
         ("Content-Type: text/html", b"<p>hei</p><style>p {}<p>du</p>", "hei"),
         ("Content-Type: text/html", b"<style>p {}<p>hei</p>", "p {}\nhei"),
         ("Content-Type: text/html", b"<meta charset=iso-2022-jp><p>\x1b$BF|K\\\x1b(B", "日本"),
+        ("Content-Type: text/html; charset=us-ascii", b"<meta charset=koi8-r><p>\xf0\xd2\xc9", "При"),
         ("Content-Type: text/html", "<meta charset=utf-16><p>blåbær".encode(), "blåbær"),
         ("Content-Type: text/plain; charset=us-ascii", b"\x1b$BF|K\\\x1b(B", "日本"),
         ("Content-Type: text/markdown", b"*hei*", "*hei*"),
@@ -365,10 +378,14 @@ def test_a_named_text_is_the_body_when_there_is_no_other() -> None:
 @pytest.mark.parametrize("kind", ["text/plain", "text/html"])
 def test_a_text_file_to_be_shown_in_its_place_is_shown_and_kept(kind: str) -> None:
     file = f"Content-Type: {kind}\nContent-Disposition: %s; filename=a.txt\n\nVedlagt\n"
-    incoming = read(multipart("mixed", file % "inline", PLAIN))
-    assert incoming.text == "Vedlagt\n\nHei på deg"
-    assert [a.content for a in incoming.attachments] == [b"Vedlagt\r\n"]
-    assert read(multipart("mixed", PLAIN, file % "attachment")).text == "Hei på deg"
+    named = f"Content-Type: {kind}; name=a.txt\n\nVedlagt\n"
+    for shown in (file % "inline", named):
+        incoming = read(multipart("mixed", PLAIN, shown))
+        assert incoming.text == "Hei på deg\n\nVedlagt"
+        assert [a.content for a in incoming.attachments] == [b"Vedlagt\r\n"]
+    assert read(multipart("mixed", file % "inline", PLAIN)).text == "Vedlagt\n\nHei på deg"
+    for disposition in ("attachment", "form-data"):
+        assert read(multipart("mixed", PLAIN, file % disposition)).text == "Hei på deg"
 
 
 @pytest.mark.parametrize("disposition", ["attachment", "inline"])
