@@ -1,7 +1,4 @@
-"""What passes the phone door: `CallEvent` on its way in, `Command` on its way out.
-
-A provider says by its `Capability` what it can do; the desk shows the buttons that follow from it.
-"""
+"""What passes the phone door: `CallEvent` on its way in, `Command` on its way out."""
 
 from __future__ import annotations
 
@@ -24,21 +21,6 @@ OPAQUE_LENGTH = 80
 """Characters kept of a caller who is no number (anonymous, client:name)."""
 
 
-class Capability(StrEnum):
-    """What a provider can do."""
-
-    EVENTS = "events"
-    """It tells of calls."""
-    CONTROL = "control"
-    """Calls can be taken, held and ended."""
-    QUEUE = "queue"
-    """Callers wait with us."""
-    RECORD = "record"
-    """Callers can leave a message."""
-    TRANSFER = "transfer"
-    """Calls can be passed on, blind and attended."""
-
-
 class CallKind(StrEnum):
     """What happened to a call or to one leg of it."""
 
@@ -49,7 +31,6 @@ class CallKind(StrEnum):
     ENDED = "ended"
     RECORDING = "recording"
     """A recording lies ready at the provider."""
-    CALLBACK_REQUESTED = "callback_requested"
     DIGITS = "digits"
     """The caller pressed keys, or the time for it ran out (then `digits` is empty)."""
     NEXT = "next"
@@ -99,8 +80,6 @@ class CallEvent:
     """The party outside: E.164, or what the provider said instead (see `party`)."""
     line: str = ""
     """Our number, E.164."""
-    seq: int | None = None
-    """The provider's running number within the leg, where it counts."""
     status: str = ""
     """The provider's own word for where the call is."""
     users: tuple[str, ...] = ()
@@ -242,7 +221,6 @@ class PhoneProvider(Protocol):
     """Somebody who carries our calls and does what we say."""
 
     name: str
-    capabilities: frozenset[Capability]
 
     async def command(self, command: Command) -> Receipt:
         """Tell the provider; raises a `channels.base.ChannelError` when it was not taken."""

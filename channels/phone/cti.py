@@ -16,14 +16,13 @@ import orjson
 
 from channels.base import RejectedError
 from channels.numbers import dialled
-from channels.phone.base import CallDirection, CallEvent, CallKind, Capability, party
+from channels.phone.base import CallDirection, CallEvent, CallKind, party
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
 PROVIDER = "cti"
-CAPABILITIES = frozenset({Capability.EVENTS})
 
 ID_LENGTH = 250
 """Characters of a callId."""

@@ -13,7 +13,6 @@ from channels.phone.base import (
     CallDirection,
     CallEvent,
     CallKind,
-    Capability,
     Command,
     RecordingRef,
     Verb,
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from channels.twilio import Account
 
 PROVIDER = "twilio"
-CAPABILITIES = frozenset(Capability)
 
 HOOKS = {
     "voice": CallKind.RINGING,
@@ -96,7 +94,6 @@ def event(
         direction=CallDirection.OUT if outwards else CallDirection.IN,
         caller=target if outwards else origin,
         line=origin if outwards else target,
-        seq=_whole(fields.get("SequenceNumber", "")),
         status="" if of_a_leg else status,
         users=(query["u"],) if query.get("u") else (),
         digits="" if hook == "whisper" or digits == "hangup" else digits,
@@ -136,7 +133,6 @@ class TwilioPhone:
     """Tells Twilio what to do with calls. Each method raises `ChannelError`s alone."""
 
     name = PROVIDER
-    capabilities = CAPABILITIES
 
     def __init__(self, account: Account, site: Site) -> None:
         self._account = account

@@ -1,5 +1,4 @@
-"""What passes the SMS door: a text that came in, how far one of ours has come, and what a provider
-can do."""
+"""What passes the SMS door: a text that came in, our numbers, and what a provider must do."""
 
 from __future__ import annotations
 
