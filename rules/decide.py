@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rules import reasons
 from rules.conditions import BODY, BOTH, EMERGENCY_TAG, SUBJECT, Hits, View
 from rules.facts import TEXT_LIMIT, Facts
-from rules.language import detect_tokens
+from rules.language import detect
 from rules.ruleset import ENGINE, Rule, Ruleset
 from rules.signature import without_signature
 from rules.words import Hit, Lexicon, Text, tokenize
@@ -58,7 +58,7 @@ def decide(ruleset: Ruleset, facts: Facts) -> Decision:
     subject, letter, signature, cut = _texts(facts)
     tags: list[str] = []
     texts = (subject, letter, signature)
-    language = detect_tokens([text.distinct for text in texts], ruleset.languages)
+    language = detect([text.distinct for text in texts], ruleset.languages)
     view = _view(facts, _hits(ruleset, subject, letter), language, tags)
 
     # A cry for help after the greeting is one too, so the guard reads the signature as well.

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rules.words import tokenize
-
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
 UNKNOWN = "unknown"
 MINIMUM_WORDS = 3
@@ -47,16 +45,11 @@ NOTHING: frozenset[str] = frozenset()
 _WORDS = {language: frozenset(words.split()) for language, words in _MARKERS.items()}
 
 
-def detect(text: str, among: Collection[str] = ("nb", "nn", "en")) -> str:
-    """The language of `text` out of `among`, or `unknown`.
+def detect(texts: Iterable[Mapping[str, str]], among: Iterable[str]) -> str:
+    """The language of texts out of `among`, or `unknown`; `texts` are their distinct tokens.
 
-    Unknown is a text of fewer than three words, and one whose small words do not decide.
+    Unknown are texts of fewer than three words, and those whose small words do not decide.
     """
-    return detect_tokens([tokenize(text).distinct], among)
-
-
-def detect_tokens(texts: Iterable[Mapping[str, str]], among: Iterable[str]) -> str:
-    """As `detect`, for the distinct tokens of texts at hand."""
     tokens: set[str] = set().union(*texts)
     if len(tokens) < MINIMUM_WORDS:
         return UNKNOWN

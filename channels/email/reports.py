@@ -18,8 +18,6 @@ STATUS_TYPES = frozenset(("message/delivery-status", "message/global-delivery-st
 RETURNED_TYPES = frozenset(
     ("message/rfc822", "message/global", "text/rfc822-headers", "message/global-headers")
 )
-FEEDBACK_TYPE = "message/feedback-report"
-"""A complaint about a mail that did arrive (RFC 5965): not a bounce."""
 
 DETAIL_LIMIT = 300
 _TEXT_LIMIT = 64 * 1024
