@@ -263,9 +263,11 @@ class Database:
         `patient`: where many come one after the other, each may wait a moment for the next ones;
         whatever else is to be written ends that moment.
         """
+        # Not shielded: to cancel the future keeps nothing from being carried out (`_Queued.settle`
+        # passes over it), and a shield costs each write two more turns of the loop.
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._enqueue(_Queued(future, job, patient=patient))
-        return await asyncio.shield(future)
+        return await future
 
     async def write_together(
         self, together: Together[A, T], argument: A, *, patient: bool = False
@@ -277,7 +279,7 @@ class Database:
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._enqueue(_Queued(future, None, together, argument, patient))
-        return await asyncio.shield(future)
+        return await future
 
     def _enqueue(self, queued: _Queued) -> None:
         with self._gate:

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from contextlib import contextmanager
+from statistics import median
 from typing import TYPE_CHECKING
 
 import psutil
@@ -22,32 +23,39 @@ if TYPE_CHECKING:
 
 WARM_UP = Batch(300, start=900_000)
 BIG = 40 * 2**20
+SESSIONS = 50
+"""Connections of `smtp-source`, each of which sends one mail after the other."""
 POSTFIX_USER = "postfix"
 
 
-def acceptance(number: int = 6_000) -> list[Row]:
+def acceptance(number: int = 6_000, rounds: int = 3) -> list[Row]:
     """Durable acceptance: Debian's `smtp-source` against us, against a sink that keeps nothing and
-    against aiosmtpd as it comes."""
+    against aiosmtpd as it comes; of us the median of a few rounds on one store."""
     with smtp_sink() as port:
         ceiling = number / smtp_source(port, number)
     with baseline.stock_aiosmtpd() as port:
         smtp_source(port, 500)
         stock = number / smtp_source(port, number)
+    rates, costs = [], []
     with fresh_service() as running:
         smtp_source(running.smtp_port, 500)
-        before = _journaled(running)
-        spent = _processor_seconds(running.pid)
-        ours = number / smtp_source(running.smtp_port, number)
-        spent = _processor_seconds(running.pid) - spent
-        if _journaled(running) - before != number:
-            raise RuntimeError("mails were acknowledged that are not in the journal")
+        for turn in range(rounds):
+            sent = 500 + turn * number
+            settle(running, sent)  # what is still being read takes from what is measured
+            spent = _processor_seconds(running.pid)
+            rates.append(number / smtp_source(running.smtp_port, number))
+            costs.append(_processor_seconds(running.pid) - spent)
+            if _journaled(running) != sent + number:
+                raise RuntimeError("mails were acknowledged that are not in the journal")
+    ours, spent = median(rates), median(costs)
     return [
         (
-            "mails accepted durably (smtp-source)",
+            f"mails accepted durably (smtp-source, {SESSIONS} sessions, 10 kB)",
             f"{ours:,.0f} /s",
             "≥ 3,000 /s",
             f"{ours / ceiling:.2f} x smtp-sink, {ours / stock:.2f} x aiosmtpd",
         ),
+        ("  lowest and highest round", f"{min(rates):,.0f} to {max(rates):,.0f} /s", "", ""),
         ("  processor time of the service", f"{spent / number * 1e6:,.0f} µs a mail", "", ""),
         ("smtp-sink, keeps nothing (ceiling)", f"{ceiling:,.0f} /s", "", "1"),
         ("stock aiosmtpd, keeps nothing", f"{stock:,.0f} /s", "", f"{stock / ceiling:.2f}"),
@@ -186,23 +194,17 @@ def smtp_sink() -> Iterator[int]:
         process.wait()
 
 
-def smtp_source(port: int, number: int, sessions: int = 20) -> float:
-    """Send so many mails of 10 kB with Postfix's generator, a process and a sender for each
-    session; returns the seconds it took."""
+def smtp_source(port: int, number: int) -> float:
+    """Send so many mails of 10 kB with Postfix's generator, over connections that are kept; returns
+    the seconds it took."""
     began = time.perf_counter()
-    crew = [
-        subprocess.Popen(
-            [
-                "/usr/sbin/smtp-source",
-                *("-d", "-s", "1", "-m", str(number // sessions), "-l", "10000"),
-                *("-f", f"innbygger{session}@example.org", "-t", RECIPIENT, "-S", "Hull i veien"),
-                f"127.0.0.1:{port}",
-            ]
-        )
-        for session in range(sessions)
+    command = [
+        "/usr/sbin/smtp-source",
+        *("-d", "-s", str(SESSIONS), "-m", str(number), "-l", "10000"),
+        *("-f", "innbygger@example.org", "-t", RECIPIENT, "-S", "Hull i veien"),
+        f"127.0.0.1:{port}",
     ]
-    codes = [process.wait(300) for process in crew]
-    if any(codes):
+    if subprocess.run(command, timeout=300).returncode:
         raise RuntimeError("smtp-source was refused")
     return time.perf_counter() - began
 
