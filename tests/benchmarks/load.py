@@ -1,9 +1,10 @@
 """An SMTP load generator in a process of its own, so that it does not measure itself.
 
-Debian's `smtp-source` sends a given content (`-F`) over and over, which we rightly take for one mail
-that was delivered again: it is answered without being written. So it measures acceptance with the
-header fields that it makes itself (each mail has its own Message-ID), and this generator sends what
-must become inquiries of their own: real-shaped mails that all differ, made before the clock starts.
+Debian's `smtp-source` sends a given content (`-F`) over and over, which we rightly take for one
+mail that was delivered again: it is answered without being written. So it measures acceptance with
+the header fields that it makes itself (each mail has its own Message-ID), and this generator sends
+what must become inquiries of their own: real-shaped mails that all differ, made before the clock
+starts.
 """
 
 from __future__ import annotations
