@@ -28,6 +28,9 @@ from router import canned
 from rules.calendar import Season, WorkingCalendar
 from rules.document import fault
 
+PREFIX = "SENTRALBORD_"
+"""What the environment variables of settings begin with."""
+
 
 class Section(BaseModel):
     """A part of the configuration: unknown keys are refused, nothing changes after the start."""
