@@ -181,7 +181,7 @@ def _announce(hall: Hall, web: str, one_time_login: bool) -> None:
 
 
 def _login_path(hall: Hall) -> str:
-    from router import staff
+    from router import credentials, staff
     from router.models import Role
 
     now = hall.clock()
@@ -190,7 +190,7 @@ def _login_path(hall: Hall) -> str:
         operator = staff.find_staff(session, "operator") or staff.add_staff(
             session, "operator", "Sentralbordet", Role.OPERATOR, [], None, now
         )
-        return staff.sign_in_path(session, operator, now, ONE_TIME)
+        return credentials.sign_in_path(session, operator, now, ONE_TIME)
 
     return hall.db.write_sync(job)
 

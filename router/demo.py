@@ -25,7 +25,7 @@ import orjson
 import yaml
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from router import staff
+from router import credentials
 from router.clock import utc_now
 from router.db import Database
 from router.demo_chat import Residents, talks
@@ -83,7 +83,7 @@ def run_demo(settings: Settings, speed: float, number: int, console: Console) ->
     db.start()
     now = utc_now()
     token = db.write_sync(
-        lambda session: staff.create_api_token(session, Role.OPERATOR, None, "Demo", now)
+        lambda session: credentials.create_api_token(session, Role.OPERATOR, None, "Demo", now)
     )
     try:
         columns = (
@@ -119,7 +119,7 @@ def run_demo(settings: Settings, speed: float, number: int, console: Console) ->
             soft_wrap=True,
         )
     finally:
-        db.write_sync(lambda session: staff.revoke(session, CredentialKind.API, token))
+        db.write_sync(lambda session: credentials.revoke(session, CredentialKind.API, token))
         db.stop()
 
 

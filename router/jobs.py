@@ -18,6 +18,7 @@ from router import (
     chat,
     chat_letters,
     chat_queue,
+    credentials,
     deadlines,
     leftovers,
     presence,
@@ -25,7 +26,6 @@ from router import (
     recordings,
     remote_files,
     scanning,
-    staff,
 )
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ async def scan_again(hall: Hall) -> None:
 async def forget_credentials(hall: Hall) -> None:
     """Delete sessions and one-time sign-ins that have run out."""
     now = hall.clock()
-    await hall.db.write(lambda session: staff.purge_expired(session, now))
+    await hall.db.write(lambda session: credentials.purge_expired(session, now))
 
 
 async def tell_presence(hall: Hall) -> None:

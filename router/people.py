@@ -72,12 +72,12 @@ def user_add(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Add a person. Asks for a password; without a terminal it makes one and prints it."""
-    from router import staff
+    from router import passwords, staff
     from router.clock import utc_now
 
     chosen = _role(role)
     password, made = _password(password_stdin)
-    hashed = staff.hash_password(password)
+    hashed = passwords.hash_password(password)
 
     def job(session: Session) -> None:
         person = staff.add_staff(
@@ -131,14 +131,14 @@ def user_password(
 ) -> None:
     """Give a person a new password and end their sessions. Asks for it; without a terminal it makes
     one and prints it."""
-    from router import staff
+    from router import passwords, staff
 
     password, made = _password(password_stdin)
-    hashed = staff.hash_password(password)
+    hashed = passwords.hash_password(password)
 
     def job(session: Session) -> None:
         person = staff.require_staff(session, username)
-        staff.set_password(session, person.id or 0, hashed)
+        passwords.set_password(session, person.id or 0, hashed)
 
     with open_store(config) as write:
         write(job)
@@ -195,7 +195,7 @@ def user_enable(username: Username, config: ConfigOption = DEFAULT_CONFIG) -> No
 @user_app.command("link")
 def user_link(username: Username, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Print a link that signs the person in once, within an hour."""
-    from router import staff
+    from router import credentials, staff
     from router.clock import utc_now
 
     settings = configuration(config)
@@ -204,7 +204,7 @@ def user_link(username: Username, config: ConfigOption = DEFAULT_CONFIG) -> None
         person = staff.require_staff(session, username)
         if not person.active:
             raise InvalidError(f"{username} is disabled: sentralbord user enable {username}")
-        return staff.sign_in_path(session, person, utc_now(), ONE_TIME)
+        return credentials.sign_in_path(session, person, utc_now(), ONE_TIME)
 
     with open_store(config) as write:
         path = write(job)
@@ -219,13 +219,15 @@ def token_create(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Make an API token and print it; it cannot be shown again."""
-    from router import staff
+    from router import credentials
     from router.clock import utc_now
 
     chosen = _role(role)
     with open_store(config) as write:
         token = write(
-            lambda session: staff.create_api_token(session, chosen, department, name, utc_now())
+            lambda session: credentials.create_api_token(
+                session, chosen, department, name, utc_now()
+            )
         )
     print(token)  # noqa: T201
 
@@ -233,10 +235,10 @@ def token_create(
 @token_app.command("list")
 def token_list(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """List the API tokens; the secrets themselves are kept nowhere."""
-    from router import staff
+    from router import credentials
 
     with open_store(config) as write:
-        tokens = write(staff.api_tokens)
+        tokens = write(credentials.api_tokens)
     table = Table("id", "name", "role", "department", "created")
     for token, account in tokens:
         table.add_row(
@@ -255,10 +257,10 @@ def token_revoke(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """End an API token at once."""
-    from router import staff
+    from router import credentials
 
     with open_store(config) as write:
-        write(lambda session: staff.revoke_api_token(session, token_id))
+        write(lambda session: credentials.revoke_api_token(session, token_id))
     note(f"Token {token_id} opens nothing any more.")
 
 

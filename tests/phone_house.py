@@ -18,7 +18,7 @@ import httpx
 from sqlalchemy import text as sql
 
 from channels.phone.twilio import TwilioPhone
-from router import presence, staff
+from router import credentials, presence, staff
 from router.call_commands import CallCommands
 from router.events import EventHub
 from router.hall import Hall
@@ -240,7 +240,7 @@ class PhoneHouse:
 
     async def api(self, department: str | None = None) -> httpx.AsyncClient:
         token = await self.write(
-            lambda session: staff.create_api_token(
+            lambda session: credentials.create_api_token(
                 session, Role.OPERATOR, department, "", self.clock()
             )
         )

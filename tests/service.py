@@ -31,7 +31,7 @@ import httpx
 from sqlalchemy import text as sql
 from sqlmodel import Session
 
-from router import staff
+from router import credentials, staff
 from router.db import reader_engine, writer_engine
 from router.models import CredentialKind, Role
 from tests.support import SmtpSink, SunkMail
@@ -402,7 +402,7 @@ class Service:
         key = (role, department)
         if key not in self._tokens:
             self._tokens[key] = self.write(
-                lambda session: staff.create_api_token(
+                lambda session: credentials.create_api_token(
                     session, Role(role), department or None, "", datetime.now(UTC)
                 )
             )
@@ -415,7 +415,7 @@ class Service:
             now = datetime.now(UTC)
             name = unique("u")[2:]
             person = staff.add_staff(session, name, name, Role(role), [], None, now)
-            return staff.issue(
+            return credentials.issue(
                 session,
                 CredentialKind.ONE_TIME,
                 person.id or 0,

@@ -22,7 +22,7 @@ from sqlalchemy import update
 from sqlmodel import Session, col
 from starlette.responses import RedirectResponse, Response
 
-from router import staff
+from router import credentials, passwords
 from router.access import Actor
 from router.errors import ForbiddenError, InvalidError, RouterError, StoreUnavailableError
 from router.models import CredentialKind, Role, Staff
@@ -144,7 +144,7 @@ def api_actor(
     if bearer is not None:
         now = hall.clock()
         with hall.db.read() as session:
-            found = staff.find(session, CredentialKind.API, bearer.credentials, now)
+            found = credentials.find(session, CredentialKind.API, bearer.credentials, now)
         if found is not None:
             request.state.credential = (CredentialKind.API, bearer.credentials)
             return found.actor
@@ -167,7 +167,7 @@ def is_known(request: Request) -> bool:
     if not secret:
         return False
     with hall.db.read() as session:
-        return staff.find(session, kind, secret, hall.clock()) is not None
+        return credentials.find(session, kind, secret, hall.clock()) is not None
 
 
 DeskActor = Annotated[Actor, Depends(desk_actor)]
@@ -196,7 +196,7 @@ def still_actor(hall: Hall, credential: tuple[CredentialKind, str]) -> Actor | N
     """Who a secret belongs to now: a long stream asks again from time to time."""
     kind, secret = credential
     with hall.db.read() as session:
-        found = staff.find(session, kind, secret, hall.clock())
+        found = credentials.find(session, kind, secret, hall.clock())
     return found.actor if found else None
 
 
@@ -227,8 +227,8 @@ def login(
     require_own_pages(request)
     limits.take(request, limits.LOGIN)
     hall = hall_of(request)
-    outcome = staff.verify_login(hall.db, username, password, hall.clock())
-    if isinstance(outcome, staff.LoginFailure):
+    outcome = passwords.verify_login(hall.db, username, password, hall.clock())
+    if isinstance(outcome, passwords.LoginFailure):
         log.warning("auth.refused", kind=outcome.kind)
         return _login_form(request, outcome, username, next)
     limits.give_back(request, limits.LOGIN)
@@ -241,7 +241,7 @@ def logout(request: Request, _actor: DeskActor) -> Response:
     """End the session."""
     hall = hall_of(request)
     secret = request.cookies[cookie_name(hall)]
-    hall.db.write_sync(lambda session: staff.revoke(session, CredentialKind.SESSION, secret))
+    hall.db.write_sync(lambda session: credentials.revoke(session, CredentialKind.SESSION, secret))
     response = RedirectResponse(f"{LOGIN}?done=signed_out", 303)
     response.delete_cookie(
         cookie_name(hall), path="/", secure=_secure(hall), httponly=True, samesite="lax"
@@ -268,16 +268,16 @@ def change_password(
         has_password = bool(session.get_one(Staff, staff_id).password_hash)
     if has_password:
         limits.take(request, limits.LOGIN)
-        outcome = staff.verify_login(hall.db, actor.username, current, now)
-        if isinstance(outcome, staff.LoginFailure):
+        outcome = passwords.verify_login(hall.db, actor.username, current, now)
+        if isinstance(outcome, passwords.LoginFailure):
             wrong = ForbiddenError("The current password is wrong.")
             return _account_form(request, actor, "current", wrong)
         limits.give_back(request, limits.LOGIN)
     try:
-        fresh = staff.hash_password(password)
+        fresh = passwords.hash_password(password)
     except InvalidError as error:
         return _account_form(request, actor, "password", error, has_password=has_password)
-    hall.db.write_sync(lambda session: staff.set_password(session, staff_id, fresh))
+    hall.db.write_sync(lambda session: passwords.set_password(session, staff_id, fresh))
     log.info("auth.password_changed", staff_id=staff_id)
     return _enter(request, staff_id, f"{ACCOUNT}?done=password_changed")
 
@@ -318,16 +318,16 @@ def _session(request: Request, *, slide: bool) -> Actor:
         raise LoginRequiredError
     now = hall.clock()
     with hall.db.read() as session:
-        found = staff.find(session, CredentialKind.SESSION, secret, now)
+        found = credentials.find(session, CredentialKind.SESSION, secret, now)
     if found is None:
         raise LoginRequiredError
     ends_at = found.expires_at
-    until = staff.slide(found, hall.settings.web.session_hours, now) if slide else None
+    until = credentials.slide(found, hall.settings.web.session_hours, now) if slide else None
     if until is not None:
         # A busy store is no reason to turn a reader away: the session just is not extended.
         with suppress(StoreUnavailableError):
             hall.db.write_sync(
-                partial(staff.extend, credential_id=found.credential_id, until=until)
+                partial(credentials.extend, credential_id=found.credential_id, until=until)
             )
             ends_at = until
     request.state.actor = found.actor
@@ -344,9 +344,9 @@ def _use_link(request: Request, secret: str) -> Response:
     limits.take(request, limits.LOGIN)
     hall = hall_of(request)
     now = hall.clock()
-    found = hall.db.write_sync(lambda session: staff.consume_one_time(session, secret, now))
+    found = hall.db.write_sync(lambda session: credentials.consume_one_time(session, secret, now))
     if found is None:
-        return _login_form(request, staff.LoginFailure("wrong"), used_link=True)
+        return _login_form(request, passwords.LoginFailure("wrong"), used_link=True)
     limits.give_back(request, limits.LOGIN)
     log.info("auth.signed_in", staff_id=found.id, by="link")
     return _enter(request, found.id or 0, HOME)
@@ -360,8 +360,8 @@ def _enter(request: Request, staff_id: int, target: str) -> Response:
 
     def job(session: Session) -> str:
         if old:
-            staff.revoke(session, CredentialKind.SESSION, old)
-        return staff.open_session(session, staff_id, hall.settings.web.session_hours, now)
+            credentials.revoke(session, CredentialKind.SESSION, old)
+        return credentials.open_session(session, staff_id, hall.settings.web.session_hours, now)
 
     response = RedirectResponse(target, 303)
     response.set_cookie(
@@ -377,7 +377,7 @@ def _enter(request: Request, staff_id: int, target: str) -> Response:
 
 def _login_form(
     request: Request,
-    failure: staff.LoginFailure | None = None,
+    failure: passwords.LoginFailure | None = None,
     username: str = "",
     next_page: str = HOME,
     *,

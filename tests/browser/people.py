@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from playwright.sync_api import expect
 from sqlalchemy import text as sql
 
-from router import staff
+from router import credentials, passwords, staff
 from router.models import CredentialKind, Role
 from router.web.auth import LOGIN
 from tests.service import TOWN_HALL, mail, unique
@@ -106,7 +106,7 @@ def employ(
 ) -> Person:
     """Give somebody an account."""
     username = username or unique("u")[2:]
-    hashed = staff.hash_password(password) if password else None
+    hashed = passwords.hash_password(password) if password else None
     number = service.write(
         lambda session: (
             staff.add_staff(
@@ -120,7 +120,7 @@ def employ(
 def sign_in_quietly(service: Service, page: Page, person: Person) -> None:
     """Give a browser the cookie of a session, as a sign-in would."""
     secret = service.write(
-        lambda session: staff.open_session(session, person.id, 8, datetime.now(UTC))
+        lambda session: credentials.open_session(session, person.id, 8, datetime.now(UTC))
     )
     page.context.add_cookies(
         [
@@ -139,7 +139,7 @@ def sign_in_link(service: Service, person: Person) -> str:
     """A link that signs somebody in once."""
     now = datetime.now(UTC)
     secret = service.write(
-        lambda session: staff.issue(
+        lambda session: credentials.issue(
             session,
             CredentialKind.ONE_TIME,
             person.id,

@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from router import staff
+from router import credentials, passwords, staff
 from router.errors import InvalidError
 from router.models import CredentialKind, Role, Staff
-from router.staff import LoginFailure
+from router.passwords import LoginFailure
 from tests.router.web_house import MONDAY, PASSWORD, all_at_once, house
 
 
@@ -20,7 +20,7 @@ async def home(tmp_path):
 
 
 def _login(home, username, password=PASSWORD):
-    return staff.verify_login(home.hall.db, username, password, home.clock())
+    return passwords.verify_login(home.hall.db, username, password, home.clock())
 
 
 async def test_the_right_password_lets_in_however_the_name_is_written(home):
@@ -31,7 +31,7 @@ async def test_the_right_password_lets_in_however_the_name_is_written(home):
 
 async def test_a_password_may_be_typed_on_any_keyboard(home):
     # The same «ø» and «å» as one character and as letter plus ring.
-    secret = staff.hash_password("blåbærsyltetøy")
+    secret = passwords.hash_password("blåbærsyltetøy")
     await home.hall.db.write(
         lambda s: staff.add_staff(s, "ola", "Ola", Role.OPERATOR, [], secret, MONDAY)
     )
@@ -81,7 +81,7 @@ async def test_one_who_has_left_or_has_no_password_cannot_sign_in(home):
 @pytest.mark.parametrize("password", ["kort", "", "x" * 201])
 def test_passwords_have_a_sensible_length(password):
     with pytest.raises(InvalidError, match="12 to 200"):
-        staff.hash_password(password)
+        passwords.hash_password(password)
 
 
 async def test_a_sign_in_link_works_once_even_when_two_open_it_together(home):
@@ -89,7 +89,9 @@ async def test_a_sign_in_link_works_once_even_when_two_open_it_together(home):
     secret = await home.link(number)
 
     def use():
-        return home.hall.db.write_sync(lambda s: staff.consume_one_time(s, secret, home.clock()))
+        return home.hall.db.write_sync(
+            lambda s: credentials.consume_one_time(s, secret, home.clock())
+        )
 
     results = all_at_once(*[use] * 4)
     assert [result.id for result in results if result] == [number]
@@ -100,24 +102,27 @@ async def test_a_sign_in_link_does_not_keep(home):
     secret = await home.link(await home.person("kari"), minutes=30)
     home.clock.move(minutes=30)
     assert (
-        await home.hall.db.write(lambda s: staff.consume_one_time(s, secret, home.clock())) is None
+        await home.hall.db.write(lambda s: credentials.consume_one_time(s, secret, home.clock()))
+        is None
     )
 
 
 async def test_a_session_in_use_lives_on_but_not_past_a_day(home):
     number = await home.person("kari")
-    secret = await home.hall.db.write(lambda s: staff.open_session(s, number, 10, home.clock()))
+    secret = await home.hall.db.write(
+        lambda s: credentials.open_session(s, number, 10, home.clock())
+    )
     seen = []
     for _ in range(30):
         with home.hall.db.read() as session:
-            found = staff.find(session, CredentialKind.SESSION, secret, home.clock())
+            found = credentials.find(session, CredentialKind.SESSION, secret, home.clock())
         if found is None:
             break
         seen.append(home.clock())
-        until = staff.slide(found, 10, home.clock())
+        until = credentials.slide(found, 10, home.clock())
         if until:
             await home.hall.db.write(
-                lambda s, u=until, f=found: staff.extend(s, f.credential_id, u)
+                lambda s, u=until, f=found: credentials.extend(s, f.credential_id, u)
             )
         home.clock.move(hours=1)
     assert seen[-1] - MONDAY == timedelta(hours=23)
@@ -125,25 +130,27 @@ async def test_a_session_in_use_lives_on_but_not_past_a_day(home):
 
 async def test_a_session_left_alone_ends_and_is_forgotten(home):
     number = await home.person("kari")
-    secret = await home.hall.db.write(lambda s: staff.open_session(s, number, 10, home.clock()))
+    secret = await home.hall.db.write(
+        lambda s: credentials.open_session(s, number, 10, home.clock())
+    )
     home.clock.move(hours=10)
     with home.hall.db.read() as session:
-        assert staff.find(session, CredentialKind.SESSION, secret, home.clock()) is None
-    assert await home.hall.db.write(lambda s: staff.purge_expired(s, home.clock())) == 1
+        assert credentials.find(session, CredentialKind.SESSION, secret, home.clock()) is None
+    assert await home.hall.db.write(lambda s: credentials.purge_expired(s, home.clock())) == 1
 
 
 async def test_a_new_password_ends_every_session_and_link(home):
     number = await home.person("kari")
     session_secret = await home.hall.db.write(
-        lambda s: staff.open_session(s, number, 10, home.clock())
+        lambda s: credentials.open_session(s, number, 10, home.clock())
     )
     link = await home.link(number)
-    fresh = staff.hash_password("en helt annen frase")
-    await home.hall.db.write(lambda s: staff.set_password(s, number, fresh))
+    fresh = passwords.hash_password("en helt annen frase")
+    await home.hall.db.write(lambda s: passwords.set_password(s, number, fresh))
     with home.hall.db.read() as session:
         kinds = CredentialKind
-        assert staff.find(session, kinds.SESSION, session_secret, home.clock()) is None
-        assert staff.find(session, kinds.ONE_TIME, link, home.clock()) is None
+        assert credentials.find(session, kinds.SESSION, session_secret, home.clock()) is None
+        assert credentials.find(session, kinds.ONE_TIME, link, home.clock()) is None
     assert _login(home, "kari") == LoginFailure("wrong")
     assert isinstance(_login(home, "kari", "en helt annen frase"), Staff)
 
@@ -180,7 +187,7 @@ async def test_a_token_sees_what_it_was_made_for_and_belongs_to_an_account(
 ):
     secret = await home.token(role, department)
     with home.hall.db.read() as session:
-        actor = staff.find(session, CredentialKind.API, secret, home.clock()).actor
+        actor = credentials.find(session, CredentialKind.API, secret, home.clock()).actor
     assert {slug for slug in ("vei", "skole") if actor.sees(slug)} == sees
     assert actor.username == f"api-{actor.staff_id}"
 
@@ -194,5 +201,5 @@ async def test_a_secret_of_one_kind_does_not_open_another(home):
     number = await home.person("kari")
     link = await home.link(number)
     with home.hall.db.read() as session:
-        assert staff.find(session, CredentialKind.API, link, home.clock()) is None
-        assert staff.find(session, CredentialKind.SESSION, link, home.clock()) is None
+        assert credentials.find(session, CredentialKind.API, link, home.clock()) is None
+        assert credentials.find(session, CredentialKind.SESSION, link, home.clock()) is None

@@ -8,7 +8,7 @@ import pytest
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, iter_route_contexts
 
-from router import staff
+from router import credentials
 from router.models import CredentialKind, Role, Staff
 from router.web import auth
 from router.web.app import PUBLIC_ROUTES
@@ -297,7 +297,7 @@ async def test_secrets_are_not_kept_in_the_store(home, tmp_path):
     await home.sign_in("kari")
     cookie = next(iter(home.client.cookies.values()))
     with home.hall.db.read() as session:
-        assert staff.find(session, CredentialKind.API, token, home.clock()) is not None
+        assert credentials.find(session, CredentialKind.API, token, home.clock()) is not None
     kept = b"".join(file.read_bytes() for file in tmp_path.glob("sentralbord.db*"))
     for secret in (link, token, cookie, PASSWORD):
         assert secret.encode() not in kept

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from router import deadlines, journal, schema, staff
+from router import credentials, deadlines, journal, passwords, schema
 from router.models import CredentialKind
 from tests.router.store_house import STORE
 from tests.service import TOWN_HALL, free_port, mail
@@ -91,7 +91,7 @@ def test_a_token_is_all_that_is_printed_and_it_opens_the_api(run, store):
     assert len(token) > 40
     assert token.split() == [token]
     with store().read() as session:
-        found = staff.find(session, CredentialKind.API, token, datetime.now(UTC))
+        found = credentials.find(session, CredentialKind.API, token, datetime.now(UTC))
     assert found.actor.departments == frozenset({"vei"})
     assert found.actor.staff_id
 
@@ -111,9 +111,9 @@ def test_a_person_gets_a_password_that_works(run, store):
     password = run.out.strip()
     now = datetime.now(UTC)
     db = store()
-    person = staff.verify_login(db, "Kari.Olsen", password, now)
+    person = passwords.verify_login(db, "Kari.Olsen", password, now)
     assert person.name == "Kari Olsen"
-    assert isinstance(staff.verify_login(db, "kari.olsen", "feil", now), staff.LoginFailure)
+    assert isinstance(passwords.verify_login(db, "kari.olsen", "feil", now), passwords.LoginFailure)
     assert run("user", "add", "kari.olsen", "--role", "operator") == 1
     assert "taken" in run.err
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from router import queue, staff
+from router import credentials, passwords, queue, staff
 from router.access import Actor
 from router.models import CredentialKind, Inquiry, Role
 
@@ -26,7 +26,7 @@ def per(run):
 
 def let_in(db, secret: str, kind: CredentialKind) -> Actor | None:
     with db.read() as session:
-        found = staff.find(session, kind, secret, datetime.now(UTC))
+        found = credentials.find(session, kind, secret, datetime.now(UTC))
     return found and found.actor
 
 
@@ -40,7 +40,7 @@ def refused_start() -> str:
 
 
 def by_password(db, password: str) -> bool:
-    return not isinstance(staff.verify_login(db, "per", password, NOW), staff.LoginFailure)
+    return not isinstance(passwords.verify_login(db, "per", password, NOW), passwords.LoginFailure)
 
 
 def test_everybody_is_listed_and_a_service_account_is_nobody(run, per):
@@ -64,7 +64,7 @@ def test_who_is_disabled_is_out_at_once_and_holds_nothing(run, per, store):
     )  # fmt: skip
     db.write_sync(lambda session: session.add(inquiry))
     db.write_sync(lambda session: queue.claim(session, actor, "26-1", NOW))
-    cookie = db.write_sync(lambda session: staff.open_session(session, person.id, 10, NOW))
+    cookie = db.write_sync(lambda session: credentials.open_session(session, person.id, 10, NOW))
     assert let_in(db, cookie, CredentialKind.SESSION)
 
     assert run("user", "disable", "per") == 0
@@ -121,10 +121,12 @@ def test_a_link_signs_in_once_and_not_for_long(run, per, store):
     db = store()
     now = datetime.now(UTC)
     later = now + timedelta(minutes=60)
-    assert db.write_sync(lambda session: staff.consume_one_time(session, secret, later)) is None
-    signed_in = db.write_sync(lambda session: staff.consume_one_time(session, secret, now))
+    assert (
+        db.write_sync(lambda session: credentials.consume_one_time(session, secret, later)) is None
+    )
+    signed_in = db.write_sync(lambda session: credentials.consume_one_time(session, secret, now))
     assert signed_in.username == "per"
-    assert db.write_sync(lambda session: staff.consume_one_time(session, secret, now)) is None
+    assert db.write_sync(lambda session: credentials.consume_one_time(session, secret, now)) is None
 
 
 @pytest.mark.parametrize("command", ["disable", "enable", "password", "link"])

@@ -18,7 +18,7 @@ import httpx
 import uvicorn
 from argon2 import PasswordHasher
 
-from router import staff
+from router import credentials, passwords, staff
 from router.chat_live import ChatHub
 from router.chat_queue import terms_of
 from router.correspondence import letterhead
@@ -53,7 +53,7 @@ MONDAY = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 PASSWORD = "en lang nok frase"
 
 # The same algorithm, cheap: these tests hash a hundred times and more.
-staff._hasher = PasswordHasher(time_cost=1, memory_cost=256, parallelism=1)
+passwords._hasher = PasswordHasher(time_cost=1, memory_cost=256, parallelism=1)
 
 
 RULES = """
@@ -100,7 +100,7 @@ def _prepared() -> tuple[Settings, Workbench, bytes]:
 
 @cache
 def _quick_hash() -> staff.PasswordHash:
-    return staff.hash_password(PASSWORD)
+    return passwords.hash_password(PASSWORD)
 
 
 @dataclass
@@ -135,12 +135,14 @@ class House:
 
     async def token(self, role: Role = Role.OPERATOR, department: str | None = None) -> str:
         return await self.hall.db.write(
-            lambda session: staff.create_api_token(session, role, department, "", self.clock())
+            lambda session: credentials.create_api_token(
+                session, role, department, "", self.clock()
+            )
         )
 
     async def link(self, staff_id: int, **valid: float) -> str:
         return await self.hall.db.write(
-            lambda session: staff.issue(
+            lambda session: credentials.issue(
                 session,
                 CredentialKind.ONE_TIME,
                 staff_id,
