@@ -26,9 +26,11 @@ from router.files import Source, keep_files
 from router.models import Inquiry, InquiryStatus, Role
 from router.preparing import KeptFile, OpenAt
 from router.privacy import mask_text
+from router.web import downloads
 from router.web.auth import ApiActor, hall_of
 from router.web.messages import why_in_words
 from router.web.problems import MEANINGS, responses
+from router.web.rows import RowNumber
 from router.web.shapes import (
     AddressView,
     AttachmentView,
@@ -123,6 +125,19 @@ def read_inquiry(request: Request, actor: ApiActor, ref: Ref) -> Detail:
         reply_end=thread.reply_end,
         no_texts=sorted(thread.no_texts),
     )
+
+
+@router.get(
+    "/inquiries/{ref}/attachments/{number}",
+    tags=["inquiries"],
+    response_class=Response,
+    responses=responses(401, 403, 404, 422, 429)
+    | {200: {"description": "The file, as it came.", "content": {"*/*": {}}}},
+)
+def read_attachment(request: Request, actor: ApiActor, ref: Ref, number: RowNumber) -> Response:
+    """Fetch a file of a message by its `id`. It is not masked; of a sensitive inquiry it is noted
+    who fetched it. 403: a virus was found in the message."""
+    return downloads.attached_file(hall_of(request), actor, ref, number)
 
 
 @router.post("/inquiries/{ref}/claim", tags=["actions"], responses=_ACT)

@@ -25,7 +25,7 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from channels.base import Mark
 from router import events, journal, queue
 from router.blobs import blob_path
-from router.errors import NotFoundError, StoreUnavailableError
+from router.errors import ForbiddenError, NotFoundError, StoreUnavailableError
 from router.files import IMAGES, SOUNDS, UNKNOWN, kind_of
 from router.models import Arrival, Message, Role, StoredAttachment
 from router.viewing import make_formatted
@@ -102,32 +102,10 @@ class FormattedView:
 @router.get("/inquiries/{ref}/attachments/{number}")
 def attachment(request: Request, actor: DeskActor, ref: str, number: RowNumber) -> Response:
     """A file of a message, always as a download. Raises `NotFoundError`."""
-    hall = hall_of(request)
-    with hall.db.read() as session:
-        row = queue.row(session, actor, ref)
-        found = session.execute(
-            select(StoredAttachment, Message)
-            .join(Message, col(Message.id) == col(StoredAttachment.message_id))
-            .where(col(StoredAttachment.id) == number, col(Message.inquiry_id) == row.id)
-        ).first()
-    if found is None:
-        raise NotFoundError
-    file, message = found
-    if Mark.QUARANTINED in message.marks:
-        return _quarantined(request, actor, ref)
-    path = blob_path(hall.settings.blobs, file.sha256)
     try:
-        kind = kind_of(path)
-    except FileNotFoundError:
-        raise NotFoundError from None
-    if row.sensitivity:
-        now = hall.clock()
-        hall.db.write_sync(
-            lambda session: note_look(session, actor, queue.get(session, actor, ref), "file", now)
-        )
-    return send_file(
-        path, file.filename or f"{ref}-{number}", kind if kind in SERVED_AS else UNKNOWN
-    )
+        return attached_file(hall_of(request), actor, ref, number)
+    except ForbiddenError:
+        return _quarantined(request, actor, ref)
 
 
 @router.get("/arrivals/{number}/raw")
@@ -205,6 +183,36 @@ async def formatted_content(
         f'<!doctype html><html lang="{actor.language}"><meta charset="utf-8"><title>-</title>'
         f"<style>{_STYLE}</style><body>{view.html}",
         headers=_FRAMED,
+    )
+
+
+def attached_file(hall: Hall, actor: Actor, ref: str, number: int) -> Response:
+    """A file of a message, as a download. Raises `NotFoundError`, and `ForbiddenError` when a virus
+    was found in the message."""
+    with hall.db.read() as session:
+        row = queue.row(session, actor, ref)
+        found = session.execute(
+            select(StoredAttachment, Message)
+            .join(Message, col(Message.id) == col(StoredAttachment.message_id))
+            .where(col(StoredAttachment.id) == number, col(Message.inquiry_id) == row.id)
+        ).first()
+    if found is None:
+        raise NotFoundError
+    file, message = found
+    if Mark.QUARANTINED in message.marks:
+        raise ForbiddenError("A virus was found in this message. Its files are not given out.")
+    path = blob_path(hall.settings.blobs, file.sha256)
+    try:
+        kind = kind_of(path)
+    except FileNotFoundError:
+        raise NotFoundError from None
+    if row.sensitivity:
+        now = hall.clock()
+        hall.db.write_sync(
+            lambda session: note_look(session, actor, queue.get(session, actor, ref), "file", now)
+        )
+    return send_file(
+        path, file.filename or f"{ref}-{number}", kind if kind in SERVED_AS else UNKNOWN
     )
 
 

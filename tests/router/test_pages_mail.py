@@ -651,3 +651,26 @@ async def test_the_desk_shows_where_an_answer_really_goes(home):
     await at_desk(home)
     page = await home.client.get(f"/desk/inquiries/{ref}")
     assert "Svar til angriper@ond.example" in page.text
+
+
+async def test_files_are_fetched_by_api_by_whoever_sees_the_inquiry_and_without_the_virus(home):
+    file = {"content": PDF, "filename": "søknad.pdf"}
+    ref, _ = await mail_in(home, files=[dict(file)])
+    bad, _ = await mail_in(home, files=[dict(file)], marks=["quarantined"])
+    api = await home.api()
+    address, locked = [
+        f"/api/inquiries/{one}/attachments/{detail['messages'][0]['attachments'][0]['id']}"
+        for one in (ref, bad)
+        for detail in [(await api.get(f"/api/inquiries/{one}")).json()]
+    ]
+    came = await api.get(address)
+    assert (came.status_code, came.content) == (200, PDF)
+    assert came.headers["content-type"] == "application/pdf"
+    assert "s%C3%B8knad.pdf" in came.headers["content-disposition"]
+    assert (await home.visitor().get(address)).status_code == 401
+    elsewhere = await home.api(Role.MEMBER, "skole")
+    assert (await elsewhere.get(address)).status_code == 404
+    assert (await api.get(address.replace(ref, bad))).status_code == 404
+    refused = await api.get(locked)
+    assert refused.status_code == 403
+    assert "virus" in refused.json()["detail"]
