@@ -21,7 +21,7 @@ from sqlmodel import Session, col
 from channels.base import ChannelError, PermanentError, Receipt, UncertainError
 from channels.phone.base import Command, Verb
 from channels.phone.twilio import GoneError
-from router import calls, metrics, talks
+from router import call_desk, calls, metrics
 from router.call_models import Call, CallCommand, CallState
 from router.calls import Way
 from router.clock import spread
@@ -285,7 +285,7 @@ def _record(
         command.next_at = now + spread(pause, number + command.attempts)
     session.flush()
     if result.state == "failed":
-        talks.command_failed(session, command, gone=result.gone, plan=plan, now=now)
+        call_desk.command_failed(session, command, gone=result.gone, plan=plan, now=now)
     elif result.state == "uncertain":
         call = calls.by_number(session, command.call_id)
         calls.tell(session, call, "call_command_uncertain", now, verb=command.verb)

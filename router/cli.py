@@ -19,7 +19,7 @@ from rich.table import Table
 
 from router.errors import RouterError, SettingsError
 from router.garbage import keep_what_is_loaded
-from router.people import ONE_TIME, token_app, user_app
+from router.people_commands import ONE_TIME, token_app, user_app
 from router.settings import Settings, ignored_variables, setting
 from router.terminal import (
     DEFAULT_CONFIG,

@@ -16,7 +16,7 @@ from sqlmodel import Session, col
 
 from channels.phone.base import CallEvent, CallKind, Verb
 from channels.phone.twilio import PROVIDER
-from router import calls, deliveries, events, outbox, talks
+from router import call_desk, calls, deliveries, events, outbox
 from router.call_models import Call, CallCommand, CallState
 from router.calls import Way
 from router.models import Event, Inquiry, OutboxItem
@@ -164,7 +164,7 @@ def _settle_ring(
     if leg is not None:
         command.state, command.provider_id, command.detail = "sent", leg.id, ""
         session.flush()
-        talks.leg(session, call, _as_event(command, call, leg, now), plan, now)
+        call_desk.leg(session, call, _as_event(command, call, leg, now), plan, now)
     elif told:
         command.state, command.provider_id, command.detail = "sent", told, ""
     elif now - command.created_at >= PATIENCE:
@@ -209,4 +209,4 @@ def _settle_command(
 def _give_up(session: Session, command: CallCommand, plan: NumberPlan, now: datetime) -> None:
     command.state = "failed"
     session.flush()
-    talks.command_failed(session, command, gone=False, plan=plan, now=now)
+    call_desk.command_failed(session, command, gone=False, plan=plan, now=now)

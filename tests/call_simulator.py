@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
-from router import talks
+from router import call_desk
+from router.call_desk import Target
 from router.call_models import CallState
 from router.errors import ConflictError, InvalidError
-from router.talks import Target
 from rules.presence import State
 from tests import twiml_grammar
 from tests.phone_house import HOOKS, OPERATORS
@@ -364,8 +364,8 @@ class Exchange:
         [(number, state, staff_id)] = found
         if state == CallState.WAITING:
             first, second = self.chance.sample(OPERATORS, 2)
-            if await self.act(first, talks.take, number) and await self.act(
-                second, talks.take, number
+            if await self.act(first, call_desk.take, number) and await self.act(
+                second, call_desk.take, number
             ):
                 raise AssertionError("two operators have one caller")
             return
@@ -375,9 +375,9 @@ class Exchange:
         who = next(name for name, actor in actors.items() if actor.staff_id == staff_id)
         match self.chance.randrange(8):
             case 0:
-                await self.act(who, talks.hold, number)
+                await self.act(who, call_desk.hold, number)
             case 1:
-                await self.act(who, talks.resume, number)
+                await self.act(who, call_desk.resume, number)
             case 2 | 3:
                 target = self.chance.choice(
                     [
@@ -388,13 +388,13 @@ class Exchange:
                     ]
                 )
                 warm = self.happens(0.6)
-                await self.act(who, talks.transfer, number, target, warm=warm)
+                await self.act(who, call_desk.transfer, number, target, warm=warm)
             case 4:
-                await self.act(who, talks.complete_transfer, number)
+                await self.act(who, call_desk.complete_transfer, number)
             case 5:
-                await self.act(who, talks.take_back, number)
+                await self.act(who, call_desk.take_back, number)
             case 6:
-                await self.act(who, talks.hang_up, number)
+                await self.act(who, call_desk.hang_up, number)
 
     async def act(self, who: str, action: Any, number: int, *more: Any, **options: Any) -> bool:
         actor, plan, now = await self.house.actor(who), self.house.hall.plan, self.house.clock()

@@ -10,11 +10,11 @@ from sqlmodel import Session
 from starlette.responses import RedirectResponse, Response
 
 from channels.numbers import e164
-from router import talks
+from router import call_desk
+from router.call_desk import Target
 from router.calls import inquiry_of
 from router.errors import ConflictError, InvalidError, NotFoundError, RouterError
 from router.number_plan import EMERGENCY_SERVICES
-from router.talks import Target
 from router.web.auth import DeskActor, DeskReader, hall_of
 from router.web.call_board import calls_context
 from router.web.listing import match_departments
@@ -44,7 +44,7 @@ def take(request: Request, actor: DeskActor, number: RowNumber) -> Response:
     """Take a waiting call: one's phone rings, and the page of the inquiry opens."""
 
     def job(session: Session, plan: NumberPlan, now: datetime) -> Call:
-        return talks.take(session, actor, number, plan, now)
+        return call_desk.take(session, actor, number, plan, now)
 
     return _act(request, actor, job, opens=True)
 
@@ -53,7 +53,7 @@ def take(request: Request, actor: DeskActor, number: RowNumber) -> Response:
 def hold(request: Request, actor: DeskActor, number: RowNumber) -> Response:
     """Let the caller wait on the line."""
     return _act(
-        request, actor, lambda session, plan, now: talks.hold(session, actor, number, plan, now)
+        request, actor, lambda session, plan, now: call_desk.hold(session, actor, number, plan, now)
     )
 
 
@@ -61,7 +61,9 @@ def hold(request: Request, actor: DeskActor, number: RowNumber) -> Response:
 def resume(request: Request, actor: DeskActor, number: RowNumber) -> Response:
     """Talk with the caller again."""
     return _act(
-        request, actor, lambda session, plan, now: talks.resume(session, actor, number, plan, now)
+        request,
+        actor,
+        lambda session, plan, now: call_desk.resume(session, actor, number, plan, now),
     )
 
 
@@ -71,7 +73,7 @@ def take_back(request: Request, actor: DeskActor, number: RowNumber) -> Response
     return _act(
         request,
         actor,
-        lambda session, plan, now: talks.take_back(session, actor, number, plan, now),
+        lambda session, plan, now: call_desk.take_back(session, actor, number, plan, now),
     )
 
 
@@ -81,7 +83,7 @@ def complete(request: Request, actor: DeskActor, number: RowNumber) -> Response:
     return _act(
         request,
         actor,
-        lambda session, plan, now: talks.complete_transfer(session, actor, number, plan, now),
+        lambda session, plan, now: call_desk.complete_transfer(session, actor, number, plan, now),
     )
 
 
@@ -89,7 +91,9 @@ def complete(request: Request, actor: DeskActor, number: RowNumber) -> Response:
 def hang_up(request: Request, actor: DeskActor, number: RowNumber) -> Response:
     """End the call for everybody."""
     return _act(
-        request, actor, lambda session, plan, now: talks.hang_up(session, actor, number, plan, now)
+        request,
+        actor,
+        lambda session, plan, now: call_desk.hang_up(session, actor, number, plan, now),
     )
 
 
@@ -111,7 +115,7 @@ def transfer(
     return _act(
         request,
         actor,
-        lambda session, plan, now: talks.transfer(
+        lambda session, plan, now: call_desk.transfer(
             session, actor, number, target, plan, now, warm=how != "blind"
         ),
         typed=to,

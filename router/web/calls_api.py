@@ -10,12 +10,12 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import Session
 
-from router import call_list, talks
+from router import call_desk, call_list
 from router.access import Actor
+from router.call_desk import Target
 from router.call_models import Call, CallOutcome, CallState
 from router.errors import NotFoundError
 from router.number_plan import NumberPlan
-from router.talks import Target
 from router.web.auth import ApiActor, hall_of
 from router.web.problems import responses
 from router.web.shapes import Body, Input, Instant, Line
@@ -126,7 +126,7 @@ def take(request: Request, actor: ApiActor, call_id: CallId, body: Take | None =
     return _act(
         request,
         actor,
-        lambda session, plan, now: talks.take(session, actor, call_id, plan, now, person),
+        lambda session, plan, now: call_desk.take(session, actor, call_id, plan, now, person),
     )
 
 
@@ -134,7 +134,9 @@ def take(request: Request, actor: ApiActor, call_id: CallId, body: Take | None =
 def hold(request: Request, actor: ApiActor, call_id: CallId) -> CallView:
     """Let the caller wait on the line."""
     return _act(
-        request, actor, lambda session, plan, now: talks.hold(session, actor, call_id, plan, now)
+        request,
+        actor,
+        lambda session, plan, now: call_desk.hold(session, actor, call_id, plan, now),
     )
 
 
@@ -142,7 +144,9 @@ def hold(request: Request, actor: ApiActor, call_id: CallId) -> CallView:
 def resume(request: Request, actor: ApiActor, call_id: CallId) -> CallView:
     """Talk with the caller again."""
     return _act(
-        request, actor, lambda session, plan, now: talks.resume(session, actor, call_id, plan, now)
+        request,
+        actor,
+        lambda session, plan, now: call_desk.resume(session, actor, call_id, plan, now),
     )
 
 
@@ -152,7 +156,7 @@ def transfer(request: Request, actor: ApiActor, call_id: CallId, body: TransferC
     return _act(
         request,
         actor,
-        lambda session, plan, now: talks.transfer(
+        lambda session, plan, now: call_desk.transfer(
             session,
             actor,
             call_id,
@@ -171,7 +175,7 @@ def take_back(request: Request, actor: ApiActor, call_id: CallId) -> CallView:
     return _act(
         request,
         actor,
-        lambda session, plan, now: talks.take_back(session, actor, call_id, plan, now),
+        lambda session, plan, now: call_desk.take_back(session, actor, call_id, plan, now),
     )
 
 
@@ -181,7 +185,7 @@ def complete(request: Request, actor: ApiActor, call_id: CallId) -> CallView:
     return _act(
         request,
         actor,
-        lambda session, plan, now: talks.complete_transfer(session, actor, call_id, plan, now),
+        lambda session, plan, now: call_desk.complete_transfer(session, actor, call_id, plan, now),
     )
 
 
@@ -189,7 +193,9 @@ def complete(request: Request, actor: ApiActor, call_id: CallId) -> CallView:
 def hang_up(request: Request, actor: ApiActor, call_id: CallId) -> CallView:
     """End the call for everybody."""
     return _act(
-        request, actor, lambda session, plan, now: talks.hang_up(session, actor, call_id, plan, now)
+        request,
+        actor,
+        lambda session, plan, now: call_desk.hang_up(session, actor, call_id, plan, now),
     )
 
 

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from channels.phone import twilio, twiml
 from channels.phone.base import At, CallKind
 from channels.phone.twiml import PATH, Facts
-from router import call_flow, call_list, calls, talks
+from router import call_desk, call_flow, call_list, calls
 from router.calls import Way
 from router.errors import RouterError, StoreUnavailableError
 from router.web.auth import hall_of
@@ -132,7 +132,7 @@ async def leg(request: Request) -> Response:
     hall, plan, event = await _told_of_leg(request, "leg")
 
     def job(session: Session) -> None:
-        talks.leg(session, _call_of(session, request), event, plan, hall.clock())
+        call_desk.leg(session, _call_of(session, request), event, plan, hall.clock())
 
     await hall.db.write(job)
     return _answered(hall, twiml.nothing(), ordered=True)

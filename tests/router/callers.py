@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import orjson
 
-from router import talks
+from router import call_desk
 from tests import twiml_grammar
 from tests.phone_house import CALLER, PHONES, SWITCHBOARD, sids
 
@@ -126,7 +126,7 @@ async def taken(home: PhoneHouse, caller: Caller, username: str = "siv") -> None
     """An operator takes a waiting call and picks up the phone."""
     actor = await home.actor(username)
     number = caller.call.id
-    await home.write(lambda s: talks.take(s, actor, number, home.hall.plan, home.clock()))
+    await home.write(lambda s: call_desk.take(s, actor, number, home.hall.plan, home.clock()))
     await sent_on(home, caller)
     await home.settle()
     await operator_leg(home, "in-progress")

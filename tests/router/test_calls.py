@@ -9,10 +9,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from router import call_list, talks
+from router import call_desk, call_list
+from router.call_desk import Target
 from router.call_models import CallOutcome, CallState
 from router.errors import ConflictError
-from router.talks import Target
 from rules.presence import State
 from tests import twiml_grammar
 from tests.phone_house import (
@@ -278,7 +278,7 @@ class TestQueue:
         caller = await Caller(home).queue()
         siv = await home.actor("siv")
         number = caller.call.id
-        await home.write(lambda s: talks.take(s, siv, number, home.hall.plan, home.clock()))
+        await home.write(lambda s: call_desk.take(s, siv, number, home.hall.plan, home.clock()))
         await caller.leave("redirected")
         assert caller.call.state == CallState.TALKING
         assert caller.call.outcome is None
@@ -320,7 +320,9 @@ class TestOperators:
         assert inquiry.answered_at is not None
         per = await home.actor("per")
         with pytest.raises(ConflictError) as refused:
-            await home.write(lambda s: talks.take(s, per, call.id, home.hall.plan, home.clock()))
+            await home.write(
+                lambda s: call_desk.take(s, per, call.id, home.hall.plan, home.clock())
+            )
         assert refused.value.holder == "Siv Olsen"
         await caller.hang_up()
         assert caller.call.outcome == CallOutcome.ANSWERED
@@ -342,7 +344,7 @@ class TestOperators:
         other = await Caller(home, number="+4790012346").queue()
         siv = await home.actor("siv")
         number = caller.call.id
-        await home.write(lambda s: talks.take(s, siv, number, home.hall.plan, home.clock()))
+        await home.write(lambda s: call_desk.take(s, siv, number, home.hall.plan, home.clock()))
         await home.settle()
         await caller.tell(home.double.asked[-1]["Url"])
         await home.settle()
@@ -379,7 +381,7 @@ class TestOperators:
         siv, number = await home.actor("siv"), caller.call.id
         target = Target("person", "kari")
         await home.write(
-            lambda s: talks.transfer(s, siv, number, target, home.hall.plan, home.clock())
+            lambda s: call_desk.transfer(s, siv, number, target, home.hall.plan, home.clock())
         )
         await home.settle()
         await caller.tell(home.double.asked[-1]["Url"])
@@ -408,7 +410,7 @@ class TestOperators:
         siv, number = await home.actor("siv"), caller.call.id
         target = Target("person", "kari")
         await home.write(
-            lambda s: talks.transfer(
+            lambda s: call_desk.transfer(
                 s, siv, number, target, home.hall.plan, home.clock(), note="Gjelder garasje."
             )
         )
@@ -431,7 +433,9 @@ class TestOperators:
         siv, number = await home.actor("siv"), caller.call.id
         plan, clock = home.hall.plan, home.clock
         target = Target("person", "kari")
-        await home.write(lambda s: talks.transfer(s, siv, number, target, plan, clock(), warm=True))
+        await home.write(
+            lambda s: call_desk.transfer(s, siv, number, target, plan, clock(), warm=True)
+        )
         await home.settle()
         held, rung = home.double.asked[-2:]
         held = next(a for a in home.double.asked if a.get("Hold") == "true")
@@ -443,10 +447,12 @@ class TestOperators:
         assert home.double.asked[-1]["Hold"] == "false"
         assert "call_not_taken" in home.events(caller.inquiry.ref)
         # Another try: she answers, and the operator leaves the two alone.
-        await home.write(lambda s: talks.transfer(s, siv, number, target, plan, clock(), warm=True))
+        await home.write(
+            lambda s: call_desk.transfer(s, siv, number, target, plan, clock(), warm=True)
+        )
         await home.settle()
         await operator_leg(home, "in-progress")
-        await home.write(lambda s: talks.complete_transfer(s, siv, number, plan, clock()))
+        await home.write(lambda s: call_desk.complete_transfer(s, siv, number, plan, clock()))
         await home.settle()
         last = {a.resource: a for a in home.double.asked[-3:]}
         assert any(a.get("Hold") == "false" for a in last.values())
@@ -461,7 +467,7 @@ class TestOperators:
         siv, number = await home.actor("siv"), caller.call.id
         target = Target("number", "113")
         await home.write(
-            lambda s: talks.transfer(s, siv, number, target, home.hall.plan, home.clock())
+            lambda s: call_desk.transfer(s, siv, number, target, home.hall.plan, home.clock())
         )
         await home.settle()
         await caller.tell(home.double.asked[-1]["Url"])
@@ -475,7 +481,7 @@ class TestOperators:
         target = Target("person", "kari")
         with pytest.raises(ConflictError, match="Deputy: Ola Hansen"):
             await home.write(
-                lambda s: talks.transfer(s, siv, number, target, home.hall.plan, home.clock())
+                lambda s: call_desk.transfer(s, siv, number, target, home.hall.plan, home.clock())
             )
 
 
@@ -484,7 +490,7 @@ class TestFailures:
         caller = await Caller(home).queue()
         siv, number = await home.actor("siv"), caller.call.id
         home.double.fail(f"Calls/{caller.sid}", status=400, code=21220)
-        await home.write(lambda s: talks.take(s, siv, number, home.hall.plan, home.clock()))
+        await home.write(lambda s: call_desk.take(s, siv, number, home.hall.plan, home.clock()))
         await home.settle()
         assert caller.call.outcome == CallOutcome.MISSED
 
@@ -492,7 +498,7 @@ class TestFailures:
         caller = await Caller(home).queue()
         siv, number = await home.actor("siv"), caller.call.id
         home.double.fail(f"Calls/{caller.sid}", status=400, code=21218)
-        await home.write(lambda s: talks.take(s, siv, number, home.hall.plan, home.clock()))
+        await home.write(lambda s: call_desk.take(s, siv, number, home.hall.plan, home.clock()))
         await home.settle()
         assert (caller.call.state, caller.call.staff_id) == (CallState.WAITING, None)
         await caller.wait()
@@ -503,7 +509,7 @@ class TestFailures:
         caller = await Caller(home).queue()
         siv, number = await home.actor("siv"), caller.call.id
         home.double.fail(f"Calls/{caller.sid}", cut=True)
-        await home.write(lambda s: talks.take(s, siv, number, home.hall.plan, home.clock()))
+        await home.write(lambda s: call_desk.take(s, siv, number, home.hall.plan, home.clock()))
         await home.settle()
         await home.settle()
         assert len([a for a in home.double.asked if a.resource == f"Calls/{caller.sid}"]) == 1
@@ -554,9 +560,9 @@ class TestFailures:
         await taken(home, caller)
         siv, number = await home.actor("siv"), caller.call.id
         home.double.fail("Conferences", status=429, code=20429)
-        await home.write(lambda s: talks.hold(s, siv, number, home.hall.plan, home.clock()))
+        await home.write(lambda s: call_desk.hold(s, siv, number, home.hall.plan, home.clock()))
         await home.settle()
-        await home.write(lambda s: talks.hang_up(s, siv, number, home.hall.plan, home.clock()))
+        await home.write(lambda s: call_desk.hang_up(s, siv, number, home.hall.plan, home.clock()))
         async with asyncio.timeout(5):
             await home.settle()
         states = "SELECT verb, state FROM call_command WHERE state = 'queued' ORDER BY id"

@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from router import talks
+from router import call_desk
+from router.call_desk import Target
 from router.call_models import CallOutcome, CallState
 from router.errors import InvalidError
-from router.talks import Target
 from rules.presence import State
 from tests.phone_house import BYGGESAK, KARI, PHONES, phone_house
 from tests.router.callers import Caller, accept, sent_on, taken
@@ -51,7 +51,7 @@ async def test_a_caller_is_not_passed_on_to(home, number, why, warm):
     _, call = await talk(home)
     siv = await home.actor("siv")
     with pytest.raises(InvalidError, match=why):
-        await act(home, siv, talks.transfer, call, Target("number", number), warm=warm)
+        await act(home, siv, call_desk.transfer, call, Target("number", number), warm=warm)
     assert home.one("SELECT count(*) FROM call_command WHERE verb <> 'send'") == 1  # her own phone
     assert home.one("SELECT state FROM call") == CallState.TALKING
 
@@ -59,7 +59,7 @@ async def test_a_caller_is_not_passed_on_to(home, number, why, warm):
 @pytest.mark.parametrize("number", ["22 22 22 22", "06040", "79 02 12 34", "113"])
 async def test_a_caller_is_passed_on_within_the_country(home, number):
     caller, call = await talk(home)
-    await act(home, await home.actor("siv"), talks.transfer, call, Target("number", number))
+    await act(home, await home.actor("siv"), call_desk.transfer, call, Target("number", number))
     await sent_on(home, caller)
     assert caller.rung[0].endswith(number.replace(" ", ""))
 
@@ -70,8 +70,8 @@ async def test_where_calls_may_go_is_configured(tmp_path):
         caller, call = await talk(home)
         siv = await home.actor("siv")
         with pytest.raises(InvalidError, match="in this country"):
-            await act(home, siv, talks.transfer, call, Target("number", "22222222"))
-        await act(home, siv, talks.transfer, call, Target("number", "+46 8 123 456 00"))
+            await act(home, siv, call_desk.transfer, call, Target("number", "22222222"))
+        await act(home, siv, call_desk.transfer, call, Target("number", "+46 8 123 456 00"))
         await sent_on(home, caller)
         assert caller.rung == ["+46812345600"]
 
@@ -109,13 +109,13 @@ async def test_a_call_passed_round_and_round_is_not_lost(home):
     caller, call = await talk(home)
     siv = await home.actor("siv")
     for turn in range(3):
-        await act(home, siv, talks.transfer, call, Target("person", "kari"))
+        await act(home, siv, call_desk.transfer, call, Target("person", "kari"))
         await sent_on(home, caller)
         assert caller.rung == [PHONES["kari"]]
         await caller.dialled("no-answer")  # back to the queue, in front, with the reason
         assert caller.call.state == CallState.WAITING, turn
         await taken(home, caller)
-    await act(home, siv, talks.transfer, call, Target("department", "byggesak"))
+    await act(home, siv, call_desk.transfer, call, Target("department", "byggesak"))
     await sent_on(home, caller)
     assert caller.rung == [PHONES["ola"]]  # Kari has not answered three times
     await accept(home, caller, "ola")
