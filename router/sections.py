@@ -506,6 +506,7 @@ class ReplyTarget(Section):
     warn_working_days: int = Field(ge=1, le=365)
     after_hours: Literal["strict", "next_day"] = "strict"
     basis: str = ""
+    """The law or the promise that it follows from, for whoever reads the configuration."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:

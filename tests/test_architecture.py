@@ -32,6 +32,7 @@ from tests.router.web_house import ADDRESS, house
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("channels", "router", "rules")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 OWN_STATIC = [
     path
     for path in (ROOT / "router" / "web" / "static").rglob("*")
@@ -182,3 +183,19 @@ def test_a_module_is_short_says_what_it_is_for_and_leaves_nothing_undone():
         assert path.stem not in {"utils", "core", "services", "helpers", "misc"}, path
         if source.strip():
             assert ast.get_docstring(ast.parse(source)), f"{path} does not say what it is for"
+
+
+def test_the_map_names_every_module_and_no_other():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    section = page.partition("\n## The modules\n")[2].partition("\n## ")[0]
+    modules = {path.stem for path in SOURCES if "migrations" not in path.parts} - {"__init__"}
+    assert set(re.findall(r"`(\w+)`", section)) == modules
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_points_to_is_there(page):
+    text = page.read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+    paths = re.findall(r"`((?:router|channels|rules|tests|docs)/[\w./*-]+)`", text)
+    assert [path for path in paths if not any(ROOT.glob(path))] == []
