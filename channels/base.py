@@ -1,9 +1,8 @@
 """What passes a door: `Incoming` on its way in, `Outgoing` and `Receipt` on its way out.
 
 A door (`Channel`) turns wire bytes into `Incoming` and `Outgoing` into wire bytes. It knows
-providers and
-protocols, not our database: it is handed `receive`, which answers only after the arrival is
-journaled.
+providers and protocols, not our database: it is handed `receive`, which answers only after the
+arrival is journaled.
 """
 
 from __future__ import annotations
@@ -276,7 +275,6 @@ class DeliveryState(StrEnum):
     SENT = "sent"
     DELIVERED = "delivered"
     """The recipient's own device has it, where a provider can say so."""
-    UNCERTAIN = "uncertain"
     FAILED = "failed"
 
 

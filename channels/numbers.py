@@ -34,7 +34,7 @@ def e164(value: str) -> str:
 
 def dialled(value: str) -> str:
     """The number in E.164 as exchanges write it: national, or with the country code and often
-    without `+`. Empty when it cannot be one, as an extension of the house."""
+    without `+`. Empty for anything else, such as an internal extension."""
     national = _parsed(value)
     if national is not None and phonenumbers.is_valid_number(national):
         return phonenumbers.format_number(national, PhoneNumberFormat.E164)
@@ -61,7 +61,7 @@ def country_of(number: str) -> str:
 
 
 def is_premium(number: str) -> bool:
-    """Whether whoever calls this number pays more than for the call."""
+    """Whether this is a premium-rate number: its callers pay for more than the call."""
     parsed = _parsed(number) if number.startswith("+") else None
     return parsed is not None and phonenumbers.number_type(parsed) is PhoneNumberType.PREMIUM_RATE
 

@@ -442,7 +442,7 @@ def _in_talk(session: Session, actor: Actor, number: int, plan: NumberPlan) -> t
 
 
 def _require_mine(session: Session, actor: Actor, call: Call, plan: NumberPlan) -> None:
-    """Whoever has taken a call does what is to be done with it; a service acts for its people."""
+    """Refuse those who have not taken the call; a service account acts for people."""
     _require_control(call)
     if call.state is CallState.ENDED:
         raise ConflictError("The call is over.")

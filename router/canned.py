@@ -22,7 +22,8 @@ _WITH_COMMA = re.compile(r"[ \t]*,?[ \t]*\{([^{}]*)\}")
 
 
 def check(text: str) -> str:
-    """The text itself. Raises a fault for a variable that there is not, and for a lone brace."""
+    """The text itself. Raises a fault for an unknown variable, a brace without its other half, and
+    an empty text."""
     for name in _BLANK.findall(text):
         if name not in VARIABLES:
             nb, en = suggest(name, VARIABLES)

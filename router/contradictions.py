@@ -89,7 +89,7 @@ def contradictions(settings: Settings, origins: Mapping[tuple[str, ...], str]) -
 
 
 def _canned_faults(settings: Settings) -> Iterator[Fault]:
-    """Canned texts of one name, and for departments that there are not."""
+    """Canned texts that share a name, and those of unknown departments."""
     seen: set[str] = set()
     for index, text in enumerate(settings.canned_texts):
         loc: Loc = ("canned_texts", index)

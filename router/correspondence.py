@@ -97,8 +97,8 @@ class Letterhead:
 
 
 class _Answering(dict[str, "Department"]):
-    """Who answers what lies with a department, by its slug: where one was removed from the
-    configuration, the one that answers whatever is nobody's."""
+    """Slug -> the department that answers: the default one in place of one that has been removed
+    from the configuration."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings.departments)
@@ -520,8 +520,8 @@ def _row(
     arrival_id: int | None = None,
     files: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """A letter of the house, not of a department; `chain` are Message-IDs, the answered one last
-    (RFC 5322 §3.6.4)."""
+    """A letter from the municipality, not from a department; `chain` are Message-IDs, the answered
+    one last (RFC 5322 §3.6.4)."""
     letter = Outgoing(
         channel="email",
         kind=kind,

@@ -218,7 +218,7 @@ def create_api_token(
 
 
 def api_tokens(session: Session) -> list[tuple[Credential, Staff]]:
-    """Every API token with its account, the oldest first. The secret is nowhere to be had."""
+    """Every API token with its account, the oldest first; without its secret, which is not kept."""
     query = (
         select(Credential, Staff)
         .join(Staff, col(Credential.staff_id) == col(Staff.id))

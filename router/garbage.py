@@ -1,4 +1,4 @@
-"""How Python looks for garbage once everything is loaded."""
+"""Garbage collection (`gc`) for a process that has loaded everything and runs on."""
 
 from __future__ import annotations
 

@@ -26,10 +26,10 @@ def take(
     *,
     alone: bool = False,
 ) -> str:
-    """Take a lease that is free, or renew one's own; returns who has it, empty when the caller
-    does.
+    """Take a free lease, or renew one's own. Returns the holder when that is another, else an empty
+    string.
 
-    `alone`: no other service can be at work on this store, so whoever has it is gone.
+    `alone`: no other service can be at work on this store, so another holder is gone.
     """
     connection = session.connection()
     free = (_L.c.holder == holder) | (_L.c.until <= now) | alone

@@ -484,8 +484,8 @@ def letter_language(language: str) -> str:
 
 
 def letter_languages(language: str) -> tuple[str, ...]:
-    """The languages of a letter that has room for two: who writes in one that we have no letters
-    in gets English, and bokmål below it for whoever helps them here."""
+    """The languages of a letter that has room for two. Who writes in one that we have no letters in
+    gets English, and bokmål below it for those who help them here."""
     first = letter_language(language)
     return (first,) if first == "nb" or language in TEXTS else (first, "nb")
 

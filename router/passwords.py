@@ -1,7 +1,7 @@
 """Passwords: argon2id, and the lock-out after wrong ones.
 
 Hashing happens in the caller's thread, never in the writer's, which would stall every
-acknowledgement of the house.
+acknowledgement.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FREE_TRIES = 5
 LONGEST_LOCK = timedelta(minutes=60)
 
 _hasher = PasswordHasher()
-# 64 MiB each: more at a time would let a crowd of sign-ins eat the memory of the house.
+# 64 MiB each: more at a time would let a crowd of sign-ins eat all memory.
 _hashing = threading.BoundedSemaphore(2)
 _HASHING_WAIT = 10.0
 

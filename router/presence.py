@@ -82,7 +82,7 @@ class Directory:
     """Username -> the number that leads to them."""
 
     def schedule(self, username: str, departments: Iterable[str] = ()) -> WorkingCalendar:
-        """When somebody works: as their department does; who has several, as the house does."""
+        """When somebody works: their department's hours; with several, the municipality's."""
         person = self.people.get(username)
         own = {person.department} if person else set(departments)
         return self.hours.get(own.pop(), self.calendar) if len(own) == 1 else self.calendar

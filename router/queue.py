@@ -295,7 +295,7 @@ def hand_back(session: Session, actor: Actor, ref: str, reason: str, now: dateti
 def note(
     session: Session, actor: Actor, ref: str, body: str, now: datetime, *, key: str = ""
 ) -> Inquiry:
-    """Write a note that stays in the house. Anyone who sees the inquiry may. The same `key` once
+    """Write an internal note. Anyone who sees the inquiry may. The same `key` once
     more changes nothing."""
     inquiry = get(session, actor, ref)
     if not body.strip():

@@ -136,7 +136,7 @@ def notice_row(head: Letterhead, inquiry: Inquiry, now: datetime) -> dict[str, A
 
 
 def pair_of(item: Prepared) -> str:
-    """Who wrote to which of our numbers, which is what texts are threaded by; empty for others."""
+    """The sender's number and ours, by which texts are threaded; empty for other channels."""
     incoming = item.incoming
     if incoming.channel != CHANNEL or incoming.sender is None:
         return ""

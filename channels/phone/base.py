@@ -108,7 +108,7 @@ class CallEvent:
 
 
 class At(StrEnum):
-    """Where a caller is on the way through the house."""
+    """What a caller is doing just now: waiting for a phone, choosing, talking …"""
 
     DIAL = "dial"
     """Somebody's phone rings."""

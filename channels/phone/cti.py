@@ -88,7 +88,7 @@ _LIST = re.compile(r"\[(.*)\]", re.DOTALL)
 
 
 def read(content_type: str, body: bytes) -> Fields:
-    """The fields of a JSON or form body; other forms (multipart) are read by whoever has them.
+    """The fields of a JSON or URL-encoded body; multipart forms are read by the caller.
 
     Raises `RejectedError` when it is neither.
     """

@@ -38,7 +38,7 @@ SILENCE = 5
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """How the house sounds. `phrases` are other words than ours, `music` an https address."""
+    """How announcements sound. `phrases` are other words than ours, `music` an https address."""
 
     name: str = "Polly.Liv"
     language: str = "nb-NO"

@@ -239,7 +239,7 @@ def reply(
 
 @router.post("/inquiries/{ref}/note", tags=["actions"], responses=_ACT)
 def note(request: Request, actor: ApiActor, ref: Ref, body: Note) -> Item:
-    """Write a note that stays in the house."""
+    """Write an internal note."""
     now = hall_of(request).clock()
     return _act(request, lambda session: queue.note(session, actor, ref, body.text, now))
 

@@ -115,7 +115,7 @@ def forms(place: Place, prefix: str) -> APIRouter:
 
     @router.post("/note")
     def note(request: Request, actor: DeskActor, ref: str, text: Text = "") -> Response:
-        """Write a note that stays in the house."""
+        """Write an internal note."""
         now = hall_of(request).clock()
         return change(
             place,

@@ -42,7 +42,7 @@ _LEISURELY = frozenset({"outbox", "provider", "door:xmpp"})
 
 
 class Part(BaseModel):
-    """One part of the house."""
+    """One part of the service."""
 
     ok: bool
     detail: str = Field(description="What is wrong, or a figure.")

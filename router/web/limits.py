@@ -107,7 +107,7 @@ class Limits:
 
 
 def take(request: HTTPConnection, rate: Rate) -> None:
-    """Use one try of whoever asks. Raises `TooManyError`."""
+    """Use one try of the client. Raises `TooManyError`."""
     limits: Limits = request.app.state.limits
     limits.take(rate, limits.client_of(request))
 

@@ -257,14 +257,15 @@ def _elsewhere(
 
 
 def _understood(request: Request, language: str) -> str:
-    """What a browser asks for, else what whoever wrote in this language gets letters in."""
+    """The language that a browser asks for, else that of letters to somebody who wrote in this
+    one."""
     header = request.headers.get("accept-language", "")
     return accepted_language(header, default=letter_language(language))
 
 
 def _said(thread: Sequence[ThreadMessage], language: str) -> list[ShownMessage]:
-    """What was said in a chat, as the chat shows it: its link is known to whoever had it open, and
-    what they and others write and are answered by letter is not for all of them."""
+    """What was said in a chat, as the chat shows it; of letters only that there were some. The link
+    is known to everybody who had the chat open, and letters are not for all of them."""
     return [
         ShownMessage(message, message.text, "")
         if message.channel == CHAT

@@ -157,7 +157,7 @@ class Reply(Input):
 
 
 class Note(Input):
-    """Write something only the house sees."""
+    """Write an internal note."""
 
     text: Body = Field(max_length=100_000)
 
@@ -349,7 +349,7 @@ class FoundContact(BaseModel):
 
 
 class Contacts(BaseModel):
-    """Who fits, the latest first."""
+    """Contacts that match, the latest first."""
 
     items: list[FoundContact]
 
