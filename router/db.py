@@ -349,10 +349,13 @@ class Database:
             return
         self.stats.commits += 1
         self.stats.jobs += len(batch)
-        errors = [queued.error for queued in batch if queued.error is not None]
-        self.stats.failed_jobs += len(errors)
-        if any(map(_of_the_store, errors)):
+        failed = [queued for queued in batch if queued.error is not None]
+        self.stats.failed_jobs += len(failed)
+        if refused := [queued for queued in failed if _of_the_store(queued.error)]:
             self.stats.failing = True
+            log.error("store.write_refused", error=str(refused[0].error), jobs=len(refused))
+            for queued in refused:
+                queued.error = StoreUnavailableError()
         elif self.stats.failing:
             self.stats.failing = not self._can_write(connection)
         _settle(batch)
@@ -451,11 +454,14 @@ def session_on(connection: Connection) -> Session:
     )
 
 
-def _of_the_store(error: BaseException) -> bool:
-    """Whether the store is to blame, not what was to be written."""
-    return isinstance(error, DBAPIError) and not isinstance(
+def _of_the_store(error: BaseException | None) -> bool:
+    """Whether the store is to blame, not what was to be written or how."""
+    if not isinstance(error, DBAPIError) or isinstance(
         error, (IntegrityError, DataError, ProgrammingError)
-    )
+    ):
+        return False
+    # What others call a programming error is an operational one to SQLite's driver.
+    return getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
 
 
 def _settle(batch: list[_Queued]) -> None:

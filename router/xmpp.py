@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy.exc import OperationalError
 
 from channels.base import DeliveryState, DeliveryStatus, TemporaryError
 from channels.chat.xmpp import CHANNEL, case_of
@@ -291,7 +290,7 @@ class XmppOffice:
             told = await self._db.write(
                 partial(xmpp_staff.relay, head=self._head, inquiry_id=number, now=now)
             )
-        except (StoreUnavailableError, OperationalError):
+        except StoreUnavailableError:
             raise
         except Exception:
             log.exception("xmpp.relay_failed", inquiry=number)

@@ -136,12 +136,18 @@ def test_a_full_store_is_told_to_everybody_and_the_writer_goes_on_when_there_is_
     held = Held(db)
     futures = [db.submit(note("small")), db.submit(big)]
     held.release()
-    assert isinstance(futures[1].exception(SOON), OperationalError)
+    assert isinstance(futures[1].exception(SOON), StoreUnavailableError)
     assert futures[0].result(SOON)
     assert kinds(db) == ["small"]
     db.write_sync(limit(1_000_000))
     db.write_sync(big)
     assert kinds(db)[-1] == "big"
+
+
+def test_a_statement_that_nothing_can_carry_out_is_no_fault_of_the_store(db):
+    future = db.submit(lambda session: session.connection().execute(text("SELECT nonsense")))
+    assert isinstance(future.exception(SOON), OperationalError)
+    assert not db.stats.failing
 
 
 def test_nothing_is_said_before_everybody_can_read_it(db):
