@@ -13,7 +13,8 @@ from typing import Any
 from sqlalchemy import bindparam, delete, select, update
 from sqlmodel import Session, col
 
-from router.access import SERVICE_PREFIX, Actor
+from router import events
+from router.access import ACCESS_CHANGED, SERVICE_PREFIX, Actor
 from router.errors import NotFoundError
 from router.models import Credential, CredentialKind, Role, Staff
 from router.staff import departments_of, insert_staff
@@ -228,8 +229,9 @@ def api_tokens(session: Session) -> list[tuple[Credential, Staff]]:
     return [(credential, staff) for credential, staff in session.execute(query)]
 
 
-def revoke_api_token(session: Session, token_id: int) -> None:
-    """End an API token and the service account made for it. Raises `NotFoundError`."""
+def revoke_api_token(session: Session, token_id: int, now: datetime) -> None:
+    """End an API token, its open streams and the service account made for it. Raises
+    `NotFoundError`."""
     token = session.get(Credential, token_id)
     if token is None or token.kind is not CredentialKind.API:
         raise NotFoundError(f"There is no token {token_id}.")
@@ -239,3 +241,4 @@ def revoke_api_token(session: Session, token_id: int) -> None:
         staff.active = False
         session.add(staff)
     session.flush()
+    events.record(session, ACCESS_CHANGED, at=now, staff_id=staff.id)

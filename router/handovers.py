@@ -128,6 +128,10 @@ def taken_back_from(session: Session, actor: Actor, inquiry: Inquiry) -> Staff |
     holder = session.get_one(Staff, inquiry.assignee_id)
     if holder.username != latest.data.get("person"):
         return None
+    source = _source(latest, inquiry)
+    stays = source == inquiry.department
+    if not (queue.sees(session, actor, inquiry) if stays else actor.sees(source)):
+        return None
     acted = select(_E.c.id).where(
         _E.c.inquiry_id == inquiry.id,
         _E.c.id > latest.id,
@@ -151,8 +155,7 @@ def take_back(session: Session, actor: Actor, ref: str, now: datetime) -> Inquir
     if taken_back_from(session, actor, inquiry) is None:
         raise ConflictError("Your colleague has gone on with it, so it cannot be taken back.")
     me = session.get_one(Staff, queue.person(actor))
-    source = str(latest.data.get("from_department") or inquiry.department)
-    queue.move(session, actor, inquiry, source, "taken_back", "", now, to=me)
+    queue.move(session, actor, inquiry, _source(latest, inquiry), "taken_back", "", now, to=me)
     return inquiry
 
 
@@ -165,6 +168,11 @@ def _given_by(session: Session, actor: Actor, ref: str) -> Inquiry:
     if queue.sees(session, actor, inquiry) or taken_back_from(session, actor, inquiry) is not None:
         return inquiry
     raise NotFoundError
+
+
+def _source(given: Event, inquiry: Inquiry) -> str:
+    """The department that an inquiry was given away from."""
+    return str(given.data.get("from_department") or inquiry.department)
 
 
 def _latest(session: Session, inquiry: Inquiry) -> Event | None:

@@ -20,7 +20,7 @@ from channels.base import (
     OutgoingKind,
 )
 from channels.email.addresses import mailbox
-from router import events
+from router import events, queue, staff
 from router.blobs import read_blob
 from router.chat_models import Relayed
 from router.counters import counted
@@ -173,7 +173,8 @@ def withdraw_if_former(session: Session, item: OutboxItem) -> bool:
 
 
 def _has_it(session: Session, inquiry: Inquiry) -> Staff | None:
-    """Who holds an inquiry, or closed it: what its resident wrote meanwhile is theirs to know."""
+    """Who holds an inquiry, or closed it: what its resident wrote meanwhile is theirs to know, for
+    as long as they may see it."""
     number = inquiry.assignee_id
     if inquiry.status is InquiryStatus.CLOSED:
         query = (
@@ -184,7 +185,9 @@ def _has_it(session: Session, inquiry: Inquiry) -> Staff | None:
         )
         number = session.execute(query).scalar()
     found = session.get(Staff, number) if number is not None else None
-    return found if found is not None and found.active else None
+    if found is None or not found.active:
+        return None
+    return found if queue.sees(session, staff.actor_of(session, found), inquiry) else None
 
 
 def fail(

@@ -18,6 +18,8 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import update
 
 from channels.text import nfc
+from router import events
+from router.access import ACCESS_CHANGED
 from router.credentials import revoke_all
 from router.errors import InvalidError, NotFoundError, TooManyError
 from router.models import Staff
@@ -62,8 +64,9 @@ def hash_password(password: str) -> PasswordHash:
         return PasswordHash(_hasher.hash(password))
 
 
-def set_password(session: Session, staff_id: int, password: PasswordHash) -> None:
-    """Change a password, end the person's open sessions and sign-in links, and lift a lock-out.
+def set_password(session: Session, staff_id: int, password: PasswordHash, now: datetime) -> None:
+    """Change a password, end the person's open sessions, streams and sign-in links, and lift a
+    lock-out.
 
     Raises `NotFoundError`.
     """
@@ -75,6 +78,7 @@ def set_password(session: Session, staff_id: int, password: PasswordHash) -> Non
     if not changed.rowcount:
         raise NotFoundError
     revoke_all(session, staff_id)
+    events.record(session, ACCESS_CHANGED, at=now, staff_id=staff_id)
 
 
 def verify_login(db: Database, username: str, password: str, now: datetime) -> Staff | LoginFailure:

@@ -107,6 +107,7 @@ def user_set(
     """Change a person's role, departments, full name or XMPP address; it holds from their next
     click."""
     from router import staff
+    from router.clock import utc_now
 
     chosen = _role(role) if role else None
     if not (role or department or name) and jid is None:
@@ -114,7 +115,8 @@ def user_set(
 
     def job(session: Session) -> None:
         person = staff.require_staff(session, username)
-        staff.change_staff(session, person, role=chosen, departments=department or None, name=name)
+        wanted = department or None
+        staff.change_staff(session, person, utc_now(), role=chosen, departments=wanted, name=name)
         if jid is not None:
             staff.set_jid(session, person, jid)
 
@@ -132,13 +134,14 @@ def user_password(
     """Give a person a new password and end their sessions. Asks for it; without a terminal it makes
     one and prints it."""
     from router import passwords, staff
+    from router.clock import utc_now
 
     password, made = _password(password_stdin)
     hashed = passwords.hash_password(password)
 
     def job(session: Session) -> None:
         person = staff.require_staff(session, username)
-        passwords.set_password(session, person.id or 0, hashed)
+        passwords.set_password(session, person.id or 0, hashed, utc_now())
 
     with open_store(config) as write:
         write(job)
@@ -258,9 +261,10 @@ def token_revoke(
 ) -> None:
     """End an API token at once."""
     from router import credentials
+    from router.clock import utc_now
 
     with open_store(config) as write:
-        write(lambda session: credentials.revoke_api_token(session, token_id))
+        write(lambda session: credentials.revoke_api_token(session, token_id, utc_now()))
     note(f"Token {token_id} opens nothing any more.")
 
 

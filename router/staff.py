@@ -100,12 +100,14 @@ def people(session: Session) -> list[tuple[Staff, list[str]]]:
 def change_staff(
     session: Session,
     staff: Staff,
+    now: datetime,
     *,
     role: Role | None = None,
     departments: Iterable[str] | None = None,
     name: str | None = None,
 ) -> None:
-    """Change what is given, keep the rest; it holds from the person's next click.
+    """Change what is given, keep the rest; it holds from the person's next click, and for streams
+    that are open.
 
     Raises `InvalidError` as `add_staff` does.
     """
@@ -117,6 +119,7 @@ def change_staff(
     session.add_all(Membership(staff_id=staff.id or 0, department=slug) for slug in sorted(wanted))
     session.add(staff)
     session.flush()
+    events.record(session, ACCESS_CHANGED, at=now, staff_id=staff.id)
 
 
 def set_jid(session: Session, staff: Staff, jid: str) -> None:

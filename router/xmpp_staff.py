@@ -20,7 +20,18 @@ from channels.chat.xmpp_door import Verdict
 from router import chat, chat_desk, letters, outbox, queue, replies, xmpp_letters
 from router.chat_models import Relayed
 from router.errors import ConflictError, InvalidError, NotFoundError, RouterError
-from router.models import Direction, Event, Inquiry, InquiryStatus, Message, Staff, StoredAttachment
+from router.models import (
+    Addressee,
+    Direction,
+    Event,
+    Inquiry,
+    InquiryStatus,
+    Membership,
+    Message,
+    Role,
+    Staff,
+    StoredAttachment,
+)
 from router.privacy import mask_text
 from router.staff import actor_of
 
@@ -173,7 +184,7 @@ def holder_of(session: Session, inquiry_id: int | None) -> tuple[str, str] | Non
     query = (
         select(_S.c.jid, _I.c.ref)
         .join(_S, _S.c.id == _I.c.assignee_id)
-        .where(_I.c.id == inquiry_id, _S.c.jid.is_not(None), _S.c.active)
+        .where(_I.c.id == inquiry_id, _S.c.jid.is_not(None), _S.c.active, _sees())
     )
     row = session.connection().execute(query).first()
     return (row.jid, xmpp.case_address(row.ref)) if row is not None else None
@@ -191,6 +202,7 @@ def untold(
         .outerjoin(_R, _R.c.inquiry_id == _I.c.id)
         .where(
             _OPEN,
+            _sees(),
             or_(
                 _R.c.inquiry_id.is_(None),
                 _R.c.staff_id != _I.c.assignee_id,
@@ -217,6 +229,8 @@ def relay(session: Session, head: Letterhead, inquiry_id: int, now: datetime) ->
     person = session.get(Staff, inquiry.assignee_id) if inquiry.assignee_id else None
     if person is None or not person.jid or inquiry.status is not InquiryStatus.OPEN:
         return 0
+    if not queue.sees(session, actor_of(session, person), inquiry):
+        return 0
     mark = session.get(Relayed, inquiry_id, populate_existing=True)
     is_new = mark is None or mark.staff_id != person.id
     after = 0 if mark is None or is_new else mark.message_id
@@ -241,6 +255,16 @@ def relay(session: Session, head: Letterhead, inquiry_id: int, now: datetime) ->
         told = _words(head, inquiry, person, message, files.get(message.id or 0, ()))
         xmpp_letters.relay(session, head, inquiry, person, told, now)
     return len(messages)
+
+
+def _sees() -> Any:
+    """`queue.sees` for who holds an inquiry: they may have left its department since."""
+    theirs = select(col(Membership.department)).where(col(Membership.staff_id) == _S.c.id)
+    also = select(col(Addressee.inquiry_id)).where(
+        col(Addressee.inquiry_id) == _I.c.id, col(Addressee.department).in_(theirs)
+    )
+    everything = _S.c.role.in_([Role.OPERATOR, Role.ADMIN])
+    return or_(everything, _I.c.department.in_(theirs), also.exists())
 
 
 def _told() -> Any:

@@ -277,7 +277,7 @@ def change_password(
         fresh = passwords.hash_password(password)
     except InvalidError as error:
         return _account_form(request, actor, "password", error, has_password=has_password)
-    hall.db.write_sync(lambda session: passwords.set_password(session, staff_id, fresh))
+    hall.db.write_sync(lambda session: passwords.set_password(session, staff_id, fresh, now))
     log.info("auth.password_changed", staff_id=staff_id)
     return _enter(request, staff_id, f"{ACCOUNT}?done=password_changed")
 

@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from router import staff
+from router import credentials, passwords, staff
 from router.db import Database
 from router.models import Role, Staff
 from router.web import stream
 from tests.router.chat_house import Visitor
-from tests.router.web_house import PASSWORD, house, served
+from tests.router.web_house import MONDAY, PASSWORD, house, served
 
 
 @pytest.fixture
@@ -214,6 +214,59 @@ async def test_who_is_shut_out_hears_nothing_more_at_once_and_nobody_is_told(hom
                     pass
         await home.inquiry()
         assert (await stays.event())["data"]["kind"] == "received"
+
+
+async def test_who_sees_other_things_from_now_on_hears_of_them_alone_at_once(home):
+    await home.person("kari", Role.MEMBER, "servicetorg")
+    await home.sign_in("kari")
+    cookie = "; ".join(f"{name}={value}" for name, value in home.client.cookies.items())
+    visitor = await Visitor(home).open()
+    await visitor.say("Er dere der?")
+    talk_of = f"/desk/chats/{visitor.inquiry().ref}/events"
+
+    def move(session):
+        person = staff.require_staff(session, "kari")
+        staff.change_staff(session, person, home.clock(), departments=["vei"])
+
+    async with (
+        served(home.app) as address,
+        listen(address, "/desk/stream", Cookie=cookie) as desk,
+        listen(address, talk_of, Cookie=cookie) as talk,
+    ):
+        await home.hall.db.write(move)
+        async with asyncio.timeout(6):  # much less than they are asked anew by the clock
+            while await talk.frame() is not None:
+                pass
+        await visitor.say("Hallo?")
+        ref = await home.inquiry()
+        assert (await desk.event())["data"]["ref"] == ref
+
+
+@pytest.mark.parametrize("ends", ["password", "token"])
+async def test_what_a_secret_opened_ends_with_it(home, ends):
+    number = await home.person("kari")
+    await home.sign_in("kari")
+    cookie = "; ".join(f"{name}={value}" for name, value in home.client.cookies.items())
+    token = await home.token()
+
+    def end(session):
+        if ends == "password":
+            hashed = passwords.hash_password("en helt ny frase")
+            passwords.set_password(session, number, hashed, MONDAY)
+        else:
+            [(credential, _account)] = credentials.api_tokens(session)
+            credentials.revoke_api_token(session, credential.id, MONDAY)
+
+    async with served(home.app) as address:
+        stream_of = (
+            listen(address, "/desk/stream", Cookie=cookie)
+            if ends == "password"
+            else listen(address, token=token)
+        )
+        async with stream_of as listener:
+            await home.hall.db.write(end)
+            async with asyncio.timeout(6):
+                assert await listener.frame() is None
 
 
 async def test_one_account_cannot_hold_all_streams(home, monkeypatch):

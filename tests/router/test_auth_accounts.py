@@ -146,7 +146,7 @@ async def test_a_new_password_ends_every_session_and_link(home):
     )
     link = await home.link(number)
     fresh = passwords.hash_password("en helt annen frase")
-    await home.hall.db.write(lambda s: passwords.set_password(s, number, fresh))
+    await home.hall.db.write(lambda s: passwords.set_password(s, number, fresh, home.clock()))
     with home.hall.db.read() as session:
         kinds = CredentialKind
         assert credentials.find(session, kinds.SESSION, session_secret, home.clock()) is None

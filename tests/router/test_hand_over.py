@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from router import staff
 from router.models import Role
 from tests.router.chat_house import events, visitor
 from tests.router.test_chat_desk import holder, sits, taken
@@ -82,6 +83,26 @@ async def test_a_colleague_who_would_not_see_it_gets_it_in_their_department(home
     ref = await home.inquiry()
     assert (await act(siv, ref, "hand-over", person="anne")).status_code == 303
     assert await held_by(home, ref) == ("anne", "barnehage")
+
+
+async def test_who_has_left_the_department_takes_nothing_back_to_it(home):
+    siv = await sits(home, "siv", Role.MEMBER, "vei")
+    await sits(home, "anne", Role.MEMBER, "barnehage")
+    ref = await home.inquiry()
+    await act(siv, ref, "hand-over", person="anne")
+
+    async def moves(department):
+        def job(session):
+            person = staff.require_staff(session, "siv")
+            staff.change_staff(session, person, home.clock(), departments=[department])
+
+        await home.hall.db.write(job)
+        return (await act(siv, ref, "take-back")).status_code
+
+    assert await moves("park") == 404
+    assert await held_by(home, ref) == ("anne", "barnehage")
+    assert await moves("vei") == 303
+    assert await held_by(home, ref) == ("siv", "vei")
 
 
 async def test_a_live_chat_goes_only_to_who_has_room(home):

@@ -367,6 +367,32 @@ async def test_what_waits_is_dropped_when_nobody_with_an_address_has_it(home):
     assert 'kind="relay",outcome="withdrawn"' in counted
 
 
+async def test_who_has_left_the_department_is_told_nothing_of_what_they_still_hold(home):
+    kari = await colleague(home, "kari", KARI, Role.MEMBER, "servicetorg")
+    inquiry = await taken(home, kari, "Sønnen min er syk.")
+
+    def moved(department):
+        def job(session):
+            person = staff.require_staff(session, "kari")
+            staff.change_staff(session, person, home.clock(), departments=[department])
+
+        return home.hall.db.write(job)
+
+    await moved("vei")
+    assert await deliver(home) == []
+    await say(home, "Veldig syk.", id_="2")
+    assert await relay(home) == []
+    head, now = home.hall.reply_context, home.clock()
+    await home.hall.db.write(lambda s: xmpp_staff.relay(s, head, inquiry.id, now))
+    assert await deliver(home) == []
+    with home.hall.db.read() as session:
+        assert xmpp_staff.holder_of(session, inquiry.id) is None
+
+    await moved("servicetorg")
+    [told] = await relay(home)
+    assert [text in told for text in ("Sønnen min er syk.", "Veldig syk.")] == [True, True]
+
+
 async def test_who_gave_it_back_and_takes_it_again_is_told_again(home):
     kari = await colleague(home)
     inquiry = await taken(home, kari, "Sønnen min er syk.")
