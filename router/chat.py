@@ -195,8 +195,9 @@ def begin(
         inquiry.contact_id = contact_at(session, who, inquiry.language, now)
     # The beginning of what was written, which also stands over letters.
     inquiry.subject = mask_text(inquiry.subject)
+    if conversation.state is not ConversationState.ENDED:
+        conversation.state = ConversationState.WAITING
     begin_waiting(conversation, inquiry, inquiry.received_at)
-    conversation.state = ConversationState.WAITING
     session.flush()
     if emergency:
         answer_emergency(session, head, inquiry, conversation.language, message_id, now)
@@ -339,7 +340,9 @@ def gone(session: Session, now: datetime) -> int:
 
 
 def leave(session: Session, conversation: Conversation, now: datetime) -> None:
-    """The resident ends the conversation. What is unanswered stays an inquiry."""
+    """The resident ends the conversation, once. What is unanswered stays an inquiry."""
+    if conversation.state is ConversationState.ENDED:
+        return
     conversation.state = ConversationState.ENDED
     conversation.ended_at = now
     conversation.listening_until = None
@@ -428,7 +431,10 @@ def _by_xmpp(session: Session, inquiry_id: int | None) -> Conversation | None:
 
 
 def begin_waiting(conversation: Conversation, inquiry: Inquiry, at: datetime) -> None:
-    """Somebody has said something and waits."""
+    """Somebody has said something and waits; not in the chat where they have left it meanwhile."""
+    if conversation.state is ConversationState.ENDED:
+        place(inquiry, Lane.DEFERRABLE)
+        return
     conversation.waiting_since = conversation.waiting_since or at
     _keep_alive(conversation, at)
     if conversation.jid:

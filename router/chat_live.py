@@ -138,6 +138,7 @@ class ChatHub:
         self._stale: set[int] = set()
         """and conversations that stand differently."""
         self._wake = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
 
@@ -148,6 +149,7 @@ class ChatHub:
 
     def start(self) -> None:
         """Begin to follow what happens."""
+        self._loop = asyncio.get_running_loop()
         self._tasks = [
             asyncio.create_task(self._follow_events(), name="chat-events"),
             asyncio.create_task(self._deliver(), name="chat-lines"),
@@ -184,13 +186,14 @@ class ChatHub:
     ) -> AsyncGenerator[Update | None, None]:
         """Everything after a message, then what is new as it happens; None when it is quiet. Ends
         when the conversation does, or the service stops."""
-        page = _Page(conversation_id, side, None, after)
-        self._pages.setdefault(conversation_id, set()).add(page)
+        pages = self._pages.setdefault(conversation_id, set())
+        known = next((other.inquiry_id for other in pages), None)
+        page = _Page(conversation_id, side, known, after, overflowed=True)  # it has seen nothing
+        pages.add(page)
         self._left.pop(conversation_id, None)
         try:
             if side is Side.RESIDENT:
                 await self._renew([conversation_id])
-            page.overflowed = True  # it has seen nothing yet
             while not self._closed:
                 updates = await self._catch_up(page) if page.overflowed else await _next(page)
                 if self._is_over():
@@ -203,9 +206,9 @@ class ChatHub:
             self._remove(page)
 
     def heard(self, conversation_id: int) -> None:
-        """A page without a stream asked, so it is open."""
-        self._heard[conversation_id] = self._clock() + HEARD
-        self._left.pop(conversation_id, None)
+        """A page without a stream asked, so it is open; callable from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._note_heard, conversation_id)
 
     def typing(self, conversation_id: int, side: Side) -> None:
         """One side is writing; the other is told at most once a second."""
@@ -241,6 +244,10 @@ class ChatHub:
         self._desks[staff_id] -= 1
         if self._desks[staff_id] <= 0:
             del self._desks[staff_id]
+
+    def _note_heard(self, conversation_id: int) -> None:
+        self._heard[conversation_id] = self._clock() + HEARD
+        self._left.pop(conversation_id, None)
 
     def _is_over(self) -> bool:
         return self._closed

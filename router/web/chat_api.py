@@ -42,7 +42,7 @@ from router.web.render import LANGUAGES
 from router.web.stream import EventStream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from starlette.types import Scope
 
@@ -132,8 +132,6 @@ async def say(request: Request) -> Response:
             spoken = await chat_door.say(request, talk, message)
     except chat_door.RefusedError as refused:
         return JSONResponse({"problems": refused.problems}, 422)
-    if talk.inquiry_id is None:
-        chat_door.remember(request, talk, spoken.inquiry_id)
     content = {"id": spoken.message_id, "at": spoken.at.isoformat(), "duplicate": spoken.duplicate}
     return JSONResponse(content, 200 if spoken.duplicate else 201)
 
@@ -215,15 +213,9 @@ async def transcript(request: Request) -> Response:
 async def leave(request: Request) -> Response:
     """End the conversation; what is unanswered stays an inquiry."""
     talk = await _sign(request)
-    hall = hall_of(request)
-    now = hall.clock()
-    await hall.db.write(
-        lambda session: chat.leave(session, session.get_one(Conversation, talk.id), now)
-    )
-    hall.chats.changed(talk.id)
-    request.app.state.talks.forget(talk.key)
+    await chat_door.leave(request, talk)
     response = Response(status_code=204)
-    chat_door.take_cookie(response, hall)
+    chat_door.take_cookie(response, hall_of(request))
     return response
 
 
@@ -332,6 +324,11 @@ def _line(line: chat_views.Line, talk: Talk, hall: Hall) -> dict[str, Any]:
 class _Route(Route):
     """A route that says which one it is, as FastAPI's do: requests are counted by it."""
 
+    def __init__(self, method: str, path: str, endpoint: Callable[[Request], Any]) -> None:
+        super().__init__(path, endpoint, methods=[method], include_in_schema=False)
+        # Starlette adds HEAD to GET. Where one may be answered at all, it comes as a GET.
+        self.methods = {method}
+
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, found = super().matches(scope)
         if found:
@@ -343,7 +340,7 @@ _TALK = "/chat/conversations/{key}"
 
 # What is asked most comes first.
 ROUTES = [
-    _Route(path, endpoint, methods=[method], include_in_schema=False)
+    _Route(method, path, endpoint)
     for method, path, endpoint in (
         ("POST", f"{_TALK}/messages", say),
         ("POST", f"{_TALK}/typing", typing),

@@ -4,7 +4,7 @@ it in."""
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -152,12 +152,6 @@ async def recall(request: Request) -> Talk:
     return talk
 
 
-def remember(request: Request, talk: Talk, inquiry_id: int) -> None:
-    """Its first message has become this inquiry: from now on `recall` knows the talk."""
-    talks: Talks = request.app.state.talks
-    talks.keep(_name(request), replace(talk, inquiry_id=inquiry_id))
-
-
 def _name(request: Request) -> str:
     return hash_secret(request.cookies.get(cookie_name(hall_of(request)), ""))
 
@@ -263,6 +257,17 @@ async def give_address(
     hall.outbox.wake()
     hall.chats.changed(talk.id)
     return {}
+
+
+async def leave(request: Request, talk: Talk) -> None:
+    """End a conversation for its resident; from now on it does not exist for them."""
+    hall = hall_of(request)
+    now = hall.clock()
+    await hall.db.write(
+        lambda session: chat.leave(session, session.get_one(Conversation, talk.id), now)
+    )
+    hall.chats.changed(talk.id)
+    request.app.state.talks.forget(talk.key)
 
 
 def message_id_of(text: str) -> int:

@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 
 from channels.chat import web as door
 from channels.web import email_address
-from router import chat, chat_letters, chat_views
+from router import chat_letters, chat_views
 from router.chat_models import Conversation
 from router.errors import InvalidError, StoreUnavailableError, TooManyError
 from router.files import Source
@@ -136,14 +136,9 @@ async def end(request: Request) -> Response:
     """End the conversation, by the plain form. Raises `NotFoundError`."""
     require_own_pages(request)
     talk = await run_in_threadpool(chat_door.find, request)
-    hall = hall_of(request)
-    now = hall.clock()
-    await hall.db.write(
-        lambda session: chat.leave(session, session.get_one(Conversation, talk.id), now)
-    )
-    hall.chats.changed(talk.id)
+    await chat_door.leave(request, talk)
     response = RedirectResponse(_address(request, done="ended"), 303)
-    chat_door.take_cookie(response, hall)
+    chat_door.take_cookie(response, hall_of(request))
     return response
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from channels.chat import web as door
 from router import chat, chat_letters, chat_queue, journal
-from router.chat_models import ConversationState
+from router.chat_models import Conversation, ConversationState
 from router.journal import Entry
 from router.models import InquiryStatus, ReplyState
 from rules.order import Lane
@@ -308,6 +308,37 @@ async def test_what_was_journaled_and_not_taken_in_comes_back_in_order(home):
     assert len(await open_inquiries(home)) == 1
     assert resident.inquiry().emergency
     assert (await resident.standing())["state"] == "waiting"
+
+
+async def test_who_leaves_while_their_first_message_is_taken_in_has_left(home, monkeypatch):
+    await at_desk(home)
+    resident = await visitor(home)
+    cookies = dict(resident.browser.cookies)
+    take_in = home.hall.reception.receive_now
+
+    async def leave_first(arrival):
+        answers = await asyncio.gather(resident.post("leave"), resident.post("leave"))
+        assert answers[0].status_code == 204
+        return await take_in(arrival)
+
+    monkeypatch.setattr(home.hall.reception, "receive_now", leave_first)
+    await resident.say("Hei")
+    row = resident.row()
+    assert (row.state, row.waiting_since) == (ConversationState.ENDED, None)
+    assert resident.inquiry().lane == int(Lane.DEFERRABLE)
+    resident.browser.cookies.update(cookies)
+    assert (await resident.post("typing")).status_code == 404
+
+
+async def test_leaving_twice_is_leaving_once(home):
+    await at_desk(home)
+    resident = await visitor(home, "Hei")
+    ref, number, now = resident.inquiry().ref, resident.row().id, home.clock()
+    for _ in range(2):
+        await home.hall.db.write(
+            lambda session: chat.leave(session, session.get_one(Conversation, number), now)
+        )
+    assert (await events(home, ref)).count("chat_left") == 1
 
 
 async def test_place_in_line_and_expected_wait(home):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import uuid
 from time import monotonic
@@ -158,6 +159,44 @@ async def test_requests_are_counted_by_their_route_and_carry_what_all_answers_do
     assert refused.status_code == 405
     unknown = await resident.browser.get(f"/chat/conversations/{resident.key}/nothing")
     assert (unknown.status_code, unknown.headers["content-type"]) == (404, MEDIA_TYPE)
+
+
+async def test_a_stream_is_not_to_be_had_without_its_content(home):
+    """It would never end, and its resident would count as there."""
+    resident = await visitor(home)
+    async with asyncio.timeout(5):
+        answer = await resident.browser.head(f"/chat/conversations/{resident.key}/events")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+    assert (await resident.browser.head("/chat/presence")).status_code == 200
+
+
+async def test_a_full_store_takes_no_message_for_now_and_keeps_nothing_by_halves(home):
+    def limit(pages):
+        return lambda s: s.connection().exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+    await at_desk(home)
+    talks = [await visitor(home, "Hei") for _ in range(3)]
+    await home.hall.db.write(limit(1))  # as small as it is
+    said = [message("x" * 4000) for _ in talks]
+    answers = await asyncio.gather(
+        *(t.post("messages", m) for t, m in zip(talks, said, strict=True))
+    )
+    assert [(a.status_code, a.headers["retry-after"]) for a in answers] == [(503, "5")] * 3
+    assert [await t.lines() for t in talks] == [["Hei"]] * 3
+    await home.hall.db.write(limit(1_000_000))
+    for resident, again in zip(talks, said, strict=True):
+        assert (await resident.post("messages", again)).status_code == 201
+        assert await resident.lines() == ["Hei", again["text"]]
+
+
+async def test_a_talk_that_its_resident_has_ended_is_remembered_by_nobody(home):
+    resident = await visitor(home, "Hei")
+    cookies = dict(resident.browser.cookies)
+    assert (await resident.post("typing")).status_code == 204
+    assert (await resident.browser.post("/chat/end")).status_code == 303
+    resident.browser.cookies.update(cookies)
+    for path, body in ACTS:
+        assert (await resident.post(path, body)).status_code == 404, path
 
 
 async def test_a_message_of_a_megabyte_is_refused_before_it_is_read(home):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
+import threading
 from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -312,6 +314,46 @@ async def test_who_asks_from_time_to_time_counts_as_there(home):
     home.clock.move(seconds=10)
     await home.hall.chats._renew_all()
     assert resident.row().listening_until <= home.clock()
+
+
+async def test_who_asks_is_heard_while_it_is_looked_who_is_there(home):
+    """Requests ask in threads of their own."""
+    chats, stop, asked = home.hall.chats, threading.Event(), []
+
+    def ask():
+        while not stop.is_set():
+            asked.append(len(asked) + 1)
+            chats.heard(asked[-1])
+            if len(asked) > 5000:
+                stop.wait(0.0001)
+
+    thread, usual = threading.Thread(target=ask), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread.start()
+    try:
+        await soon(lambda: len(asked) > 5000)
+        for _ in range(50):
+            assert chats._there(home.clock()) <= set(asked)
+            await asyncio.sleep(0)
+    finally:
+        stop.set()
+        await asyncio.to_thread(thread.join)
+        sys.setswitchinterval(usual)
+    assert chats._there(home.clock()) == set(asked)
+
+
+async def test_a_page_that_closes_while_it_opens_leaves_nothing_behind(home):
+    resident = await visitor(home, "Hei")
+    number, chats = resident.row().id, home.hall.chats
+    first, second = (chats.follow(number, chat_views.Side.RESIDENT, 0) for _ in range(2))
+    await anext(first)
+    opening = asyncio.create_task(anext(second))
+    await asyncio.sleep(0)
+    assert (chats.pages, opening.done()) == (2, False)
+    await first.aclose()
+    opening.cancel()
+    await asyncio.wait([opening])
+    assert (chats.pages, chats._by_inquiry) == (0, {})
 
 
 async def test_when_the_service_stops_all_streams_end(home):
