@@ -1,29 +1,22 @@
-"""Voicemail: fetched from the provider into our store, put into its inquiry's thread, and deleted
-there.
-
-Each step is committed before the next begins and can be done again: whatever ends the service in
-between, the sound is fetched or deleted once more, and the thread has it once.
-"""
+"""Voicemail: fetched from the provider (`router/fetching.py`), put into its inquiry's thread, and
+deleted there."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import Session, col
 
-from channels.base import ChannelError, PermanentError
 from channels.media import NotThereError
 from channels.phone.base import CHANNEL, RecordingRef, is_number
 from channels.phone.sound import is_silent
-from router import events
+from router import events, fetching
 from router.call_models import Call, Recording
 from router.counters import counted
 from router.files import Source, keep_file
@@ -33,12 +26,14 @@ from router.models import (
     InquiryStatus,
     Message,
     ReplyState,
-    StoredAttachment,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
     from pathlib import Path
+
+    from sqlmodel import Session
 
     from router.db import Database
     from router.preparing import KeptFile
@@ -51,24 +46,13 @@ VOICEMAIL = "voicemail"
 LIMIT = 32 * 1000 * 1000
 """Bytes of one recording: half an hour, as WAV."""
 
-RETRY_MINUTES = (1, 2, 5, 15, 30, 60)
-"""Pauses after a failure, then the last one again and again."""
-
-GIVE_UP = timedelta(days=3)
-"""What could not be fetched for so long is told to the operators, and stays with the provider."""
-
 TRIES_OF_NOTHING = 2
 """How often a recording of no length is looked for that is not there."""
-
-BATCH = 20
 
 WITHOUT_SOUND = frozenset({"absent", "failed"})
 """What a provider says of a recording that holds nothing."""
 
 _TABLE: Any = Recording.__table__  # type: ignore[attr-defined]
-
-# Written out, so that the planner uses the partial index.
-_OPEN = text("recording.state IN ('announced', 'fetched')")
 
 
 class Vault(Protocol):
@@ -115,35 +99,25 @@ def by_state(session: Session) -> dict[str, int]:
 
 async def collect(db: Database, vault: Vault, blobs: Path, clock: Callable[[], datetime]) -> int:
     """Fetch and delete what is due; returns how many steps were tried."""
-    tried = 0
-    while due := _read_due(db, clock()):
-        for recording in due:
-            step = _fetch if recording.state == "announced" else _delete
-            await step(db, vault, blobs, recording, clock)
-        tried += len(due)
-    return tried
+
+    async def step(recording: Recording) -> None:
+        if recording.state == "announced":
+            content = await _content(vault, recording)
+            sound = await asyncio.to_thread(_keep, blobs, content, recording)
+            job = partial(_take_in, number=recording.id or 0, sound=sound, now=clock())
+            await db.write(job)
+        else:
+            await vault.delete_recording(recording.recording_id)
+            await db.write(partial(_note_deleted, number=recording.id or 0))
+            log.info("recording.deleted", recording=recording.id)
+
+    return await fetching.collect(db, Recording, step, _note_failure, clock)
 
 
 @dataclass(frozen=True, slots=True)
 class _Sound:
     file: KeptFile | None
     """None for silence."""
-
-
-async def _fetch(
-    db: Database,
-    vault: Vault,
-    blobs: Path,
-    recording: Recording,
-    clock: Callable[[], datetime],
-) -> None:
-    try:
-        content = await _content(vault, recording)
-        sound = await asyncio.to_thread(_keep, blobs, content, recording)
-    except (ChannelError, OSError) as error:
-        await db.write(partial(_note_failure, number=recording.id or 0, error=error, now=clock()))
-        return
-    await db.write(partial(_take_in, number=recording.id or 0, sound=sound, now=clock()))
 
 
 async def _content(vault: Vault, recording: Recording) -> bytes:
@@ -155,43 +129,11 @@ async def _content(vault: Vault, recording: Recording) -> bytes:
         raise
 
 
-async def _delete(
-    db: Database,
-    vault: Vault,
-    _blobs: Path,
-    recording: Recording,
-    clock: Callable[[], datetime],
-) -> None:
-    try:
-        await vault.delete_recording(recording.recording_id)
-    except ChannelError as error:
-        await db.write(partial(_note_failure, number=recording.id or 0, error=error, now=clock()))
-        return
-
-    def job(session: Session) -> None:
-        row = session.get_one(Recording, recording.id)
-        row.state, row.detail, row.attempts = "deleted", "", 0
-
-    await db.write(job)
-    log.info("recording.deleted", recording=recording.id)
-
-
 def _keep(blobs: Path, content: bytes, recording: Recording) -> _Sound:
     if not content or is_silent(content):
         return _Sound(None)
     name = f"talemelding-{recording.id}.wav"
     return _Sound(keep_file(blobs, Source(name, "", BytesIO(content)), recording.id or 0, LIMIT))
-
-
-def _read_due(db: Database, now: datetime) -> list[Recording]:
-    query = (
-        select(Recording)
-        .where(_OPEN, col(Recording.next_at) <= now)
-        .order_by(col(Recording.next_at), col(Recording.id))
-        .limit(BATCH)
-    )
-    with db.read() as session:
-        return list(session.execute(query).scalars())
 
 
 def _take_in(session: Session, number: int, sound: _Sound, now: datetime) -> None:
@@ -220,15 +162,7 @@ def _take_in(session: Session, number: int, sound: _Sound, now: datetime) -> Non
     session.add(message)
     session.flush()
     recording.message_id = message.id
-    session.add(
-        StoredAttachment(
-            message_id=message.id or 0,
-            filename=sound.file.filename,
-            content_type=sound.file.content_type,
-            size=sound.file.size,
-            sha256=sound.file.sha256,
-        )
-    )
+    fetching.attach(session, message.id or 0, sound.file)
     closed_at = inquiry.closed_at
     with counted(session, inquiry):
         inquiry.last_message_at = max(inquiry.last_message_at, recording.created_at)
@@ -243,25 +177,24 @@ def _take_in(session: Session, number: int, sound: _Sound, now: datetime) -> Non
     log.info("recording.fetched", recording=number, ref=inquiry.ref, size=sound.file.size)
 
 
+def _note_deleted(session: Session, number: int) -> None:
+    recording = session.get_one(Recording, number)
+    recording.state, recording.detail, recording.attempts = "deleted", "", 0
+
+
 def _note_failure(session: Session, number: int, error: Exception, now: datetime) -> None:
     recording = session.get_one(Recording, number)
-    recording.attempts += 1
-    recording.detail = str(error)[:200] or type(error).__name__
-    pause = RETRY_MINUTES[min(recording.attempts, len(RETRY_MINUTES)) - 1]
-    recording.next_at = now + timedelta(minutes=pause)
+    state = recording.state
+    given_up = fetching.put_off(recording, error, now)
     log.warning(
         "recording.not_done",
         recording=number,
-        state=recording.state,
+        state=state,
         attempts=recording.attempts,
         error=type(error).__name__,
     )
-    if recording.state != "announced":
-        return  # it must go, however long that takes
-    if isinstance(error, PermanentError) or now - recording.created_at > GIVE_UP:
-        recording.state = "failed"
-        call = session.get_one(Call, recording.call_id)
-        _tell(session, call, "voicemail_lost", now)
+    if given_up:
+        _tell(session, session.get_one(Call, recording.call_id), "voicemail_lost", now)
 
 
 def _tell(session: Session, call: Call, kind: str, now: datetime) -> None:

@@ -11,7 +11,8 @@ from channels.email.verdict import CLEAN, Verdict
 from channels.sms.twilio import arrival
 from channels.twilio import Account, AccountSettings, Webhook
 from router import journal
-from router.remote_files import GIVE_UP, LIMIT, collect
+from router.fetching import GIVE_UP
+from router.remote_files import LIMIT, collect
 from tests.router.store_house import house
 from tests.twilio_double import ACCOUNT_SID, AUTH_TOKEN, served
 
