@@ -1,4 +1,4 @@
-"""Which way a call goes: who is tried, what callers may choose, where they wait or leave a message."""
+"""Which way a call goes: who is tried, what callers may choose, where they wait or leave a word."""
 
 from __future__ import annotations
 
