@@ -95,6 +95,8 @@ class Line:
     """Who of us wrote it."""
     locked: bool = False
     """Whether its files are kept from everybody."""
+    department: str = ""
+    """Which answers at the moment when this was read, to staff."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +198,11 @@ def _said(talks: int, whole: bool) -> Any:
         _M.c.marks,
         for_resident.label("for_resident"),
     )
-    query = query.where(since) if whole else query.where(since, for_resident)
+    if whole:
+        answers = select(_I.c.department).where(_I.c.id == _M.c.inquiry_id).scalar_subquery()
+        query = query.where(since).add_columns(answers.label("department"))
+    else:
+        query = query.where(since, for_resident)
     return query.order_by(_M.c.id).limit(bindparam("most", type_=Integer))
 
 
@@ -266,6 +272,7 @@ def _staff_line(row: Any, files: Sequence[LineFile]) -> Line:
         channel=row.channel,
         staff_id=row.staff_id,
         locked=Mark.QUARANTINED in row.marks,
+        department=row.department,
     )
 
 

@@ -19,7 +19,7 @@ from router import chat, chat_views, queue
 from router.access import Actor
 from router.chat_live import Typing, Update
 from router.chat_models import ConversationState, TalkOutcome
-from router.chat_views import Side, Standing
+from router.chat_views import Line, Side, Standing
 from router.errors import NotFoundError
 from router.hall import Hall
 from router.models import CredentialKind, Direction
@@ -143,14 +143,14 @@ async def frames(
 ) -> AsyncGenerator[bytes, None]:
     """What happens in a talk, as `show` writes it, for as long as who follows may see it."""
     checked = monotonic()
-    holder: object = None
+    department = ""
     asked: object = None
     yield b"retry: 2000\n: welcome\n\n"
     async with aclosing(hall.chats.follow(conversation, Side.STAFF, after)) as updates:
         async for update in updates:
-            if isinstance(update, Standing):
-                holder = update.department, update.staff_id
-            rights = hall.chats.rights_changed, holder
+            if isinstance(update, Standing | Line):
+                department = update.department
+            rights = hall.chats.rights_changed, department
             if rights != asked or monotonic() - checked >= RECHECK_SECONDS:
                 asked, checked = rights, monotonic()
                 if not await run_in_threadpool(_may_follow, hall, credential, ref):
@@ -176,7 +176,7 @@ async def _frame(update: Update | None) -> bytes:
         return b": ping\n\n"
     if isinstance(update, Typing):
         return b"event: typing\ndata: {}\n\n"
-    if isinstance(update, chat_views.Line):
+    if isinstance(update, Line):
         line = ChatLine(
             id=update.id,
             direction=update.direction,

@@ -242,6 +242,32 @@ async def test_who_sees_other_things_from_now_on_hears_of_them_alone_at_once(hom
         assert (await desk.event())["data"]["ref"] == ref
 
 
+async def test_what_is_said_when_another_department_has_a_talk_is_not_told_to_the_one_that_had_it(
+    home,
+):
+    await home.person("kari", Role.MEMBER, "servicetorg")
+    await home.sign_in("kari")
+    cookie = "; ".join(f"{name}={value}" for name, value in home.client.cookies.items())
+    visitor = await Visitor(home).open()
+    await visitor.say("Er dere der?")
+    ref, api = visitor.inquiry().ref, await home.api()
+    heard = []
+    async with (
+        served(home.app) as address,
+        listen(address, f"/desk/chats/{ref}/events", Cookie=cookie) as talk,
+    ):
+        while "standing" not in heard:
+            heard.append((await talk.event())["event"])
+        move = {"department": "barnehage", "note": "Det gjelder et barn"}
+        await api.post(f"/api/inquiries/{ref}/transfer", json=move)
+        await api.post(f"/api/inquiries/{ref}/note", json={"text": "Vi kjenner saken"})
+        await visitor.say("Hun heter Nora")
+        async with asyncio.timeout(6):
+            while (frame := await talk.frame()) is not None:
+                heard.append(frame["event"])
+    assert heard[-1] == "standing"
+
+
 @pytest.mark.parametrize("ends", ["password", "token"])
 async def test_what_a_secret_opened_ends_with_it(home, ends):
     number = await home.person("kari")
