@@ -89,6 +89,10 @@ class WorkingCalendar:
     _years: dict[int, tuple[tuple[Span, ...], ...]] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
+    _nth: dict[tuple[date, int], date] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+    """Days that were counted to: all contacts of one day ask for the same ones."""
 
     def __post_init__(self) -> None:
         try:
@@ -166,7 +170,13 @@ class WorkingCalendar:
         if n < 1:
             msg = "n counts from 1"
             raise ValueError(msg)
-        missing, idle = n, 0
+        found = self._nth.get((day, n))
+        if found is None:
+            found = self._nth[day, n] = self._count_on(day, n)
+        return found
+
+    def _count_on(self, day: date, missing: int) -> date:
+        idle = 0
         while missing:
             day += timedelta(days=1)
             if self.is_working_day(day):

@@ -64,8 +64,7 @@ def decide(ruleset: Ruleset, facts: Facts) -> Decision:
     # A cry for help after the greeting is one too, so the guard reads the signature as well.
     emergency = _emergency(ruleset, view.hits, subject, letter)
     if emergency is None and signature.tokens:
-        late = _hits(ruleset, NOTHING, signature)
-        emergency = _emergency(ruleset, late, NOTHING, signature)
+        emergency = _emergency_alone(ruleset, signature)
     if emergency:
         tags.append(EMERGENCY_TAG)
 
@@ -133,9 +132,7 @@ def decide(ruleset: Ruleset, facts: Facts) -> Decision:
 
 def sounds_like_emergency(ruleset: Ruleset, text: str) -> bool:
     """The guard of `decide` alone, for a further message of a talk. Pure."""
-    words = tokenize(_shorten(text, TEXT_LIMIT))
-    hits = ruleset.emergency_lexicon.scan(words, "body")
-    return _emergency(ruleset, (None, hits, hits), NOTHING, words) is not None
+    return _emergency_alone(ruleset, tokenize(_shorten(text, TEXT_LIMIT))) is not None
 
 
 def _texts(facts: Facts) -> tuple[Text, Text, Text, bool]:
@@ -209,6 +206,12 @@ def _emergency(ruleset: Ruleset, found_words: Hits, subject: Text, body: Text) -
         if found:
             return hits[found[0].text]
     return None
+
+
+def _emergency_alone(ruleset: Ruleset, text: Text) -> Hit | None:
+    """The same in a text that no rule is asked about."""
+    hits = ruleset.emergency_lexicon.scan(text, "body")
+    return _emergency(ruleset, (None, hits, hits), NOTHING, text)
 
 
 def _covered(excuses: Iterable[Keyword], text: Text) -> list[int]:

@@ -79,7 +79,8 @@ class Ruleset:
     keywords: Mapping[str, Keyword] = field(repr=False)
     lexicon: Lexicon = field(repr=False)
     emergency_lexicon: Lexicon = field(repr=False)
-    """The emergency words alone: all that is looked for in a talk that has begun."""
+    """The emergency words alone: all that is looked for in a signature, and in a talk that has
+    begun."""
     classify_agenda: Agenda = field(repr=False)
     route_agenda: Agenda = field(repr=False)
     departments: Mapping[str, str] = field(repr=False)

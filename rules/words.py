@@ -342,8 +342,8 @@ class Lexicon:
                     hits[key] = Hit(key, "*" + suffix, distinct[token], field)
         if not anchors.keys().isdisjoint(distinct):
             number = len(tokens)
-            for index, token in enumerate(tokens):
-                for step, second, phrase in anchors.get(token, ()):
+            for index in [index for index, token in enumerate(tokens) if token in anchors]:
+                for step, second, phrase in anchors[tokens[index]]:
                     if (
                         0 <= index + step < number
                         and tokens[index + step] in second
