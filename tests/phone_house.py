@@ -3,12 +3,8 @@ for the real one. Webhooks are signed; commands go out when a test says so."""
 
 from __future__ import annotations
 
-import atexit
-import shutil
-import tempfile
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,13 +21,8 @@ from router.hall import Hall
 from router.models import Role
 from router.number_plan import number_plan
 from router.reception import Reception
-from router.routing import build_workbench
-from router.settings import load_settings
-from router.store import sync_departments
-from router.web.app import create_app
-from router.web.limits import Limits
-from tests.router.store_house import STORE, lay_empty_store, open_store
-from tests.router.web_house import build_hall
+from tests.router.store_house import MONDAY, STORE, Clock, open_store, prepare_store, rules_folder
+from tests.router.web_house import application, build_hall
 from tests.twilio_double import ACCOUNT_SID, AUTH_TOKEN, Double, account_of, sign
 
 if TYPE_CHECKING:
@@ -48,11 +39,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-REPOSITORY = Path(__file__).parents[1]
 PUBLIC = "https://henvendelse.sorum.kommune.no"
 HOOKS = f"{PUBLIC}/hooks/phone/twilio"
-MONDAY = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
-"""Nine in the morning here."""
 
 SWITCHBOARD, BYGGESAK = "+4763869000", "+4763869010"
 KARI, OLA = "+4763869101", "+4763869102"
@@ -80,15 +68,8 @@ route:
 
 
 @cache
-def _rules() -> Path:
-    folder = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, folder)
-    (folder / "rules.yaml").write_text(RULES, encoding="utf-8")
-    return folder
-
-
-@cache
-def _settings(more: tuple[tuple[str, str], ...]) -> Settings:
+def _prepared(more: tuple[tuple[str, str], ...]) -> tuple[Settings, Workbench, bytes]:
+    """Settings, rules and a store with the people who work here."""
     people = {
         f"CHANNELS__PHONE__PEOPLE__{name.upper()}__{key}": value
         for name in OPERATORS
@@ -99,8 +80,7 @@ def _settings(more: tuple[tuple[str, str], ...]) -> Settings:
         }.items()
     }
     given = {
-        "DATA": str(_rules()),
-        "RULES__FOLDER": str(_rules()),
+        "RULES__FOLDER": str(rules_folder(RULES)),
         "PUBLIC_URL": PUBLIC,
         "CHANNELS__PHONE__ENABLED": "true",
         "TWILIO__ACCOUNT_SID": ACCOUNT_SID,
@@ -108,27 +88,7 @@ def _settings(more: tuple[tuple[str, str], ...]) -> Settings:
         **people,
         **dict(more),
     }
-    return load_settings(
-        REPOSITORY / "config.yaml", {f"SENTRALBORD_{name}": value for name, value in given.items()}
-    )
-
-
-@cache
-def _prepared(more: tuple[tuple[str, str], ...]) -> tuple[Settings, Workbench, bytes]:
-    """Settings, rules and a store with the people who work here, made once."""
-    settings = _settings(more)
-    folder = Path(tempfile.mkdtemp())
-    try:
-        settings = settings.model_copy(update={"data": folder})
-        lay_empty_store(folder)
-        db = open_store(settings.database_url)
-        db.write_sync(lambda session: sync_departments(session, settings))
-        for name in PHONES:
-            db.write_sync(partial(_hire, name=name))
-        db.stop()
-        return settings, build_workbench(settings), (folder / STORE).read_bytes()
-    finally:
-        shutil.rmtree(folder)
+    return prepare_store(given, *(partial(_hire, name=name) for name in PHONES))
 
 
 def _hire(session: Session, name: str) -> None:
@@ -136,17 +96,6 @@ def _hire(session: Session, name: str) -> None:
     role = Role.OPERATOR if operator else Role.MEMBER
     departments = [] if operator else ["byggesak"]
     staff.add_staff(session, name, f"{name.title()} Olsen", role, departments, None, MONDAY)
-
-
-@dataclass
-class Clock:
-    now: datetime = MONDAY
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def move(self, **step: float) -> None:
-        self.now += timedelta(**step)
 
 
 @dataclass(repr=False)
@@ -168,7 +117,7 @@ class PhoneHouse:
         hub = EventHub(db)
         await hub.start()
         self.hall = _hall(self.settings, self.workbench, db, hub, self.clock, self.double)
-        self.app = _app(self.hall)
+        self.app = application(self.hall)
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app, raise_app_exceptions=False), base_url=PUBLIC
         )
@@ -298,19 +247,6 @@ async def phone_house(
         assert double.faults == []
     finally:
         await house.close()
-
-
-_apps: list[FastAPI] = []
-
-
-def _app(hall: Hall) -> FastAPI:
-    """One application, moved from house to house: its routes are slow to build."""
-    if not _apps:
-        _apps.append(create_app(hall))
-    app = _apps[0]
-    app.state.hall = hall
-    app.state.limits = Limits(hall.settings.web.trusted_proxies)
-    return app
 
 
 def _hall(

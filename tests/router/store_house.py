@@ -5,12 +5,13 @@ Time is given by the test; mail goes through journal, parser, rules and intake a
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from zoneinfo import ZoneInfo
@@ -34,13 +35,14 @@ from router.tokens import Signer
 from tests.service import TOWN_HALL, mail, unique
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 T = TypeVar("T")
 
 REPOSITORY = Path(__file__).parents[2]
 STORE = "sentralbord.db"
 MONDAY = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+"""Nine in the morning here."""
 
 
 @cache
@@ -81,18 +83,37 @@ def _wait_for_no_disk(connection: Any, _record: object) -> None:
 
 
 @cache
-def _made_once() -> tuple[Settings, Workbench, bytes]:
-    """Settings, rules and an empty store."""
+def rules_folder(rules: str) -> Path:
+    """A folder with these rules, for as long as the tests run."""
     folder = Path(tempfile.mkdtemp())
-    try:
-        settings = load_settings(REPOSITORY / "config.yaml", {"SENTRALBORD_DATA": str(folder)})
-        lay_empty_store(folder)
+    atexit.register(shutil.rmtree, folder)
+    (folder / "rules.yaml").write_text(rules, encoding="utf-8")
+    return folder
+
+
+def prepare_store(
+    environment: Mapping[str, str], *jobs: Callable[[Session], object]
+) -> tuple[Settings, Workbench, bytes]:
+    """Settings, rules and a store with the departments and what `jobs` write. Made once for many
+    houses: each has a copy of the store in a folder of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        given = {**environment, "DATA": folder}
+        settings = load_settings(
+            REPOSITORY / "config.yaml",
+            {f"SENTRALBORD_{name}": value for name, value in given.items()},
+        )
+        lay_empty_store(Path(folder))
         db = open_store(settings.database_url)
-        db.write_sync(lambda session: sync_departments(session, settings))
+        for job in (partial(sync_departments, settings=settings), *jobs):
+            db.write_sync(job)
         db.stop()
-        return settings, build_workbench(settings), (folder / STORE).read_bytes()
-    finally:
-        shutil.rmtree(folder)
+        return settings, build_workbench(settings), Path(folder, STORE).read_bytes()
+
+
+@cache
+def prepared() -> tuple[Settings, Workbench, bytes]:
+    """The municipality as the repository has it."""
+    return prepare_store({})
 
 
 @dataclass
@@ -220,7 +241,7 @@ class House:
 @contextmanager
 def house(folder: Path, **receipts: Any) -> Iterator[House]:
     """A fresh house. `receipts` are limits of `channels.email.receipts`."""
-    plain, workbench, store = _made_once()
+    plain, workbench, store = prepared()
     settings = plain.model_copy(update={"data": folder, "public_url": "https://post.sorum.example"})
     settings.blobs.mkdir(exist_ok=True)
     (folder / STORE).write_bytes(store)

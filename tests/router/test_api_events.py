@@ -14,7 +14,8 @@ from router.db import Database
 from router.models import Role, Staff
 from router.web import stream
 from tests.router.chat_house import Visitor
-from tests.router.web_house import MONDAY, PASSWORD, house, served
+from tests.router.store_house import MONDAY
+from tests.router.web_house import PASSWORD, house, served
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from router import journal
 from router.errors import TooManyError
 from router.jobs import Beat
 from router.web.limits import Limits, Rate
-from tests.router.web_house import MONDAY, house
+from tests.router.store_house import MONDAY
+from tests.router.web_house import house
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from router import credentials, passwords, staff
 from router.errors import InvalidError
 from router.models import CredentialKind, Role, Staff
 from router.passwords import LoginFailure
-from tests.router.web_house import MONDAY, PASSWORD, all_at_once, house
+from tests.router.store_house import MONDAY
+from tests.router.web_house import PASSWORD, all_at_once, house
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from router import canned
 from router.settings import load_settings
 from rules.document import DocumentError
 from tests.router.chat_house import visitor
-from tests.router.web_house import PASSWORD, REPOSITORY, house
+from tests.router.store_house import REPOSITORY
+from tests.router.web_house import PASSWORD, house
 
 VALUES = {
     "name": "Kari",

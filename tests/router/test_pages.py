@@ -21,7 +21,8 @@ from router.web.labels import LABELS
 from router.web.listing import match_departments
 from router.web.render import LANGUAGES, LOCALE, accepted_language, catalogue
 from router.web.residents import opening_words
-from tests.router.web_house import MONDAY, PASSWORD, REPOSITORY, house
+from tests.router.store_house import MONDAY, REPOSITORY
+from tests.router.web_house import PASSWORD, house
 
 NUMBER = "13097248022"
 """A synthetic fødselsnummer: valid check digits, a month that no person has."""

@@ -32,8 +32,9 @@ from router.outbox import outgoing_of
 from router.web import downloads
 from router.web.messages import undelivered, why_parked
 from router.workers import Worker
+from tests.router.store_house import MONDAY
 from tests.router.test_pages import NUMBER, at_desk
-from tests.router.web_house import MONDAY, house
+from tests.router.web_house import house
 from tests.service import soon
 from tests.stalls import for_ever
 

@@ -17,7 +17,8 @@ from router.events import read_after
 from router.models import Inquiry, OutboxItem, Role
 from router.web.labels import LABELS
 from tests.benchmarks import queue_page
-from tests.router.web_house import STORE, house
+from tests.router.store_house import STORE
+from tests.router.web_house import house
 from tests.service import mail
 
 

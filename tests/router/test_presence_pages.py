@@ -10,8 +10,9 @@ from sqlmodel import select
 from router import jobs
 from router.access import PRESENCE_CHANGED
 from router.models import Event, Role
+from tests.router.store_house import MONDAY
 from tests.router.test_api_events import listen
-from tests.router.web_house import MONDAY, house, served
+from tests.router.web_house import house, served
 
 
 @pytest.fixture

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
-import shutil
-import tempfile
 import threading
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,13 +27,11 @@ from router.presence import directory_of
 from router.reception import Reception
 from router.routing import build_workbench
 from router.sending import Outbox
-from router.settings import load_settings
-from router.store import sync_departments
 from router.tokens import Signer
 from router.web.app import create_app
 from router.web.chat_door import Talks
 from router.web.limits import Limits
-from tests.router.store_house import STORE, lay_empty_store, open_store
+from tests.router.store_house import STORE, Clock, open_store, prepare_store, rules_folder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,9 +42,7 @@ if TYPE_CHECKING:
     from router.preparing import Workbench
     from router.settings import Settings
 
-REPOSITORY = Path(__file__).parents[2]
 ADDRESS = "http://127.0.0.1:8080"
-MONDAY = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 PASSWORD = "en lang nok frase"
 
 # The same algorithm, cheap: these tests hash a hundred times and more.
@@ -81,37 +74,12 @@ route:
 
 @cache
 def _prepared() -> tuple[Settings, Workbench, bytes]:
-    """Settings, rules and an empty store, made once."""
-    folder = Path(tempfile.mkdtemp())
-    try:
-        (folder / "rules.yaml").write_text(RULES, encoding="utf-8")
-        settings = load_settings(
-            REPOSITORY / "config.yaml",
-            {"SENTRALBORD_DATA": str(folder), "SENTRALBORD_RULES__FOLDER": str(folder)},
-        )
-        lay_empty_store(folder)
-        db = open_store(settings.database_url)
-        db.write_sync(lambda session: sync_departments(session, settings))
-        db.stop()
-        return settings, build_workbench(settings), (folder / STORE).read_bytes()
-    finally:
-        shutil.rmtree(folder)
+    return prepare_store({"RULES__FOLDER": str(rules_folder(RULES))})
 
 
 @cache
 def _quick_hash() -> staff.PasswordHash:
     return passwords.hash_password(PASSWORD)
-
-
-@dataclass
-class Clock:
-    now: datetime = MONDAY
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def move(self, **step: float) -> None:
-        self.now += timedelta(**step)
 
 
 @dataclass(repr=False)
@@ -198,7 +166,7 @@ async def house(folder: Path, public_url: str = ADDRESS) -> AsyncIterator[House]
         hall = build_hall(settings, replace(workbench, blobs=settings.blobs), db, hub, clock)
         chats = hall.chats
         chats.start()
-        app = _app(hall, public_url)
+        app = application(hall)
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url=ADDRESS) as client:
             yield House(hall, app, clock, client)
@@ -212,9 +180,10 @@ async def house(folder: Path, public_url: str = ADDRESS) -> AsyncIterator[House]
 _apps: dict[str, FastAPI] = {}
 
 
-def _app(hall: Hall, public_url: str) -> FastAPI:
+def application(hall: Hall) -> FastAPI:
     """One application per address, moved from house to house: its routes are slow to build."""
-    app = _apps.get(public_url) or _apps.setdefault(public_url, create_app(hall))
+    url = hall.settings.public_url
+    app = _apps.get(url) or _apps.setdefault(url, create_app(hall))
     app.state.hall = hall
     app.state.limits = Limits(hall.settings.web.trusted_proxies)
     app.state.talks = Talks()
@@ -224,12 +193,8 @@ def _app(hall: Hall, public_url: str) -> FastAPI:
 @cache
 def _workshop() -> Workshop:
     """One worker for all houses: it is slow to start, and forms have no files to put anywhere."""
-    folder = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, folder)
-    (folder / "rules.yaml").write_text(RULES, encoding="utf-8")
     settings, _workbench, _store = _prepared()
-    rules = settings.rules.model_copy(update={"folder": folder})
-    return Workshop(partial(build_workbench, settings.model_copy(update={"rules": rules})))
+    return Workshop(partial(build_workbench, settings))
 
 
 def build_hall(

@@ -12,7 +12,7 @@ from channels.email.parse import formatted, parse
 from channels.email.quote import fold
 from rules.decide import decide
 from rules.facts import Facts
-from tests.router.store_house import MONDAY, _made_once
+from tests.router.store_house import MONDAY, prepared
 
 
 def seconds(job, *arguments) -> float:
@@ -30,7 +30,7 @@ def test_a_mail_of_odd_lines_is_parted_at_once(line):
 
 
 def test_a_mail_of_emergency_words_is_decided_at_once():
-    _settings, workbench, _store = _made_once()
+    _settings, workbench, _store = prepared()
     words = " ".join(word.text for word in workbench.ruleset.emergency_words)
     facts = Facts(
         channel="email",

@@ -29,7 +29,7 @@ from router.web import connections
 from router.web.connections import Bounds, Connection
 from router.workers import WorkerLostError
 from tests import service as running
-from tests.router.store_house import MONDAY, _made_once
+from tests.router.store_house import MONDAY, prepared
 from tests.service import PATIENCE, mail, unique
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 async def workshop():
-    settings, _workbench, _store = _made_once()
+    settings, _workbench, _store = prepared()
     before = set(psutil.Process().children())
     opened = Workshop(partial(build_workbench, settings))
     opened.start()
@@ -146,7 +146,7 @@ def _trapped(settings) -> Workbench:
 async def test_a_batch_has_a_fixed_time_and_only_what_stalls_it_is_lost(monkeypatch):
     """However many stand in the batch: else the mail behind it waits longer, the more there is."""
     monkeypatch.setattr(preparing, "TIME_LIMIT", 1.0)
-    settings, _workbench, _store = _made_once()
+    settings, _workbench, _store = prepared()
     opened = Workshop(partial(_trapped, settings))
     opened.start()
     batch = [work(number) for number in range(30)]
