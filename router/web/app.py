@@ -24,6 +24,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Match, Mount
 from starlette.staticfiles import StaticFiles
 
 from router import __version__
@@ -139,7 +140,6 @@ _FOR_EVER = "public, max-age=31536000, immutable"
 _STRICT_TRANSPORT = "max-age=31536000"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _NO_HEAD = ("/api/events", "/desk/stream", auth.LOGIN)
-"""Where a HEAD must not be run as a GET: it would never end, or use a sign-in link up."""
 
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9][A-Za-z0-9_./-]*/")
 
@@ -271,9 +271,26 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 404 and request.method == "GET" and _PLAIN_PATH.fullmatch(path):
         query = f"?{request.url.query}" if request.url.query else ""
         return RedirectResponse(path.rstrip("/") + query, 308)
+    headers = error.headers
+    if error.status_code == 405 and (allowed := _allowed(request)):
+        headers = {**(headers or {}), "Allow": ", ".join(allowed)}
     if _for_machines(request):
-        return problems.of_http(request, error)
-    return error_page(request, error.status_code, headers=error.headers)
+        return problems.of_http(request, HTTPException(error.status_code, error.detail, headers))
+    return error_page(request, error.status_code, headers=headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of an address (RFC 9110 §15.5.6): each of its routes knows only its own."""
+    found = {
+        method
+        for method in _METHODS
+        for route in request.app.routes
+        if not isinstance(route, Mount)
+        and route.matches({**request.scope, "method": method})[0] is Match.FULL
+    }
+    if "GET" in found and not _is_endless(request.url.path):
+        found.add("HEAD")
+    return sorted(found)
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:
@@ -281,6 +298,11 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     if _for_machines(request):
         return problems.of_validation(request, error)
     return error_page(request, 422)
+
+
+def _is_endless(path: str) -> bool:
+    """Whether a HEAD must not be run as a GET: it would never end, or use a sign-in link up."""
+    return path.startswith(_NO_HEAD) or path.endswith("/events")
 
 
 class _Frame:
@@ -298,7 +320,7 @@ class _Frame:
         request_id = f"{getrandbits(64):016x}"
         method, path = scope["method"], scope["path"]
         scope = dict(scope, state={**scope.get("state", {}), "request_id": request_id})
-        if method == "HEAD" and not path.startswith(_NO_HEAD) and not path.endswith("/events"):
+        if method == "HEAD" and not _is_endless(path):
             scope["method"] = "GET"  # RFC 9110 §9.3.2: the same answer, without its content
         status = 0
 

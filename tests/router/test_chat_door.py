@@ -156,7 +156,7 @@ async def test_requests_are_counted_by_their_route_and_carry_what_all_answers_do
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert REGISTRY.get_sample_value("sentralbord_http_seconds_count", counted) == before + 1
     refused = await resident.browser.put(f"/chat/conversations/{resident.key}/messages")
-    assert refused.status_code == 405
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, POST")
     unknown = await resident.browser.get(f"/chat/conversations/{resident.key}/nothing")
     assert (unknown.status_code, unknown.headers["content-type"]) == (404, MEDIA_TYPE)
 
