@@ -96,12 +96,20 @@ def _country(value: str) -> str:
     return code
 
 
+def _https(value: str) -> str:
+    if value and not value.startswith("https://"):
+        raise fault("skal begynne med https://", "must begin with https://")
+    return value
+
+
 def _username(value: str) -> str:
     return nfc(value).strip().lower()
 
 
 Email = Annotated[str, AfterValidator(_email)]
 Origin = Annotated[str, AfterValidator(_origin)]
+Https = Annotated[str, AfterValidator(_https)]
+"""An address that begins with https://, or empty."""
 Country = Annotated[str, AfterValidator(_country)]
 """ISO 3166-1 alpha-2."""
 Phone = Annotated[str, BeforeValidator(_phone)]
@@ -326,7 +334,7 @@ class Speech(Section):
     holiday: str = ""
     crisis: str = ""
     """Heard before all else while it is set."""
-    music: str = ""
+    music: Https = ""
     """Https address of what is heard while waiting; empty for silence between the announcements."""
     phrases: dict[str, str] = Field(default_factory=dict)
     """Other words for single phrases; their keys and ours are in `channels.phone.phrases`."""
@@ -335,13 +343,6 @@ class Speech(Section):
     @classmethod
     def _words(cls, value: str, info: ValidationInfo) -> str:
         _check_phrase(str(info.field_name), value)
-        return value
-
-    @field_validator("music")
-    @classmethod
-    def _address(cls, value: str) -> str:
-        if value and not value.startswith("https://"):
-            raise fault("skal begynne med https://", "must begin with https://")
         return value
 
     @field_validator("phrases")
@@ -382,17 +383,10 @@ class PhoneDoor(Section):
     not call far away at our expense."""
     standby: Phone | Literal[""] = ""
     """Rings while the service is down."""
-    fallback_url: str = ""
+    fallback_url: Https = ""
     """Where the document lies that callers get while the service is down: at Twilio, as a TwiML Bin
     with what `sentralbord twilio fallback` prints."""
     cti: Cti = Cti()
-
-    @field_validator("fallback_url")
-    @classmethod
-    def _elsewhere(cls, value: str) -> str:
-        if value and not value.startswith("https://"):
-            raise fault("skal begynne med https://", "must begin with https://")
-        return value
 
 
 class ChatDoor(Section):
