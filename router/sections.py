@@ -410,8 +410,8 @@ class ChatDoor(Section):
     """How long a talk takes, for the expected wait, until enough of them have been measured."""
     unread_minutes: float = Field(default=10, gt=0, le=120)
     """An answer that nobody has read for so long goes by e-mail or SMS, where one was given."""
-    conversations_per_hour: int = Field(default=6, ge=1)
-    """New ones from one address."""
+    conversations_per_hour: int = Field(default=30, ge=1)
+    """New ones from one address, which a school or a mobile network may share."""
     messages_per_minute: int = Field(default=20, ge=1)
     """In one conversation."""
 

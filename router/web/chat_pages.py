@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlencode
 
@@ -20,7 +21,7 @@ from router import chat_letters, chat_views
 from router.chat_models import Conversation
 from router.errors import InvalidError, StoreUnavailableError, TooManyError
 from router.files import Source
-from router.web import chat_door, chat_words
+from router.web import chat_door, chat_words, phrases
 from router.web.auth import hall_of, require_own_pages
 from router.web.render import (
     asked_language,
@@ -167,6 +168,12 @@ def _page(
         lines = [chat_words.line_view(line, talk.key, language, municipality) for line in said]
         standing = chat_words.standing_view(hall.chats.standing(talk.id), hall, language)
     t = catalogue(language)
+    texts = _texts(t, hall.settings.municipality.name)
+    failure, full = sentence(error, language) if error else "", False
+    if talk is None and isinstance(error, TooManyError):
+        full = True
+        again = hall.clock() + timedelta(seconds=error.retry_after + 59)
+        failure = texts["full"].replace("{clock}", phrases.clock(again))
     embed_on = hall.settings.channels.chat.embed_on
     headers = {
         "Content-Security-Policy": content_policy(("'self'", *embed_on)),
@@ -187,7 +194,8 @@ def _page(
         greeting=chat_words.greeting(hall.chats.attendance(), hall, language),
         done=_done(done, t),
         errors=errors or {},
-        failure=sentence(error, language) if error else "",
+        failure=failure,
+        full=full,
         text=text,
         key=key or str(uuid.uuid4()),
         ask=ask,
@@ -196,7 +204,7 @@ def _page(
         embed_on=" ".join(embed_on),
         sms=bool(hall.reply_context.text_numbers),
         emoji=_emoji(t),
-        texts=_texts(t, hall.settings.municipality.name),
+        texts=texts,
         text_limit=door.TEXT_LIMIT,
         file_limit=door.FILE_LIMIT,
         file_count=door.FILES,
@@ -277,7 +285,11 @@ def _texts(t: NullTranslations, municipality: str) -> dict[str, str]:
         "read": t.gettext("Read"),
         "lost": t.gettext("No connection. We keep trying, and nothing you have written is lost."),
         "busy": t.gettext("You write faster than we can take in. It is sent in a moment."),
-        "full": t.gettext("Too many conversations have been opened from here. Call us instead."),
+        "full": t.gettext(
+            "Your message has not been sent, because many conversations have been opened from your"
+            " network just now. It still stands in the field. Try again at {clock}."
+        ),
+        "form": t.gettext("Write to us with the form instead"),
         "back": t.gettext("Connected again."),
         "typing": t.gettext("{name} is writing …"),
         "over": t.gettext("The earlier conversation has ended. This is a new one."),

@@ -1,6 +1,6 @@
 """Pages for residents: the contact form, one's own inquiry by its secret link, what the law asks.
 
-Everything works without script and without cookies.
+Everything but the chat works without cookies, all of it without script.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from starlette.responses import RedirectResponse, Response
 
 from channels import web
 from router import queue, thread_views
+from router.chat import LONGEST
 from router.chat_models import CHANNEL as CHAT
 from router.errors import (
     InvalidError,
@@ -27,7 +28,7 @@ from router.errors import (
 )
 from router.letters import letter_language
 from router.models import ContactAddress, Inquiry, ReplyState
-from router.web import chat_words, limits, phrases
+from router.web import chat_door, chat_words, limits, phrases
 from router.web.auth import hall_of
 from router.web.messages import ShownMessage, as_read
 from router.web.render import (
@@ -163,7 +164,14 @@ def accessibility(request: Request) -> Response:
 @router.get("/personvern")
 def privacy(request: Request) -> Response:
     """What happens to what residents send (personvernforordningen art. 13)."""
-    return render(request, "privacy.html")
+    hall = hall_of(request)
+    chats = hall.settings.channels.chat.enabled
+    return render(
+        request,
+        "privacy.html",
+        cookie=chat_door.cookie_name(hall) if chats else "",
+        cookie_days=LONGEST.days,
+    )
 
 
 def opening_words(

@@ -269,6 +269,45 @@ def test_who_waits_in_vain_leaves_an_address_and_is_answered_there(
     assert detail["messages"][-1]["text"].strip() == "Takk!"
 
 
+def test_who_may_open_no_conversation_reads_what_to_do_and_keeps_their_words(
+    browser, smarthost, tmp_path
+):
+    with running.service(
+        tmp_path,
+        smarthost.port,
+        CHANNELS__CHAT__CONVERSATIONS_PER_HOUR="1",
+    ) as crowded:
+        visitors = Visitors(browser, crowded)
+        visitors.expected.append("429")
+        first = visitors.resident()
+        first.goto("/chat")
+        write(first, "Jeg var her først")
+        expect(first.locator(".mine[data-id]")).to_have_count(1)
+        page = visitors.resident()
+        page.goto("/chat")
+        write(page, "Hva koster en barnehageplass?")
+        notice = page.locator("#link")
+        expect(notice).to_contain_text("Meldingen er ikke sendt")
+        expect(notice).to_contain_text(re.compile(r"Prøv igjen klokka \d\d[.:]\d\d\."))
+        expect(page.get_by_label("Meldingen din")).to_have_value("Hva koster en barnehageplass?")
+        expect(page.get_by_text("Sender …")).to_have_count(0)
+        assert said(page) == []
+        page.reload()
+        expect(page.get_by_label("Meldingen din")).to_have_value("Hva koster en barnehageplass?")
+        page.get_by_role("button", name="Send", exact=True).click()
+        page.get_by_role("link", name="Skriv heller til oss med skjemaet").click()
+        expect(page.get_by_role("button", name="Send")).to_be_visible()
+        plain = visitors.resident(java_script_enabled=False)
+        plain.goto("/chat")
+        plain.get_by_label("Meldingen din").fill("Uten skript")
+        plain.get_by_role("button", name="Send", exact=True).click()
+        expect(plain.get_by_role("alert")).to_contain_text("Prøv igjen klokka")
+        expect(plain.get_by_role("alert").get_by_role("link")).to_have_attribute("href", "/")
+        expect(plain.get_by_label("Meldingen din")).to_have_value("Uten skript")
+        visitors.close()
+        assert visitors.unexpected == []
+
+
 def test_a_national_number_is_asked_about_before_it_leaves_the_browser(visitors, desk):
     page = visitors.resident()
     sent = []

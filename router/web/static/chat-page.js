@@ -26,6 +26,7 @@ const keep = () => kept.write("outbox", outbox);
 
 // --- Showing. Everything others wrote goes in as text; links are built, never parsed. ---
 
+const clockOf = (time) => time.toLocaleTimeString("nb-NO", { hour: "2-digit", minute: "2-digit" });
 const onlyEmoji = (text) => text.length <= 12 && /^[\p{Extended_Pictographic}\p{Emoji_Modifier}\u200d\ufe0f\s]+$/u.test(text);
 
 function draw(line) {
@@ -116,7 +117,11 @@ function over() {
   byId("standing").textContent = texts.ended;
 }
 
-function say(text) { if (linkState.textContent !== text) linkState.textContent = text; }
+// `tone`: "good" for what has been done, "bad" for what has not; without one it may still come right.
+function say(text, tone = "") {
+  linkState.dataset.tone = tone;
+  if (linkState.textContent !== text) linkState.textContent = text;
+}
 
 // --- Asking the service. ---
 
@@ -154,7 +159,7 @@ async function pump() {
     let wait = 0;
     try {
       wait = await send(entry);
-      if (failures) { failures = 0; say(texts.back); }
+      if (failures) { failures = 0; if (linkState.dataset.tone !== "bad") say(texts.back, "good"); }
     } catch {
       failures += 1;
       wait = Math.min(15, 2 ** failures / 2) * (0.75 + Math.random() / 2);
@@ -171,8 +176,8 @@ async function send(entry) {
   if (!key) {
     const opened = await post("", { language: root.dataset.lang });
     if (opened.status === 429) {
-      say(texts.full);
-      return Math.min(Number(opened.headers.get("Retry-After")) || 60, 60);
+      takeBack(Number(opened.headers.get("Retry-After")) || 60);
+      return 0;
     }
     if (!opened.ok) throw new Error(opened.status);
     key = (await opened.json()).id;
@@ -228,7 +233,26 @@ function refuse(entry, problems) {
   done(entry.id);
   if (!field.value) field.value = entry.text;
   if (code === "national_id") ask(entry.text);
-  else say(texts[`${what} ${code}`] || texts.refused);
+  else say(texts[`${what} ${code}`] || texts.refused, "bad");
+}
+
+// No conversation for now: nothing goes by itself later, so what was to be sent is in the field again.
+function takeBack(seconds) {
+  const words = outbox.map((entry) => entry.text);
+  const back = outbox.flatMap((entry) => filesOf.get(entry.id) || []);
+  for (const entry of [...outbox]) {
+    lines.querySelector(`[data-client="${entry.id}"]`)?.remove();
+    done(entry.id);
+  }
+  field.value = [...words, field.value].filter(Boolean).join("\n");
+  kept.write("draft", field.value);
+  choose([...back, ...chosen]);
+  const again = new Date(Math.ceil((Date.now() + seconds * 1000) / 60_000) * 60_000);
+  const link = element("a", "", texts.form);
+  link.href = root.dataset.form;
+  if (document.body.classList.contains("embedded")) link.target = "_blank";
+  say(texts.full.replace("{clock}", clockOf(again)), "bad");
+  linkState.append(" ", link);
 }
 
 function put(text, files, confirmed) {
@@ -243,7 +267,7 @@ function put(text, files, confirmed) {
 function show(entry) {
   add({
     mine: true, kind: "contact", text: entry.text, at: entry.at, client_msg_id: entry.id,
-    clock: new Date(entry.at).toLocaleTimeString("nb-NO", { hour: "2-digit", minute: "2-digit" }),
+    clock: clockOf(new Date(entry.at)),
     files: (filesOf.get(entry.id) || []).map((file) => ({ name: file.name })),
   });
   lines.querySelector(`[data-client="${entry.id}"]`).classList.add("unsent");
@@ -261,7 +285,7 @@ function connect() {
   const mine = new EventSource(`/chat/conversations/${key}/events?after=${last}`);
   source = mine;
   mine.onopen = () => {
-    if (broken > 1) say(texts.back);
+    if (broken > 1) say(texts.back, "good");
     else if (linkState.textContent !== texts.busy) say("");
     broken = 0;
   };
@@ -438,7 +462,7 @@ files.addEventListener("change", () => {
   const all = [...chosen, ...files.files];
   const large = all.some((file) => file.size > Number(root.dataset.limit));
   const many = all.length > Number(root.dataset.count);
-  say(large ? texts["files too_large"] : many ? texts["files too_many"] : "");
+  say(large ? texts["files too_large"] : many ? texts["files too_many"] : "", "bad");
   choose(all.filter((file) => file.size <= Number(root.dataset.limit)).slice(0, Number(root.dataset.count)));
 });
 
