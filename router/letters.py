@@ -151,27 +151,30 @@ TEXTS: dict[str, dict[str, str]] = {
         ),
         "staff_line": "{clock} {who}: {text}",
         "staff_resident": "Innbyggeren",
-        "staff_files": "Vedlegg: {names}. De ligger på siden til saken: {url}",
-        "staff_more": "… Resten står på siden til saken: {url}",
+        "staff_files": "Vedlegg: {names}. De ligger på siden til henvendelsen: {url}",
+        "staff_more": "… Resten står på siden til henvendelsen: {url}",
         "staff_help": (
             "Det du skriver her, går til innbyggeren på den kanalen de bruker.\n"
             "/notat TEKST skriver et notat som blir i huset.\n"
-            "/lukk avslutter saken.\n"
+            "/lukk avslutter henvendelsen.\n"
             "/hjelp viser dette.\n"
             "Tar klienten skråstreken selv, virker utropstegn: !notat, !lukk, !hjelp.\n"
             "Skal svaret begynne med et slikt tegn og et ord, skriv tegnet to ganger."
         ),
         "staff_noted": "Notatet er skrevet.",
-        "staff_closed": "Saken er avsluttet.",
-        "staff_closed_before": "Saken var alt avsluttet. Ingenting er endret.",
-        "staff_closed_reopened": "Du har alt avsluttet saken, og den er åpnet igjen siden. Ingenting er endret nå.",
+        "staff_closed": "Henvendelsen er avsluttet. Skriver innbyggeren igjen, hører du det her.",
+        "staff_again": (
+            "{text}\n\n{ref} er åpen igjen, og ingen har den. Svarer du her, tar du den.\n{url}"
+        ),
+        "staff_closed_before": "Henvendelsen var alt avsluttet. Ingenting er endret.",
+        "staff_closed_reopened": "Du har alt avsluttet henvendelsen, og den er åpnet igjen siden. Ingenting er endret nå.",
         "staff_unknown": "Denne adressen finnes ikke.",
-        "staff_held": "{holder} har denne saken. Du kan skrive et notat: /notat TEKST",
+        "staff_held": "{holder} har denne henvendelsen. Du kan skrive et notat: /notat TEKST",
         "staff_full": "Du har så mange chatter som man kan ha, så svaret ble ikke sendt. Gi fra deg eller avslutt en først.",
-        "staff_shut": "Saken er avsluttet. Åpne den på nytt på siden til saken: {url}",
+        "staff_shut": "Henvendelsen er avsluttet. Åpne den på nytt på siden: {url}",
         "staff_no_command": "Kommandoen {command} finnes ikke, så ingenting ble sendt. /hjelp viser dem som finnes.",
         "staff_no_text": "Skriv noe etter kommandoen.",
-        "staff_not_sent": "Svaret kan ikke sendes herfra. Se hvorfor på siden til saken: {url}",
+        "staff_not_sent": "Svaret kan ikke sendes herfra. Se hvorfor på siden til henvendelsen: {url}",
         "no_subject": "Henvendelse",
         "at": "{date} kl. {time}",
         "date": "EEEE d. MMMM y",
@@ -299,27 +302,30 @@ TEXTS: dict[str, dict[str, str]] = {
         ),
         "staff_line": "{clock} {who}: {text}",
         "staff_resident": "Innbyggjaren",
-        "staff_files": "Vedlegg: {names}. Dei ligg på sida til saka: {url}",
-        "staff_more": "… Resten står på sida til saka: {url}",
+        "staff_files": "Vedlegg: {names}. Dei ligg på sida til førespurnaden: {url}",
+        "staff_more": "… Resten står på sida til førespurnaden: {url}",
         "staff_help": (
             "Det du skriv her, går til innbyggjaren på den kanalen dei bruker.\n"
             "/notat TEKST skriv eit notat som blir i huset.\n"
-            "/lukk avsluttar saka.\n"
+            "/lukk avsluttar førespurnaden.\n"
             "/hjelp viser dette.\n"
             "Tek klienten skråstreken sjølv, verkar utropsteikn: !notat, !lukk, !hjelp.\n"
             "Skal svaret byrje med eit slikt teikn og eit ord, skriv teiknet to gonger."
         ),
         "staff_noted": "Notatet er skrive.",
-        "staff_closed": "Saka er avslutta.",
-        "staff_closed_before": "Saka var alt avslutta. Ingenting er endra.",
-        "staff_closed_reopened": "Du har alt avslutta saka, og ho er opna att sidan. Ingenting er endra no.",
+        "staff_closed": "Førespurnaden er avslutta. Skriv innbyggjaren att, får du vite det her.",
+        "staff_again": (
+            "{text}\n\n{ref} er open att, og ingen har han. Svarer du her, tek du han.\n{url}"
+        ),
+        "staff_closed_before": "Førespurnaden var alt avslutta. Ingenting er endra.",
+        "staff_closed_reopened": "Du har alt avslutta førespurnaden, og han er opna att sidan. Ingenting er endra no.",
         "staff_unknown": "Denne adressa finst ikkje.",
-        "staff_held": "{holder} har denne saka. Du kan skrive eit notat: /notat TEKST",
+        "staff_held": "{holder} har denne førespurnaden. Du kan skrive eit notat: /notat TEKST",
         "staff_full": "Du har så mange chattar som ein kan ha, så svaret vart ikkje sendt. Gi frå deg eller avslutt ein først.",
-        "staff_shut": "Saka er avslutta. Opne ho på nytt på sida til saka: {url}",
+        "staff_shut": "Førespurnaden er avslutta. Opne han på nytt på sida: {url}",
         "staff_no_command": "Kommandoen {command} finst ikkje, så ingenting vart sendt. /hjelp viser dei som finst.",
         "staff_no_text": "Skriv noko etter kommandoen.",
-        "staff_not_sent": "Svaret kan ikkje sendast herfrå. Sjå kvifor på sida til saka: {url}",
+        "staff_not_sent": "Svaret kan ikkje sendast herfrå. Sjå kvifor på sida til førespurnaden: {url}",
         "no_subject": "Førespurnad",
         "at": "{date} kl. {time}",
         "date": "EEEE d. MMMM y",
@@ -458,7 +464,12 @@ TEXTS: dict[str, dict[str, str]] = {
             "If your answer begins with such a mark and a word, write the mark twice."
         ),
         "staff_noted": "The note is written.",
-        "staff_closed": "The inquiry is closed.",
+        "staff_closed": "The inquiry is closed. If the resident writes again, you hear of it here.",
+        "staff_again": (
+            "{text}\n\n"
+            "{ref} is open again, and nobody holds it. If you answer here, you take it.\n"
+            "{url}"
+        ),
         "staff_closed_before": "The inquiry was closed already. Nothing has changed.",
         "staff_closed_reopened": "You have closed the inquiry already, and it has been opened again since. Nothing has changed now.",
         "staff_unknown": "There is no such address.",

@@ -38,6 +38,16 @@ OWED = frozenset({OutgoingKind.REPLY.value, OutgoingKind.FORWARD.value})
 INTERNAL = frozenset({OutgoingKind.RELAY.value})
 """What goes to people who work here: how it fares is no part of an inquiry's history."""
 
+_TURNS = (
+    "claimed",
+    "closed",
+    "handed_over",
+    "released",
+    "returned",
+    "taken_back",
+    "transferred",
+)
+
 _TABLE: Any = OutboxItem.__table__  # type: ignore[attr-defined]
 
 UNSENT = text("outbox.state NOT IN ('sent', 'delivered')")
@@ -159,7 +169,7 @@ def withdraw_if_former(session: Session, item: OutboxItem) -> bool:
     has it now, or gets it, is told from the beginning."""
     if item.kind not in INTERNAL:
         return False
-    has_it = _has_it(session, session.get_one(Inquiry, item.inquiry_id))
+    has_it = listener(session, session.get_one(Inquiry, item.inquiry_id))
     if has_it is not None and has_it.jid == item.recipient:
         return False
     withdraw(session, item.inquiry_id, item.recipient)
@@ -172,22 +182,29 @@ def withdraw_if_former(session: Session, item: OutboxItem) -> bool:
     return True
 
 
-def _has_it(session: Session, inquiry: Inquiry) -> Staff | None:
-    """Who holds an inquiry, or closed it: what its resident wrote meanwhile is theirs to know, for
-    as long as they may see it."""
+def listener(session: Session, inquiry: Inquiry) -> Staff | None:
+    """Whoever holds an inquiry, or closed it where nobody has done anything with it since: what its
+    resident writes is theirs to know, for as long as they may see it."""
     number = inquiry.assignee_id
-    if inquiry.status is InquiryStatus.CLOSED:
+    if number is None:
         query = (
-            select(col(Event.staff_id))
-            .where(col(Event.inquiry_id) == inquiry.id, col(Event.kind) == "closed")
+            select(col(Event.kind), col(Event.staff_id))
+            .where(col(Event.inquiry_id) == inquiry.id, turned(Event))
             .order_by(col(Event.id).desc())
             .limit(1)
         )
-        number = session.execute(query).scalar()
+        latest = session.execute(query).first()
+        number = latest[1] if latest is not None and latest[0] == "closed" else None
     found = session.get(Staff, number) if number is not None else None
     if found is None or not found.active:
         return None
     return found if queue.sees(session, staff.actor_of(session, found), inquiry) else None
+
+
+def turned(event: Any) -> Any:
+    """Events by which an inquiry changes hands. The resident opens it again for whoever closed
+    it."""
+    return event.kind.in_(_TURNS) | ((event.kind == "reopened") & event.staff_id.is_not(None))
 
 
 def fail(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, or_, select, text, update
+from sqlalchemy import and_, func, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 
@@ -62,6 +62,7 @@ is only loud."""
 _M: Any = Message.__table__  # type: ignore[attr-defined]
 _I: Any = Inquiry.__table__  # type: ignore[attr-defined]
 _S: Any = Staff.__table__  # type: ignore[attr-defined]
+_E: Any = Event.__table__  # type: ignore[attr-defined]
 _R: Any = Relayed.__table__  # type: ignore[attr-defined]
 _OPEN = text("inquiry.status = 'open'")
 """Written out, so that the planner uses the partial index."""
@@ -162,7 +163,21 @@ def _close(session: Session, actor: Actor, ref: str, key: str, now: datetime) ->
     if was_closed:
         return "staff_closed_before"
     queue.close(session, actor, ref, now, key=key)
+    _expect(session, inquiry, actor.staff_id or 0)
     return "staff_closed"
+
+
+def _expect(session: Session, inquiry: Inquiry, staff_id: int) -> None:
+    """From here on somebody is told of an inquiry that they closed, whether or not they held it."""
+    mark = session.get(Relayed, inquiry.id)
+    if mark is not None and mark.staff_id == staff_id:
+        return
+    query = select(func.max(_M.c.id)).where(_M.c.inquiry_id == inquiry.id, _told())
+    latest = session.execute(query).scalar() or 0
+    if mark is None:
+        mark = Relayed(inquiry_id=inquiry.id or 0, staff_id=staff_id, message_id=latest)
+    mark.staff_id, mark.message_id = staff_id, latest
+    session.add(mark)
 
 
 def talk_of(session: Session, jid: str, local: str, now: datetime) -> int | None:
@@ -193,9 +208,21 @@ def holder_of(session: Session, inquiry_id: int | None) -> tuple[str, str] | Non
 def untold(
     session: Session, only: Iterable[int] | None = None, but: Iterable[int] = ()
 ) -> list[int]:
-    """Inquiries whose holder has an address and has not been told everything; of these alone, where
-    `only` names some, and none of `but`."""
-    query = (
+    """Inquiries of which somebody with an address has not been told everything, because they hold
+    it, or closed it and its resident has written again; of these alone, where `only` names some,
+    and none of `but`."""
+    found: set[int] = set()
+    for query in (_held(), _reopened()):
+        if only is not None:
+            query = query.where(_I.c.id.in_(sorted(only)))
+        if but:
+            query = query.where(_I.c.id.not_in(sorted(but)))
+        found.update(session.connection().execute(query.limit(BATCH)).scalars())
+    return sorted(found)
+
+
+def _held() -> Any:
+    return (
         select(_I.c.id)
         .join(_S, and_(_S.c.id == _I.c.assignee_id, _S.c.jid.is_not(None), _S.c.active))
         .join(_M, and_(_M.c.inquiry_id == _I.c.id, _told()))
@@ -211,28 +238,49 @@ def untold(
         )
         .distinct()
         .order_by(_I.c.id)
-        .limit(BATCH)
     )
-    if only is not None:
-        query = query.where(_I.c.id.in_(sorted(only)))
-    if but:
-        query = query.where(_I.c.id.not_in(sorted(but)))
-    return list(session.connection().execute(query).scalars())
+
+
+def _reopened() -> Any:
+    """`outbox.listener` for what nobody holds."""
+    later = _E.alias()
+    since = select(later.c.id).where(
+        later.c.inquiry_id == _I.c.id, later.c.id > _E.c.id, outbox.turned(later.c)
+    )
+    return (
+        select(_I.c.id)
+        .select_from(_R)
+        .join(_I, _I.c.id == _R.c.inquiry_id)
+        .join(_S, and_(_S.c.id == _R.c.staff_id, _S.c.jid.is_not(None), _S.c.active))
+        .join(_M, and_(_M.c.inquiry_id == _I.c.id, _M.c.id > _R.c.message_id, _told()))
+        .join(
+            _E,
+            and_(
+                _E.c.inquiry_id == _I.c.id,
+                _E.c.staff_id == _R.c.staff_id,
+                _E.c.kind == "closed",
+            ),
+        )
+        .where(_OPEN, _I.c.assignee_id.is_(None), _sees(), ~since.exists())
+        .distinct()
+        .order_by(_I.c.id)
+    )
 
 
 def relay(session: Session, head: Letterhead, inquiry_id: int, now: datetime) -> int:
-    """Tell whoever holds an inquiry what they have not been told; returns how many messages.
+    """Tell whoever holds an inquiry what they have not been told; returns how many messages. Who
+    closed it is told what its resident writes after that, until somebody does something with it.
 
     How far they were told moves on in the same transaction, so that each message goes once.
     """
     inquiry = session.get_one(Inquiry, inquiry_id)
-    person = session.get(Staff, inquiry.assignee_id) if inquiry.assignee_id else None
+    person = outbox.listener(session, inquiry)
     if person is None or not person.jid or inquiry.status is not InquiryStatus.OPEN:
-        return 0
-    if not queue.sees(session, actor_of(session, person), inquiry):
         return 0
     mark = session.get(Relayed, inquiry_id, populate_existing=True)
     is_new = mark is None or mark.staff_id != person.id
+    if is_new and inquiry.assignee_id is None:
+        return 0
     after = 0 if mark is None or is_new else mark.message_id
     messages = list(
         session.execute(
@@ -253,6 +301,14 @@ def relay(session: Session, head: Letterhead, inquiry_id: int, now: datetime) ->
     files = _files(session, messages)
     for message in messages:
         told = _words(head, inquiry, person, message, files.get(message.id or 0, ()))
+        if inquiry.assignee_id is None:
+            told = letters.write(
+                person.language,
+                "staff_again",
+                ref=inquiry.ref,
+                text=told,
+                url=_page(head, inquiry.ref),
+            )
         xmpp_letters.relay(session, head, inquiry, person, told, now)
     return len(messages)
 

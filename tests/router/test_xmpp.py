@@ -415,6 +415,47 @@ async def test_who_closes_it_is_still_told_what_was_written_before(home):
     assert [text for _to, text in await deliver(home)][-1] == "Veldig syk."
 
 
+async def test_who_closed_it_hears_that_the_resident_writes_again_until_somebody_else_has_it(home):
+    await colleague(home)
+    ola = await colleague(home, "ola", "ola@ansatt.test")
+    inquiry = await say(home, "Når åpner dere?")
+    await hear(home, "Klokka åtte.", inquiry.ref)
+    await relay(home)
+    await deliver(home)
+    assert "hører du det her" in (await hear(home, "!lukk", inquiry.ref, id_="2")).text
+    assert await relay(home) == []
+
+    await say(home, "Også lørdag?", id_="2")
+    assert len(await relay(home)) == 1
+    [(recipient, text)] = await deliver(home)
+    assert recipient == KARI
+    assert "Også lørdag?" in text
+    assert f"{inquiry.ref} er åpen igjen, og ingen har den." in text
+    await hear(home, "Ja.", inquiry.ref, id_="3")
+    assert (await state(home, inquiry.ref))["assignee"] == "kari"
+    await say(home, "Takk!", id_="3")
+    assert await relay(home) == ["Takk!"]
+    await deliver(home)
+
+    await hear(home, "!lukk", inquiry.ref, id_="4")
+    await say(home, "Og søndag?", id_="4")
+    await write(home, queue.claim, actor=ola, ref=inquiry.ref)
+    await write(home, queue.release, actor=ola, ref=inquiry.ref)
+    await say(home, "Hallo?", id_="5")
+    assert await relay(home) == []
+    assert await deliver(home) == []
+
+
+async def test_who_closes_what_nobody_held_hears_that_the_resident_writes_again(home):
+    await colleague(home)
+    inquiry = await say(home, "Når åpner dere?")
+    await hear(home, "!lukk", inquiry.ref)
+    await say(home, "Også lørdag?", id_="2")
+    [told] = await relay(home)
+    assert "Også lørdag?" in told
+    assert "Når åpner dere?" not in told
+
+
 async def test_one_inquiry_that_cannot_be_told_holds_up_no_other_and_is_told_later(home):
     kari = await colleague(home)
     broken = await say(home, "Det er glatt.")
@@ -532,13 +573,13 @@ async def test_an_answer_takes_no_more_chats_than_one_can_have(home):
 async def test_closing_once_more_says_that_it_is_closed_and_changes_nothing(home):
     await colleague(home)
     inquiry = await say(home, "Når åpner dere?")
-    assert (await hear(home, "/lukk", inquiry.ref)).text == "Saken er avsluttet."
+    assert (await hear(home, "/lukk", inquiry.ref)).text.startswith("Henvendelsen er avsluttet.")
     version = (await state(home, inquiry.ref))["version"]
     for id_ in ("1", "2"):
         again = await hear(home, "/lukk", inquiry.ref, id_=id_)
         assert (again.condition, again.text) == (
             "",
-            "Saken var alt avsluttet. Ingenting er endret.",
+            "Henvendelsen var alt avsluttet. Ingenting er endret.",
         )
     assert (await state(home, inquiry.ref))["version"] == version
 
@@ -547,7 +588,9 @@ async def test_closing_once_more_says_that_it_is_closed_and_changes_nothing(home
     assert (await state(home, inquiry.ref))["status"] == "open"
     assert "åpnet igjen siden" in (await hear(home, "/lukk", inquiry.ref)).text
     assert (await state(home, inquiry.ref))["status"] == "open"
-    assert (await hear(home, "/lukk", inquiry.ref, id_="3")).text == "Saken er avsluttet."
+    assert (await hear(home, "/lukk", inquiry.ref, id_="3")).text.startswith(
+        "Henvendelsen er avsluttet."
+    )
 
 
 async def state(home, ref):
@@ -564,7 +607,9 @@ async def test_commands_have_a_mark_that_no_client_takes_for_itself(home):
     with pytest.raises(RefusedError) as refused:
         await hear(home, "!lukkk", inquiry.ref, id_="3")
     assert "!lukkk" in refused.value.verdict.text
-    assert (await hear(home, "!lukk", inquiry.ref, id_="4")).text == "Saken er avsluttet."
+    assert (await hear(home, "!lukk", inquiry.ref, id_="4")).text.startswith(
+        "Henvendelsen er avsluttet."
+    )
     thread = (await state(home, inquiry.ref))["messages"]
     said = [one["text"] for one in thread if one["kind"] == "reply"]
     assert said == ["!viktig", "!!! Husk", "! Ja"]
