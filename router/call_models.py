@@ -103,7 +103,7 @@ class Recording(Table, table=True):
     __table_args__ = (
         Index(
             "ix_recording_open",
-            "state",
+            "next_at",
             "id",
             sqlite_where=text("state IN ('announced', 'fetched')"),
             postgresql_where=text("state IN ('announced', 'fetched')"),
@@ -175,7 +175,6 @@ class PresenceClaim(Table, table=True):
     """Username of who said so."""
     public_text: str = ""
     private_note: str = ""
-    source_ref: str = ""
 
 
 class ProviderWindow(Table, table=True):

@@ -136,11 +136,6 @@ def _takes_chats(status: Status) -> bool:
     return status.reach_chat is not False or status.layer is Layer.SCHEDULE
 
 
-def is_somebody_there(session: Session, terms: Terms, now: datetime) -> bool:
-    """Whether a chat begun now would be answered by a person."""
-    return attendance(session, terms, now).there
-
-
 def chats_of(session: Session, staff_ids: Iterable[int], now: datetime) -> dict[int, int]:
     """Staff id -> live chats they hold; who holds none is missing."""
     values = {"now": now, "staff": sorted(staff_ids)}

@@ -10,7 +10,7 @@ from sqlmodel import Session, col
 
 from channels.base import DeliveryState, DeliveryStatus
 from router import consent, events, outbox
-from router.models import Inquiry, Message, OutboxItem
+from router.models import Inquiry, OutboxItem
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -82,9 +82,7 @@ def settle(session: Session, item: OutboxItem, status: DeliveryStatus, now: date
     state = "sent" if status.state in _TAKEN else status.state.value
     item.sent_at = item.sent_at or now
     item.state, item.detail, item.lease_until = state, status.detail, None
-    if item.thread_message_id is not None:
-        message = session.get_one(Message, item.thread_message_id)
-        message.delivery, message.delivery_detail = state, status.detail
+    outbox.note_in_thread(session, item)
     if item.kind in outbox.INTERNAL:
         return True
     inquiry = session.get_one(Inquiry, item.inquiry_id)

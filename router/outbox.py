@@ -216,9 +216,7 @@ def fail(
     that did not arrive is only noted.
     """
     item.state, item.detail, item.lease_until = "failed", detail, None
-    if item.thread_message_id is not None:
-        message = session.get_one(Message, item.thread_message_id)
-        message.delivery, message.delivery_detail = item.state, detail
+    note_in_thread(session, item)
     if item.kind in INTERNAL:
         return
     inquiry = session.get_one(Inquiry, item.inquiry_id)
@@ -231,6 +229,13 @@ def fail(
             inquiry.version += 1
     data = {"kind": item.kind, "attempts": item.attempts, "status": status}
     events.tell(session, "not_delivered", inquiry, now, data=data)
+
+
+def note_in_thread(session: Session, item: OutboxItem) -> None:
+    """Show at the message in the thread how far it has come."""
+    if item.thread_message_id is not None:
+        message = session.get_one(Message, item.thread_message_id)
+        message.delivery, message.delivery_detail = item.state, item.detail
 
 
 def answer_arrived(session: Session, item: OutboxItem, inquiry: Inquiry, now: datetime) -> None:

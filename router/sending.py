@@ -33,7 +33,7 @@ from channels.base import (
 from router import consent, events, metrics, outbox
 from router.clock import spread
 from router.errors import StoreUnavailableError
-from router.models import Inquiry, Message, OutboxItem
+from router.models import Inquiry, OutboxItem
 from router.statements import Prepared
 
 if TYPE_CHECKING:
@@ -553,10 +553,7 @@ def _record(session: Session, attempt: _Attempt) -> None:
             consent.withdraw(session, item.recipient, item.inquiry_id, now)
         return
     inquiry = session.get_one(Inquiry, item.inquiry_id)
-    if item.thread_message_id is not None:
-        message = session.get_one(Message, item.thread_message_id)
-        message.delivery = item.state
-        message.delivery_detail = item.detail
+    outbox.note_in_thread(session, item)
     # Mail has no word for having arrived but that a server took it.
     taken = "sent" if attempt.once_only else "delivered"
     kind = {"sent": taken, "uncertain": "uncertain"}.get(item.state)

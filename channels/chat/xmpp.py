@@ -38,7 +38,6 @@ _DELAY = "urn:xmpp:delay"
 _IDS = "urn:xmpp:sid:0"
 _NICK = "http://jabber.org/protocol/nick"
 _OUT_OF_BAND = "jabber:x:oob"
-_PING = "urn:xmpp:ping"
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 _ENCRYPTED = frozenset(
     {

@@ -380,12 +380,12 @@ async def test_whoever_is_away_is_not_there_for_chats(home):
     await home.person("siv")
     number = await at_desk(home, "ola")
     with home.hall.db.read() as session:
-        assert chat_queue.is_somebody_there(session, home.hall.chats.terms, home.clock())
+        assert chat_queue.attendance(session, home.hall.chats.terms, home.clock()).there
     api = await home.api()
     answer = await api.put("/api/presence/ola", json={"state": State.MEETING.value})
     assert answer.status_code == 200, answer.text
     with home.hall.db.read() as session:
-        assert not chat_queue.is_somebody_there(session, home.hall.chats.terms, home.clock())
+        assert not chat_queue.attendance(session, home.hall.chats.terms, home.clock()).there
     home.clock.move(minutes=2)
     with home.hall.db.read() as session:
         there = chat_queue.attendance(session, home.hall.chats.terms, home.clock())

@@ -295,7 +295,7 @@ async def test_an_open_desk_is_somebody_there(home):
 
         def there():
             with home.hall.db.read() as session:
-                return chat_queue.is_somebody_there(session, home.hall.chats.terms, home.clock())
+                return chat_queue.attendance(session, home.hall.chats.terms, home.clock()).there
 
         await soon(there)
         page = await home.visitor().get("/chat")

@@ -29,3 +29,13 @@ def upgrade() -> None:
         there = sa.text(condition)
         op.drop_index(name, table)
         op.create_index(name, table, columns, sqlite_where=there, postgresql_where=there)
+    fetching = sa.text("state IN ('announced', 'fetched')")
+    op.drop_index('ix_recording_open', 'recording')
+    op.create_index(
+        'ix_recording_open',
+        'recording',
+        ['next_at', 'id'],
+        sqlite_where=fetching,
+        postgresql_where=fetching,
+    )
+    op.drop_column('presence_claim', 'source_ref')
