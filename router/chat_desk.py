@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from router.access import Actor
     from router.correspondence import Letterhead
 
-FULL = "You have as many chats as one can have. Hand one over or close one first."
+FULL = "You have as many chats as one can have. Hand one over or end one first."
 
 LOST_FOR = timedelta(hours=8)
 """How long somebody is told that a talk of theirs became an ordinary inquiry: a day at the desk."""

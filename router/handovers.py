@@ -48,6 +48,16 @@ class Handed:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Where an inquiry is that somebody gave away."""
+
+    name: str
+    """Of the colleague who has it."""
+    department: str
+    may_take_back: bool
+
+
 def hand_over(
     session: Session,
     actor: Actor,
@@ -139,6 +149,23 @@ def taken_back_from(session: Session, actor: Actor, inquiry: Inquiry) -> Staff |
         _E.c.kind.not_in(_QUIET),
     )
     return holder if session.connection().execute(acted.limit(1)).first() is None else None
+
+
+def given_by(session: Session, actor: Actor, ref: str) -> Given | None:
+    """To whom somebody gave an inquiry, where they hold it still; None for what was not given by
+    the actor."""
+    query = select(Inquiry).where(col(Inquiry.ref) == ref)
+    inquiry: Inquiry | None = session.execute(query).scalar()
+    latest = _latest(session, inquiry) if inquiry is not None else None
+    if inquiry is None or latest is None or actor.staff_id is None:
+        return None
+    holder = session.get(Staff, inquiry.assignee_id) if inquiry.assignee_id else None
+    if latest.staff_id != actor.staff_id or holder is None:
+        return None
+    if holder.username != latest.data.get("person"):
+        return None
+    may_take_back = taken_back_from(session, actor, inquiry) is not None
+    return Given(holder.name, inquiry.department, may_take_back)
 
 
 def take_back(session: Session, actor: Actor, ref: str, now: datetime) -> Inquiry:

@@ -474,7 +474,7 @@ TEXTS: dict[str, dict[str, str]] = {
         "staff_closed_reopened": "You have closed the inquiry already, and it has been opened again since. Nothing has changed now.",
         "staff_unknown": "There is no such address.",
         "staff_held": "{holder} holds this inquiry. You can write a note: /note TEXT",
-        "staff_full": "You have as many chats as one can have, so the answer was not sent. Hand one over or close one first.",
+        "staff_full": "You have as many chats as one can have, so the answer was not sent. Hand one over or end one first.",
         "staff_shut": "The inquiry is closed. Reopen it on its page: {url}",
         "staff_no_command": "There is no command {command}, so nothing was sent. /help shows those there are.",
         "staff_no_text": "Write something after the command.",

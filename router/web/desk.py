@@ -6,12 +6,13 @@ page as it is now, says who was first, and keeps what was typed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
 from sqlmodel import Session
@@ -28,7 +29,7 @@ from router.web.desk_chat_words import canned_choices, deferred_inquiry
 from router.web.desk_forms import Place, Refused, Text, forms
 from router.web.desk_forms import change as change_at
 from router.web.downloads import note_look
-from router.web.frame import alarms, desk_frame
+from router.web.frame import alarms, desk_frame, outcome
 from router.web.listing import (
     CHANNELS,
     Wanted,
@@ -51,7 +52,6 @@ from router.web.messages import (
 )
 from router.web.render import catalogue, render, sentence
 from router.web.rows import RowNumber
-from router.web.shapes import REF
 
 if TYPE_CHECKING:
     from router.access import Actor
@@ -61,6 +61,11 @@ if TYPE_CHECKING:
 router = APIRouter(prefix="/desk", include_in_schema=False)
 
 PAGE = 50
+_PAGES = re.compile(
+    r"/desk/(?:(?:inquiries|chats)/S-[0-9-]+"
+    r"|(?:queue|chats|aside|parked|outbox|presence|statistics|account)(?![^/]))"
+)
+"""Pages of the desk that stand by themselves."""
 Version = Annotated[int | None, Form()]
 
 
@@ -86,14 +91,12 @@ def queue_page(
     hall = hall_of(request)
     with hall.db.read() as session:
         context = list_context(session, hall, actor, wanted, after, PAGE)
-        context |= desk_frame(session, hall, actor)
+        context |= desk_frame(session, hall, actor) | outcome(session, hall, actor, done, ref)
     return render(
         request,
         "queue.html",
         department_choices=department_choices(hall, actor, context["kept"]),
         channels=CHANNELS,
-        done=done,
-        done_ref=ref if REF.fullmatch(ref) else "",
         **context,
     )
 
@@ -331,14 +334,10 @@ def close_inquiry(
 @router.post("/inquiries/{ref}/seen")
 def seen(request: Request, actor: DeskActor, ref: str) -> Response:
     """Say that somebody has seen the emergency."""
-    now = hall_of(request).clock()
-    return change(
-        request,
-        actor,
-        ref,
-        "seen",
-        lambda session: queue.acknowledge_emergency(session, actor, ref, now),
-    )
+    hall = hall_of(request)
+    now = hall.clock()
+    hall.db.write_sync(lambda session: queue.acknowledge_emergency(session, actor, ref, now))
+    return RedirectResponse(_where_they_were(request) or PLACE.address(ref, "seen"), 303)
 
 
 @router.post("/inquiries/{ref}/reveal")
@@ -362,6 +361,19 @@ def account(request: Request, actor: DeskActor, done: str = "") -> Response:
         has_password = bool(session.get_one(Staff, actor.staff_id).password_hash)
         frame = desk_frame(session, hall, actor)
     return render(request, "account.html", has_password=has_password, errors={}, done=done, **frame)
+
+
+def _where_they_were(request: Request) -> str:
+    """The page of the desk that a form was sent from; empty where the browser does not say, or it
+    cannot be fetched again."""
+    came = urlsplit(request.headers.get("referer", ""))
+    page = _PAGES.match(came.path)
+    if page is None:
+        return ""
+    kept = [(name, value) for name, value in parse_qsl(came.query) if name not in ("done", "ref")]
+    if page[0] != came.path:  # what was answered to a form there
+        kept = []
+    return f"{page[0]}?{urlencode([*kept, ('done', 'seen')])}"
 
 
 def _row(

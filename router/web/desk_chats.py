@@ -46,7 +46,7 @@ from router.web.desk_chat_words import (
 )
 from router.web.desk_forms import Place, Refused, Text, forms
 from router.web.desk_forms import change as change_at
-from router.web.frame import desk_frame
+from router.web.frame import desk_frame, outcome
 from router.web.listing import department_names, match_departments, match_people
 from router.web.render import catalogue, label, render, sentence
 from router.web.shapes import REF, RowId
@@ -71,13 +71,13 @@ class Seen(BaseModel):
 
 
 @router.get("")
-def chats_page(request: Request, actor: DeskActor, done: str = "") -> Response:
+def chats_page(request: Request, actor: DeskActor, done: str = "", ref: str = "") -> Response:
     """One's own talks and who waits, with none of them open."""
     hall = hall_of(request)
     with hall.db.read() as session:
-        context = lists(session, hall, actor)
+        context = lists(session, hall, actor) | outcome(session, hall, actor, done, ref)
         frame = desk_frame(session, hall, actor)
-    return render(request, "chats.html", open_ref="", talk=None, done=done, **frame | context)
+    return render(request, "chats.html", open_ref="", talk=None, **frame | context)
 
 
 @router.get("/list")
@@ -475,7 +475,7 @@ def _texts(language: str) -> dict[str, Any]:
 _PLACE = Place(
     page=_page,
     one="/desk/chats/{ref}",
-    all="/desk/chats?done={done}",
+    all="/desk/chats?done={done}&ref={ref}",
     leaves=frozenset({"released", "transferred", "returned", "closed"}),
 )
 _change = partial(change_at, _PLACE)

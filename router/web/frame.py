@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select, text
 
 from router import chat_desk, handovers, journal, outbox, presence, queue
+from router.errors import NotFoundError
 from router.models import Inquiry, Role
 from router.web.call_board import calls_context
+from router.web.listing import department_names
+from router.web.shapes import REF
 
 if TYPE_CHECKING:
     from sqlmodel import Session
@@ -57,6 +60,27 @@ def alarms(session: Session, hall: Hall, actor: Actor) -> dict[str, Any]:
         "parked_count": journal.count_parked(session) if watches else 0,
         "sending": _sending(session, hall) if watches else "",
         "provider_lost": watches and hall.reconciler is not None and bool(hall.reconciler.problem),
+    }
+
+
+def outcome(session: Session, hall: Hall, actor: Actor, done: str, ref: str) -> dict[str, Any]:
+    """What a list says of an inquiry that something was `done` with: a link only to what the actor
+    still sees, and who has what they gave away."""
+    if not REF.fullmatch(ref):
+        return {"done": done}
+    try:
+        queue.row(session, actor, ref)
+        seen = True
+    except NotFoundError:
+        seen = False
+    given = handovers.given_by(session, actor, ref) if done == "handed_over" else None
+    names = dict(department_names(hall, actor))
+    return {
+        "done": done,
+        "done_ref": ref if seen else "",
+        "taken_back_ref": ref if given is not None and given.may_take_back else "",
+        "given": given,
+        "given_department": names.get(given.department, given.department) if given else "",
     }
 
 

@@ -109,7 +109,6 @@ LABELS: dict[str, dict[str, str]] = {
         "callback": N_("To be called back"),
         "new_message": N_("New message"),
         "receipt_failed": N_("Receipt not delivered"),
-        "answered": N_("Answered"),
     },
     "sender": {
         "verified": N_("The sender is confirmed"),
@@ -343,7 +342,7 @@ MESSAGES = frozenset(
         N_("Say why it is returned, so that the switchboard can send it on."),
         N_("The inquiry is already with the switchboard."),
         N_("The note is empty."),
-        N_("You have as many chats as one can have. Hand one over or close one first."),
+        N_("You have as many chats as one can have. Hand one over or end one first."),
         N_("This colleague has as many chats as one can have. Choose somebody else."),
         N_("You cannot hand it over to yourself."),
         N_("Nobody who works here is called that. Write a name from the list."),

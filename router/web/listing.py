@@ -181,7 +181,6 @@ def marks(row: queue.QueueRow, signs: queue.Signs, *, external: bool) -> tuple[s
         ("callback", row.kind == calls.KIND and row.reply_state is ReplyState.UNANSWERED),
         ("new_message", signs.new_message),
         ("receipt_failed", signs.receipt_failed),
-        ("answered", row.reply_state is ReplyState.ANSWERED and row.status is InquiryStatus.OPEN),
     )
     return tuple(code for code, holds in standing if holds)
 

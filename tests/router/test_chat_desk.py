@@ -79,12 +79,12 @@ async def test_nobody_gets_more_chats_than_one_can_have(home):
     assert sorted(answer.status_code for answer in answers) == [303, 303, 303, 409, 409]
     refused = next(answer for answer in answers if answer.status_code == 409)
     assert "så mange samtaler som en kan ha" in refused.text
-    assert "Overlat eller lukk en først" in refused.text
+    assert "Overlat eller avslutt en først" in refused.text
     assert (await siv.post("next")).status_code == 409
     left = next(one for one in residents if holder(one) is None)
     said = await siv.say(left.inquiry().ref, "Hei!")
     assert said.status_code == 409
-    assert "Overlat eller lukk en først" in said.json()["problem"]
+    assert "Overlat eller avslutt en først" in said.json()["problem"]
     assert len(await left.lines()) == 1
     # One that is ended makes room for another.
     mine = next(one for one in residents if holder(one) == siv.id)
@@ -277,7 +277,7 @@ async def test_a_department_gets_it_in_the_middle_of_the_talk_and_gives_it_back(
     assert (await barbro.post("next")).status_code == 303
     assert (await barbro.say(ref, "Hei fra oss")).status_code == 200
     answer = await barbro.post(f"{ref}/return", reason="Ikke vårt")
-    assert answer.headers["location"] == "/desk/chats?done=returned"
+    assert answer.headers["location"] == f"/desk/chats?done=returned&ref={ref}"
     assert resident.inquiry().department == "servicetorg"
     assert (await resident.lines())[-1] == "Servicetorget overtar samtalen og svarer deg her."
 
@@ -439,7 +439,7 @@ async def test_the_next_of_the_queue_passes_over_a_chat_too_many(home):
     assert answer.headers["location"].startswith(f"/desk/inquiries/{ref}")
     refused = await siv.browser.post("/desk/queue/next", data=data)
     assert refused.status_code == 409
-    assert "Overlat eller lukk en først" in refused.text
+    assert "Overlat eller avslutt en først" in refused.text
 
 
 async def test_a_talk_that_somebody_opens_again_has_no_outcome(home):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from router import staff
@@ -31,7 +33,7 @@ async def test_an_inquiry_goes_to_a_colleague_by_the_first_letters_with_a_note(h
     siv, ola = await sits(home, "siv"), await sits(home, "ola")
     ref = await home.inquiry()
     page = (await siv.browser.get(f"/desk/inquiries/{ref}")).text
-    assert "Gi den til en kollega" in page
+    assert "Overlat til en kollega" in page
     assert '<option value="Ola">ola</option>' in page
     assert '<option value="Siv">' not in page
 
@@ -83,6 +85,47 @@ async def test_a_colleague_who_would_not_see_it_gets_it_in_their_department(home
     ref = await home.inquiry()
     assert (await act(siv, ref, "hand-over", person="anne")).status_code == 303
     assert await held_by(home, ref) == ("anne", "barnehage")
+
+
+async def test_who_gives_it_to_where_they_do_not_see_it_reads_who_has_it_and_may_take_it_back(home):
+    siv = await sits(home, "siv", Role.MEMBER, "vei")
+    anne = await sits(home, "anne", Role.MEMBER, "barnehage")
+    ref = await home.inquiry()
+    given = await act(siv, ref, "hand-over", person="anne")
+    told = (await siv.browser.get(given.headers["location"])).text
+    assert "Anne har den nå, hos Barnehage. Der ser du den ikke." in told
+    assert f'href="/desk/inquiries/{ref}"' not in told
+    assert f'action="/desk/inquiries/{ref}/take-back"' in told
+
+    await act(anne, ref, "note", text="Jeg ringer")
+    later = (await siv.browser.get(given.headers["location"])).text
+    assert "Anne har den nå, hos Barnehage." in later
+    assert "/take-back" not in later
+    # Somebody else is told nothing by the same address.
+    ola = await sits(home, "ola", Role.MEMBER, "park")
+    assert "Anne" not in (await ola.browser.get(given.headers["location"])).text
+
+
+async def test_who_transfers_it_to_where_they_do_not_see_it_gets_no_link(home):
+    siv = await sits(home, "siv", Role.MEMBER, "vei")
+    ref = await home.inquiry()
+    gone = await act(siv, ref, "transfer", department="Barnehage")
+    told = (await siv.browser.get(gone.headers["location"])).text
+    assert "Henvendelsen er sendt videre." in told
+    assert f'href="/desk/inquiries/{ref}"' not in told
+
+
+async def test_what_a_colleague_holds_cannot_be_written_in_and_its_field_says_why(home):
+    siv, ola = await sits(home, "siv"), await sits(home, "ola")
+    ref = await home.inquiry()
+    await act(ola, ref, "claim")
+    page = (await siv.browser.get(f"/desk/inquiries/{ref}")).text
+    field = re.search(r'<textarea[^>]*id="reply-text"[^>]*>', page)[0]
+    assert " readonly" in field
+    assert 'aria-describedby="held ' in field
+    assert "Ola har tatt denne henvendelsen." in re.search(r'id="held">(.*?)</div>', page)[1]
+    assert " disabled" in re.search(r'<input[^>]*id="reply-files"[^>]*>', page)[0]
+    assert " readonly" not in re.search(r'<textarea[^>]*id="note-text"[^>]*>', page)[0]
 
 
 async def test_who_has_left_the_department_takes_nothing_back_to_it(home):

@@ -524,6 +524,33 @@ async def test_an_emergency_stands_on_every_desk_page_until_somebody_has_seen_it
         assert queue.page(session, actor, queue.Filter(status="open")).rows[0].ref == ref
 
 
+async def test_whoever_has_seen_an_emergency_stays_where_they_were(home):
+    ref = await home.inquiry(subject="Hjelp", text="Han puster ikke")
+    token = await at_desk(home)
+    for came, goes in (
+        ("/desk/queue?assignee=me", "/desk/queue?assignee=me&done=seen"),
+        ("/desk/inquiries/S-2026-000009", "/desk/inquiries/S-2026-000009?done=seen"),
+        ("/desk/chats/S-2026-000009/messages?x=1", "/desk/chats/S-2026-000009?done=seen"),
+        ("/desk/chats/next", "/desk/chats?done=seen"),
+        ("/elsewhere", f"/desk/inquiries/{ref}?done=seen"),
+    ):
+        headers = {"referer": f"http://test{came}"}
+        said = await home.client.post(
+            f"/desk/inquiries/{ref}/seen", data={"csrf": token}, headers=headers
+        )
+        assert (said.status_code, said.headers["location"]) == (303, goes)
+
+
+async def test_that_it_is_answered_is_said_once(home):
+    ref = await home.inquiry()
+    token = await at_desk(home)
+    reply = {"csrf": token, "text": "Hullet er tettet."}
+    await home.client.post(f"/desk/inquiries/{ref}/reply", data=reply)
+    for page in ("/desk/queue", f"/desk/inquiries/{ref}"):
+        shown = (await home.client.get(page)).text.partition('id="thread"')[0]
+        assert re.sub(r"<[^>]+>", " ", shown).count("Besvart") == 1, page
+
+
 async def test_an_unanswered_inquiry_is_closed_only_after_asking_and_can_be_had_back(home):
     ref = await home.inquiry()
     token = await at_desk(home)
@@ -577,7 +604,7 @@ async def test_what_somebody_else_holds_cannot_be_sent_from_the_page(home):
     await home.client.post(f"/desk/inquiries/{ref}/claim", data={"csrf": await csrf(home)})
     await at_desk(home, "kari")
     page = (await home.client.get(f"/desk/inquiries/{ref}")).text
-    assert page.count("data-needs-hold disabled") == 5
+    assert page.count("data-needs-hold disabled") == 6
     assert f'action="/desk/inquiries/{ref}/close"' not in page
     assert page.index("Bare den som har tatt henvendelsen") < page.index('id="reply-text"')
 

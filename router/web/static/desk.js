@@ -180,6 +180,7 @@ function setUpCanned(part) {
   const preview = part.querySelector(".hint");
   const put = () => {
     if (!select.value) { select.focus(); return; }
+    if (field.readOnly) { field.focus(); return; }
     const before = field.value.slice(0, field.selectionStart);
     const gap = before && !/\s$/.test(before) ? " " : "";
     field.setRangeText(gap + select.value, field.selectionStart, field.selectionEnd, "end");
@@ -378,7 +379,10 @@ async function refreshInquiry() {
     await replaceInside(old, now.innerHTML);
   }
   inquiry.dataset.held = page.getElementById("inquiry")?.dataset.held ?? "";
-  for (const button of document.querySelectorAll("[data-needs-hold]")) button.disabled = Boolean(inquiry.dataset.held);
+  for (const one of document.querySelectorAll("[data-needs-hold]")) {
+    // What stands in a field is still read, and copied into a note.
+    one[one.matches("textarea") ? "readOnly" : "disabled"] = Boolean(inquiry.dataset.held);
+  }
   if (changed) say(inquiry.dataset.news);
 }
 
