@@ -114,7 +114,7 @@ def test_the_list_narrows_while_one_types(visitors, bjarte):
     people = page.get_by_role("main").get_by_role("listitem")
     expect(people.nth(1)).to_be_visible()
     page.keyboard.press("/")
-    page.keyboard.type(bjarte.name[:3])
+    page.keyboard.type(bjarte.name[:6])
     expect(people).to_have_count(1)
     announced(page, re.compile(bjarte.name))
     page.keyboard.press("Enter")
