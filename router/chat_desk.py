@@ -60,6 +60,7 @@ class DeskTalk:
     state: ConversationState
     listening: bool
     """Whether the resident's page is open."""
+    by_xmpp: bool
     waiting_since: datetime | None
     """Since when the resident waits for an answer; None when they do not."""
     last: str
@@ -256,6 +257,7 @@ def _talk() -> Any:
         _I.c.department,
         _C.c.state,
         _C.c.listening_until,
+        _C.c.jid,
         _C.c.waiting_since,
         _unread().label("unread"),
     ).select_from(_C.join(_I, _I.c.id == _C.c.inquiry_id))
@@ -289,6 +291,7 @@ def _talks(session: Session, query: Any, values: dict[str, Any], now: datetime) 
             department=row.department,
             state=row.state,
             listening=row.listening_until is not None and row.listening_until > now,
+            by_xmpp=row.jid != "",
             waiting_since=row.waiting_since,
             last=last[row.id][0] if row.id in last else "",
             last_is_theirs=row.id in last and last[row.id][1] is Direction.IN,
@@ -301,9 +304,10 @@ def _talks(session: Session, query: Any, values: dict[str, Any], now: datetime) 
 def _last_lines(session: Session, ids: list[int]) -> dict[int, tuple[str, Direction]]:
     if not ids:
         return {}
+    said = or_(_M.c.channel == CHANNEL, _M.c.direction == Direction.IN, _M.c.kind == "reply")
     latest = (
         select(func.max(_M.c.id))
-        .where(_M.c.inquiry_id.in_(ids), _M.c.channel == CHANNEL, _M.c.direction != Direction.NOTE)
+        .where(_M.c.inquiry_id.in_(ids), said, _M.c.direction != Direction.NOTE)
         .group_by(_M.c.inquiry_id)
     )
     rows = session.connection().execute(

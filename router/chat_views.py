@@ -51,6 +51,7 @@ _OF_CONVERSATION = (
     "inquiry_id",
     "email",
     "phone",
+    "jid",
     "listening_until",
     "waiting_since",
     "staff_read",
@@ -125,6 +126,8 @@ class Standing:
     resident_read: int = 0
     email: str = ""
     phone: str = ""
+    jid: str = ""
+    """Where the resident writes from by XMPP; they have no page then."""
     listening: bool = False
     """Whether the resident's page is open."""
 
@@ -294,6 +297,7 @@ def _standing(row: Any, turn: Turn | None, now: datetime) -> Standing:
         "resident_read": row.resident_read,
         "email": row.email,
         "phone": row.phone,
+        "jid": row.jid,
         "listening": until is not None and until > now,
         "outcome": row.outcome,
     }

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 from sqlmodel import Session, col
 
+from channels.base import OutgoingKind
 from router import canned, chat_desk, chat_queue, letters, presence, thread_views
 from router.access import SERVICE_PREFIX
 from router.chat_models import CHANNEL, ConversationState, TalkOutcome
-from router.models import Direction, Inquiry, Staff
+from router.models import Direction, Inquiry, Message, Staff
 from router.privacy import mask_text
 from router.web import phrases
 from router.web.listing import department_names
+from router.web.messages import why_in_words
 from router.web.render import catalogue, label
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from router.hall import Hall
     from router.presence import Listed
     from router.queue import QueueRow
+
+_M: Any = Message.__table__  # type: ignore[attr-defined]
 
 LAST_LENGTH = 90
 """Characters of the last line in a list."""
@@ -112,11 +116,38 @@ def standing_view(
         ),
         "read": standing.resident_read,
         "seen": standing.read,
+        "deliveries": _deliveries(session, standing, actor.language, t),
         "way": way,
         "where": _where(way, to.value if to else "", standing, t),
         "why": why,
         "may_write": not why,
     }
+
+
+def _deliveries(
+    session: Session, standing: Standing, language: str, t: NullTranslations
+) -> dict[str, str]:
+    """Message id -> how far an answer has come that left the chat for a letter or a device."""
+    query = (
+        select(_M.c.id, _M.c.channel, _M.c.delivery, _M.c.delivery_detail)
+        .where(
+            _M.c.inquiry_id == standing.inquiry_id,
+            _M.c.kind == OutgoingKind.REPLY.value,
+            _M.c.delivery != "",
+        )
+        .order_by(_M.c.id)
+    )
+    found = {}
+    for number, channel, state, detail in session.connection().execute(query):
+        if channel == CHANNEL and not standing.jid:
+            continue  # it stands in the chat, and whether it was read is told
+        words = label(language, "delivery", state)
+        if state == "delivered" and channel == CHANNEL:
+            words = f"{words}: {t.gettext('their device has it.')}"
+        elif state == "failed" and detail:
+            words = f"{words}: {why_in_words(language, detail)}"
+        found[str(number)] = words
+    return found
 
 
 def deferred(session: Session, actor: Actor, standing: Standing) -> str:
@@ -172,10 +203,19 @@ def _status(standing: Standing, language: str, t: NullTranslations) -> str:
         if standing.outcome is TalkOutcome.CASEWORK:
             words = t.gettext("Casework, with an answer by %(due)s.") % {"due": due}
         here = t.gettext("The resident still has the page open.") if standing.listening else ""
-        return f"{words} {here}".strip()
+        return f"{words} {_by_xmpp(standing, t) or here}".strip()
+    if standing.jid:
+        return _by_xmpp(standing, t)
     if standing.listening:
         return t.gettext("The resident has the page open.")
     return t.gettext("The resident has left the page.")
+
+
+def _by_xmpp(standing: Standing, t: NullTranslations) -> str:
+    if not standing.jid:
+        return ""
+    words = t.gettext("The resident writes by XMPP, from %(address)s.")
+    return words % {"address": mask_text(standing.jid)}
 
 
 def _where(way: str, address: str, standing: Standing, t: NullTranslations) -> str:
@@ -186,7 +226,7 @@ def _where(way: str, address: str, standing: Standing, t: NullTranslations) -> s
         return t.gettext("The answer goes by SMS to %(number)s.") % {
             "number": phrases.address(address)
         }
-    if way == CHANNEL and not standing.listening:
+    if way == CHANNEL and not standing.listening and not standing.jid:
         return t.gettext("No address was given: the answer waits in the chat.")
     return ""
 
@@ -206,13 +246,14 @@ def talk_view(talk: DeskTalk, hall: Hall, actor: Actor) -> dict[str, Any]:
         "last": last if len(last) <= LAST_LENGTH else f"{last[:LAST_LENGTH].rstrip()}…",
         "last_is_theirs": talk.last_is_theirs,
         "department": department.name.get(actor.language) if department else talk.department,
+        "by_xmpp": talk.by_xmpp,
         "unread": talk.unread,
         "waits": _waits(talk.waiting_since, now, actor.language, t),
         "state": (
             "ended"
             if talk.state is ConversationState.ENDED
             else "here"
-            if talk.listening
+            if talk.listening or talk.by_xmpp
             else "left"
         ),
     }

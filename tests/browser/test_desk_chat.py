@@ -194,6 +194,7 @@ def test_the_answer_reaches_who_has_left_and_their_reply_goes_on_in_the_talk(
     send.click()
     expect(operator.locator(".ours .line-mark")).to_have_text("E-post")
     letter = next(one for one in smarthost.first_to(sender, 2) if "Biblioteket åpner" in one.text)
+    expect(operator.locator(".ours .mark").last).to_have_text("Sendt")  # without loading anew
     code, _ = service.deliver(
         running.mail("SV: Hei", "Takk! Og søndag?", sender=sender, to=letter["Reply-To"]),
         letter["Reply-To"],

@@ -320,6 +320,17 @@ async def test_what_became_of_a_talk_is_kept_shown_and_counted(home):
     assert (resident.inquiry().status, resident.row().outcome) == (InquiryStatus.OPEN, None)
 
 
+async def test_an_answer_by_letter_says_how_far_it_has_come_and_is_what_was_said_last(home):
+    siv, [resident] = await taken(home, "Når åpner biblioteket?")
+    ref = resident.inquiry().ref
+    await resident.post("contact", {"email": "kari@eksempel.no"})
+    home.clock.move(minutes=5)
+    await siv.say(ref, "Biblioteket åpner klokka ti.")
+    lines = (await siv.get(f"/{ref}")).text.partition('id="lines"')[2]
+    assert re.search(r'Biblioteket åpner klokka ti.</p>\s*<p class="mark">Venter på å bli', lines)
+    assert "Biblioteket åpner klokka ti." in (await siv.get("/list")).text
+
+
 async def test_casework_stays_open_with_its_date_frees_the_place_and_the_resident_is_told(home):
     siv, [resident] = await taken(home, "Jeg vil klage")
     ref = resident.inquiry().ref

@@ -35,6 +35,7 @@ from rules.order import Lane
 from tests.channels.xmpp_server import DOMAIN as XMPP_DOMAIN
 from tests.channels.xmpp_server import SECRET, XmppServer
 from tests.router.chat_house import letters, sweep
+from tests.router.test_chat_desk import sits
 from tests.router.web_house import house
 from tests.service import soon
 
@@ -189,6 +190,30 @@ async def test_how_an_answer_fares_is_believed_from_where_it_went_and_from_nobod
     item = [item for item in letters(home) if item.kind == "reply"][-1]
     assert await fared("innbygger.test", DeliveryState.FAILED, "Adressen finnes ikke.")
     assert await delivery() == ("failed", ReplyState.NOT_DELIVERED.value)
+
+
+async def test_the_desk_says_that_a_resident_writes_by_xmpp_and_whether_their_device_has_it(home):
+    siv = await sits(home, "siv")
+    inquiry = await say(home, "Når åpner dere?")
+    assert "XMPP" in (await siv.get("/list")).text
+    await siv.post(f"{inquiry.ref}/claim")
+    home.clock.move(hours=1)
+    await siv.say(inquiry.ref, "Klokka åtte.")
+    page = (await siv.get(f"/{inquiry.ref}")).text
+    assert f"Innbyggeren skriver med XMPP, fra {NORA}." in page
+    assert "har siden åpen" not in page
+    assert "har gått fra siden" not in page
+    assert "Venter på å bli sendt" in page
+
+    [item] = [item for item in letters(home) if item.kind == "reply"]
+    status = DeliveryStatus(item.message_id.strip("<>"), DeliveryState.DELIVERED, "")
+    await write(home, deliveries.fared, message_id=item.message_id, jid=NORA, status=status)
+    page = (await siv.get(f"/{inquiry.ref}")).text
+    assert "Levert: enheten deres har den." in page
+    # What the resident says more stands once in the inquiry.
+    await say(home, "Takk skal dere ha!", id_="2")
+    whole = (await siv.browser.get(f"/desk/inquiries/{inquiry.ref}")).text
+    assert whole.partition('id="thread"')[2].count("Takk skal dere ha!") == 1
 
 
 async def test_whoever_holds_an_inquiry_is_told_everything_once_on_every_channel(home):

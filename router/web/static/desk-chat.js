@@ -45,8 +45,8 @@ function draw(line) {
     item.append(said);
   }
   item.append(...line.files.map(fileRow));
-  if (line.side === "ours" && line.in_chat) {
-    item.dataset.ours = "";
+  if (line.side === "ours") {
+    item.dataset.ours = line.in_chat ? "chat" : "letter";
     item.append(element("p", "mark", ""));
   }
   return item;
@@ -74,7 +74,8 @@ function add(line) {
 function showMarks() {
   for (const item of lines.querySelectorAll("[data-ours][data-id]")) {
     const place = item.querySelector(".mark");
-    const words = Number(item.dataset.id) <= standing.read ? texts.read : texts.sent;
+    const inChat = Number(item.dataset.id) <= standing.read ? texts.read : texts.sent;
+    const words = standing.deliveries[item.dataset.id] ?? (item.dataset.ours === "chat" ? inChat : "");
     if (place.textContent !== words) place.textContent = words;
   }
 }
@@ -119,6 +120,18 @@ async function refreshParts() {
   } catch { /* the next standing tries again */ }
 }
 
+// How far an answer has come outside the chat is no news to its resident, so it does not come by the stream.
+document.addEventListener("delivery", async (event) => {
+  if (event.detail !== ref) return;
+  try {
+    const answer = await fetch(`${base}/live`, { headers: { Accept: "text/html" } });
+    if (!answer.ok || answer.redirected) return;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const now = page.getElementById("talk")?.dataset.standing;
+    if (now) showStanding(JSON.parse(now));
+  } catch { /* the next standing says it too */ }
+});
+
 // --- Asking the service. ---
 
 let token = form.elements.csrf.value;
@@ -159,7 +172,7 @@ function settled(entry, line) {
       item.dataset.id = id;
       item.classList.remove("unsent");
       item.replaceChildren(...draw(line).childNodes);
-      if (!line.in_chat) delete item.dataset.ours;
+      item.dataset.ours = line.in_chat ? "chat" : "letter";
     }
   }
   const others = heldBack.filter((one) => one.id !== id);

@@ -714,6 +714,7 @@ if (alarm) {
   const ofChats = (event) => chatty.has(event.kind) || event.kind.startsWith("chat_");
   if (callBoard) showWaiting(0);
   const ofCalls = (event) => event.kind.startsWith("call") || (event.kind === "received" && event.data.channel === "phone");
+  const delivering = new Set(["replied", "sent", "delivered", "not_delivered", "uncertain", "resent"]);
   const alarming = new Set(["emergency", "emergency_seen", "message_in", "message_seen", "handed_over", "handover_seen", "taken_back", "closed", "parked", "stuck", "reload"]);
   // At the first contact too: something may have happened since the page was written.
   let wasLost = true;
@@ -723,6 +724,7 @@ if (alarm) {
     if (type === "reload") { presenceSoon(); callsSoon(); chatsSoon(); }
     if (ofCalls(event)) callsSoon();
     if (ofChats(event)) chatsSoon();
+    if (delivering.has(event.kind)) document.dispatchEvent(new CustomEvent("delivery", { detail: event.ref }));
     if (type === "reload" || live || event.ref === inquiry?.dataset.ref) soon();
     if (alarming.has(event.kind)) alarmSoon();
   }, (up, anew = false) => {
