@@ -12,6 +12,7 @@ from importlib.resources import files
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
+from channels.chat import xmpp_probe
 from channels.email.certificate import CertificateError
 from channels.email.certificate import load as load_certificate
 from router import provider, schema
@@ -235,8 +236,16 @@ def _xmpp(settings: Settings) -> Iterator[Finding]:
             f"channels.xmpp: the secret has less than {XMPP_SECRET_LENGTH} characters. "
             "Make one: openssl rand -hex 32",
         )
+    # A second stream may end the first: whoever has the link is not disturbed.
+    shared = not settings.database_url.startswith("sqlite")
+    running = shared or bool(_service_process(settings.data))
+    refused = ""
     try:
-        socket.create_connection((door.host, door.port), timeout=3).close()
+        if running:
+            socket.create_connection((door.host, door.port), timeout=3).close()
+        else:
+            secret = door.secret.get_secret_value()
+            refused = xmpp_probe.refusal(door.host, door.port, door.domain, secret)
     except OSError as error:
         yield Finding(
             "warning",
@@ -244,7 +253,14 @@ def _xmpp(settings: Settings) -> Iterator[Finding]:
             f"({error.strerror or error}); chats by XMPP wait until it does.",
         )
     else:
-        yield Finding("ok", f"The XMPP server {door.host}:{door.port} answers.")
+        where = f"The XMPP server {door.host}:{door.port}"
+        if refused:
+            yield Finding("warning", f"{where} does not let us in: {refused}.")
+        elif running:
+            told = "whether it lets us in, /readyz of the running service tells"
+            yield Finding("ok", f"{where} answers; {told}.")
+        else:
+            yield Finding("ok", f"{where} lets us in.")
 
 
 def _exposure(settings: Settings) -> Iterator[Finding]:

@@ -42,7 +42,7 @@ LEASE_SECONDS = 20.0
 RENEW_SECONDS = 5.0
 """and it is renewed so often."""
 
-_REFUSALS = {
+REFUSALS = {
     "not-authorized": "the secret is not the one that the server has",
     "conflict": "another program is connected under this domain",
     "host-unknown": "the server knows no component of this domain",
@@ -190,8 +190,8 @@ class Link:
                 continue
             started = monotonic()
             condition = await self._session()
-            if condition in _REFUSALS:
-                self._is(LinkState.CONFIG_ERROR, _REFUSALS[condition])
+            if condition in REFUSALS:
+                self._is(LinkState.CONFIG_ERROR, REFUSALS[condition])
                 await self._wait(CONFIG_PAUSE)
                 continue
             # What was up for a while is not refused: begin anew.

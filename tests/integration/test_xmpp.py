@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 import uuid
 from datetime import UTC, datetime
@@ -9,12 +12,14 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
+from channels.chat import xmpp_probe
 from router import queue, staff
 from router.models import Role
 from tests import service as running
 from tests.integration.prosody import (
     DOMAIN,
     RESIDENTS,
+    SECRET,
     needs_prosody,
     person,
     prosody,
@@ -254,6 +259,40 @@ def test_a_wrong_secret_is_told_and_not_tried_over_and_over(server, smarthost, t
         assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
         time.sleep(2)  # a loop without a pause would try hundreds of times
         assert server.log.count("authentication failed") - tries == 1
+
+
+def test_the_doctor_tries_the_secret_and_leaves_the_link_of_a_running_service_alone(
+    server, house, tmp_path
+):
+    def said(data, **settings):
+        named = {"DATA": str(data), **server.settings, **settings}
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("SENTRALBORD_")}
+        done = subprocess.run(
+            [sys.executable, "-m", "router", "doctor"],
+            env=kept | {f"SENTRALBORD_{name}": value for name, value in named.items()},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE * 4,
+            check=False,
+        )
+        [line] = [line for line in done.stdout.splitlines() if "The XMPP server" in line]
+        return line
+
+    wrong = {"CHANNELS__XMPP__SECRET": "noe-helt-annet-enn-det-rette"}
+    assert "the secret is not the one that the server has" in said(tmp_path, **wrong)
+    links = server.log.count("successfully authenticated")
+    assert "/readyz of the running service tells" in said(house.data)
+    assert "/readyz of the running service tells" in said(house.data, **wrong)
+    assert server.log.count("successfully authenticated") == links
+    assert link(house)["detail"] == "connected"
+    unknown = {"CHANNELS__XMPP__DOMAIN": "annen.kommune.test"}
+    assert "knows no component of this domain" in said(tmp_path, **unknown)
+
+
+def test_the_doctor_says_that_the_server_lets_us_in(tmp_path):
+    with prosody(tmp_path / "server") as alone:
+        assert xmpp_probe.refusal("127.0.0.1", alone.components, DOMAIN, SECRET) == ""
+        wait_until(lambda: "component disconnected" in alone.log.lower(), "the end of the stream")
 
 
 def test_staff_answer_mail_from_their_own_client_too(server, house, desk, smarthost):
