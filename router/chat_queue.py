@@ -247,7 +247,8 @@ def note_address(
     email: str,
     phone: str,
 ) -> None:
-    """The resident gave an address; an inquiry that has a reply date already gets its receipt."""
+    """The resident gave an address, instead of what they gave before; an inquiry that has a reply
+    date already gets its receipt with the first."""
     conversation = session.get_one(Conversation, conversation_id)
     first = bool(email) and not conversation.email
     _give_address(session, conversation, now, name=name, email=email, phone=phone)
@@ -305,8 +306,7 @@ def _give_address(
 ) -> None:
     """The resident says how they can be reached, of their own accord; nobody has verified it."""
     conversation.name = name or conversation.name
-    conversation.email = email or conversation.email
-    conversation.phone = phone or conversation.phone
+    conversation.email, conversation.phone = email, phone
     if conversation.inquiry_id is None:
         return
     inquiry = session.get_one(Inquiry, conversation.inquiry_id)

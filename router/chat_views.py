@@ -9,9 +9,9 @@ from functools import lru_cache
 from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Integer, and_, bindparam, or_, select
+from sqlalchemy import Integer, and_, bindparam, exists, or_, select
 
-from channels.base import Mark
+from channels.base import Mark, MessageKind
 from channels.email.quote import fold
 from router.access import SERVICE_PREFIX
 from router.chat_models import CHANNEL, Conversation, ConversationState, TalkOutcome
@@ -58,6 +58,17 @@ _OF_CONVERSATION = (
     "resident_read",
     "outcome",
 )
+_ASKED_ELSEWHERE = (
+    exists()
+    .where(
+        _M.c.inquiry_id == _C.c.inquiry_id,
+        _M.c.direction == Direction.IN,
+        _M.c.kind == MessageKind.CONTACT.value,
+        _M.c.channel != CHANNEL,
+    )
+    .label("asked_elsewhere")
+)
+"""As `chat.asked_elsewhere`."""
 _FILES = (
     select(_F.c.message_id, _F.c.id, _F.c.filename, _F.c.size, _F.c.content_type)
     .where(_F.c.message_id.in_(bindparam("messages", expanding=True)))
@@ -128,6 +139,8 @@ class Standing:
     phone: str = ""
     jid: str = ""
     """Where the resident writes from by XMPP; they have no page then."""
+    asked_elsewhere: bool = False
+    """Whether they wrote by mail or text meanwhile: answers go there, whatever is given here."""
     listening: bool = False
     """Whether the resident's page is open."""
 
@@ -231,6 +244,7 @@ def standings(
             _I.c.assignee_id,
             _S.c.name.label("staff_name"),
             _S.c.username,
+            _ASKED_ELSEWHERE,
         )
         .outerjoin(_I, _I.c.id == _C.c.inquiry_id)
         .outerjoin(_S, _S.c.id == _I.c.assignee_id)
@@ -252,6 +266,7 @@ def _line(row: Any, files: Sequence[LineFile]) -> Line:
         inquiry_id=row.inquiry_id,
         direction=row.direction,
         kind=MAILED if elsewhere else row.kind,
+        channel=row.channel,
         name=row.sender_name,
         text="" if elsewhere else row.text,
         at=row.at,
@@ -300,6 +315,7 @@ def _standing(row: Any, turn: Turn | None, now: datetime) -> Standing:
         "jid": row.jid,
         "listening": until is not None and until > now,
         "outcome": row.outcome,
+        "asked_elsewhere": bool(row.asked_elsewhere),
     }
     if row.ref is None:
         return Standing(**shared)

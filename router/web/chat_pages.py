@@ -105,7 +105,8 @@ async def give_address(
     problems = await chat_door.give_address(request, talk, name, email, phone)
     if problems:
         errors = _errors(problems, catalogue(talk.language))
-        return await run_in_threadpool(_page, request, talk, 422, errors=errors)
+        given = {"name": name, "email": email, "phone": phone}
+        return await run_in_threadpool(_page, request, talk, 422, errors=errors, given=given)
     return RedirectResponse(_address(request, done="address"), 303)
 
 
@@ -118,7 +119,8 @@ async def transcript(request: Request, recipient: Field = "") -> Response:
     email = email_address(recipient)
     if not email:
         errors = _errors({"recipient": "invalid"}, t)
-        return await run_in_threadpool(_page, request, talk, 422, errors=errors)
+        given = {"recipient": recipient}
+        return await run_in_threadpool(_page, request, talk, 422, errors=errors, given=given)
     now, head = hall.clock(), hall.reply_context
     try:
         await hall.db.write(
@@ -150,6 +152,7 @@ def _page(
     *,
     done: str = "",
     errors: dict[str, str] | None = None,
+    given: dict[str, str] | None = None,
     error: RouterError | None = None,
     text: str = "",
     key: str = "",
@@ -192,8 +195,9 @@ def _page(
         lines=lines,
         standing=standing,
         greeting=chat_words.greeting(hall.chats.attendance(), hall, language),
-        done=_done(done, t),
+        done=_done(done, standing, texts),
         errors=errors or {},
+        given=given or standing or {},
         failure=failure,
         full=full,
         text=text,
@@ -223,12 +227,10 @@ def _address(request: Request, **more: str) -> str:
     return f"{chat_door.PATH}{_query(request, **more)}"
 
 
-def _done(code: str, t: NullTranslations) -> str:
-    return {
-        "address": t.gettext("Thank you. We answer you there if you are not here."),
-        "transcript": t.gettext("The conversation is on its way by e-mail."),
-        "ended": t.gettext("The conversation has ended."),
-    }.get(code, "")
+def _done(code: str, standing: dict[str, Any] | None, texts: dict[str, str]) -> str:
+    if code == "address" and standing is not None and standing["reach"]:
+        return texts["address"].replace("{address}", standing["email"] or standing["phone"])
+    return texts[code] if code in {"transcript", "ended"} else ""
 
 
 def _errors(problems: dict[str, str], t: NullTranslations) -> dict[str, str]:
@@ -293,7 +295,11 @@ def _texts(t: NullTranslations, municipality: str) -> dict[str, str]:
         "back": t.gettext("Connected again."),
         "typing": t.gettext("{name} is writing …"),
         "over": t.gettext("The earlier conversation has ended. This is a new one."),
-        "address": t.gettext("Thank you. We answer you there if you are not here."),
+        "address": t.gettext(
+            "Thank you. If you are not here when we answer, we send the answer to {address}."
+        ),
+        "where": t.gettext("Where can we answer you?"),
+        "change": t.gettext("Change where we answer you"),
         "transcript": t.gettext("The conversation is on its way by e-mail."),
         "refused": t.gettext("That did not work. Try again in a moment."),
         "ended": t.gettext("The conversation has ended."),

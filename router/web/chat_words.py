@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from router import chat_views
-from router.chat_models import ConversationState, TalkOutcome
+from router.chat_models import ConversationState
 from router.models import Direction
+from router.texting import CHANNEL as SMS
 from router.web import phrases
 from router.web.render import catalogue
 
@@ -27,9 +28,7 @@ def status(standing: Standing, hall: Hall, language: str) -> str:
     if standing.closed:
         return t.gettext("We have closed the inquiry. Write here if there is more.")
     if standing.state is ConversationState.DEFERRED and standing.answered:
-        if standing.outcome is TalkOutcome.CASEWORK:
-            return t.gettext("We have answered you.")
-        return by_letter(language)
+        return t.gettext("We have answered you.")
     if standing.state is ConversationState.DEFERRED and standing.due_at is not None:
         return t.gettext("Registered as inquiry %(ref)s. You will have an answer by %(due)s.") % {
             "ref": standing.ref,
@@ -77,13 +76,25 @@ def standing_view(standing: Standing, hall: Hall, language: str) -> dict[str, An
         "closed": standing.closed,
         "answered": standing.answered,
         "read": standing.read,
-        # For who cannot wait here, or has to go.
+        # For who cannot wait here, or has to go. Who wrote elsewhere is answered there.
         "ask_address": standing.state not in {ConversationState.NEW, ConversationState.ENDED}
-        and not (standing.email or standing.phone),
-        "address": phrases.half_address(standing.email or standing.phone)
-        if standing.email or standing.phone
-        else "",
+        and not standing.asked_elsewhere,
+        "reach": reach(standing, hall, language),
+        "email": standing.email,
+        "phone": phrases.address(standing.phone),
     }
+
+
+def reach(standing: Standing, hall: Hall, language: str) -> str:
+    """Where an answer goes that its resident is not here for, as they said; empty for nowhere, and
+    for who wrote by mail or text meanwhile, maybe from somebody else's address."""
+    texted = standing.phone if hall.reply_context.text_numbers else ""
+    address = standing.email or phrases.address(texted)
+    if not address or standing.asked_elsewhere or standing.state is ConversationState.ENDED:
+        return ""
+    t = catalogue(language)
+    words = t.gettext("If you are not here when we answer, we send the answer to {address}.")
+    return words.replace("{address}", address)
 
 
 def line_view(line: Line, key: str, language: str, municipality: str) -> dict[str, Any]:
@@ -112,12 +123,15 @@ def told(line: Line, language: str) -> str:
     """The words of a line; of a letter, only that there is one."""
     if line.kind != chat_views.MAILED:
         return line.text
-    return by_letter(language)
+    return by_letter(language, line.channel)
 
 
-def by_letter(language: str) -> str:
+def by_letter(language: str, channel: str) -> str:
     """What is shown of an answer that went by letter or text, and is not for everybody here."""
-    return catalogue(language).gettext("We have answered you by e-mail or SMS.")
+    t = catalogue(language)
+    if channel == SMS:
+        return t.gettext("We have answered you by SMS.")
+    return t.gettext("We have answered you by e-mail.")
 
 
 def _waiting(standing: Standing, language: str) -> str:

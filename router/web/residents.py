@@ -277,7 +277,9 @@ def _said(thread: Sequence[ThreadMessage], language: str) -> list[ShownMessage]:
     return [
         ShownMessage(message, message.text, "")
         if message.channel == CHAT
-        else ShownMessage(replace(message, attachments=[]), chat_words.by_letter(language), "")
+        else ShownMessage(
+            replace(message, attachments=[]), chat_words.by_letter(language, message.channel), ""
+        )
         for message in thread
         if (message.channel == CHAT and message.direction != "note")
         or (message.direction == "out" and message.kind in _SHOWN_KINDS)

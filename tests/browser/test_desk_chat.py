@@ -174,7 +174,7 @@ def test_the_answer_reaches_who_has_left_and_their_reply_goes_on_in_the_talk(
     person.get_by_text("Hvor kan vi svare deg?").click()
     person.get_by_label("E-post", exact=True).fill(sender)
     person.get_by_role("button", name="Svar meg der").click()
-    expect(person.locator("#link")).to_contain_text("sender vi svaret dit")
+    expect(person.locator("#link")).to_contain_text("sender vi svaret til")
     operator = visitors.staff(siv, path=f"/desk/chats/{ref}")
     operator.keyboard.press("Escape")
     operator.keyboard.press("c")

@@ -91,7 +91,7 @@ async def test_when_nobody_is_there_it_becomes_an_ordinary_inquiry_at_once(home)
     [receipt] = letters(home)
     assert (receipt.kind, receipt.recipient) == ("receipt", "kari@example.no")
     assert inquiry.ref in receipt.payload["subject"]
-    assert not (await resident.standing())["ask_address"]
+    assert (await resident.standing())["reach"]
     await resident.post("contact", {"email": "kari@example.no"})
     assert len(letters(home)) == 1
     inquiry = resident.inquiry()
@@ -156,7 +156,7 @@ async def test_who_has_gone_is_answered_by_letter_and_goes_on_when_they_come_bac
     resident = await visitor(home, "Hei")
     assert (await resident.standing())["ask_address"]
     await resident.post("contact", {"email": "kari@example.no"})
-    assert not (await resident.standing())["ask_address"]
+    assert (await resident.standing())["reach"]
     assert letters(home) == []
     ref = resident.inquiry().ref
     await resident.gone(siv)

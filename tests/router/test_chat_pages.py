@@ -79,10 +79,17 @@ async def test_who_leaves_an_address_by_the_form_is_thanked(home):
     wrong = await browser.post("/chat/address", data={"email": "kari"})
     assert wrong.status_code == 422
     assert "ser ikke riktig ut" in wrong.text
+    assert 'value="kari" aria-describedby="email-error" aria-invalid="true"' in wrong.text
     page = await browser.post(
         "/chat/address", data={"email": "kari@example.no"}, follow_redirects=True
     )
-    assert "sender vi svaret dit" in page.text
+    where = "Er du ikke her når vi svarer, sender vi svaret til kari@example.no."
+    assert f"Takk. {where}" in page.text
+    page = await browser.get("/chat")
+    assert where in page.text
+    assert "Endre hvor vi svarer deg" in page.text
+    assert 'value="kari@example.no"' in page.text
+    assert "kari@example.no" not in (await home.visitor().get("/chat")).text
 
 
 async def test_what_is_wrong_is_said_at_its_field_and_nothing_typed_is_lost(home):

@@ -96,7 +96,7 @@ async def test_saying_something_in_the_chat_brings_the_answers_no_nearer(home, t
         await talk.say("Hallo?")
     assert answered(home) == [OWNER] * 3
     assert SECRET not in await everything_shown(home, talk)
-    assert "Vi har svart deg på e-post eller SMS." in await everything_shown(home, talk)
+    assert "Vi har svart deg på e-post." in await everything_shown(home, talk)
 
 
 async def test_another_address_given_later_gets_nothing_of_it(home, talk):
@@ -136,7 +136,9 @@ async def test_who_got_a_text_and_answers_it_is_answered_there(home):
     await talk.say("Hallo?")
     await reply(home, talk.inquiry().ref, f"Svar på {SECRET}.")
     assert answered(home) == [NUMBER] * 2
-    assert SECRET not in await everything_shown(home, talk)
+    shown = await everything_shown(home, talk)
+    assert "Vi har svart deg på SMS." in shown
+    assert SECRET not in shown
 
 
 async def test_who_has_been_answered_by_letter_is_not_told_that_nobody_answers(home, talk):
@@ -145,7 +147,8 @@ async def test_who_has_been_answered_by_letter_is_not_told_that_nobody_answers(h
     await talk.say("Er dere der?")
     await reply(home, talk.inquiry().ref, "Ja.")
     standing = await talk.standing()
+    assert (standing["ask_address"], standing["reach"]) == (False, "")
     assert (standing["state"], standing["answered"]) == ("deferred", True)
-    assert standing["status"] == "Vi har svart deg på e-post eller SMS."
+    assert standing["status"] == "Vi har svart deg."
     await talk.say("Og så?")
     assert "Du får svar senest" in (await talk.standing())["status"]

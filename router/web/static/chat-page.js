@@ -103,16 +103,29 @@ keepAtEnd(log, lines, atEnd);
 function showStanding(now) {
   standing = now;
   if (now.status && byId("standing").textContent !== now.status) byId("standing").textContent = now.status;
-  byId("address").hidden = !now.ask_address;
+  showReach();
   showMarks();
   if (now.state === "ended") over();
+}
+
+// Where an answer goes; what somebody is typing there stays.
+function showReach() {
+  const place = byId("address");
+  place.hidden = !standing.ask_address;
+  place.querySelector("summary").textContent = standing.reach ? texts.change : texts.where;
+  byId("reach").textContent = standing.reach || "";
+  byId("reach").hidden = !standing.reach;
+  if (place.open) return;
+  const { email, phone } = place.querySelector("form").elements;
+  email.value = standing.email || "";
+  if (phone) phone.value = standing.phone || "";
 }
 
 function over() {
   source?.close();
   source = undefined;
   key = "";
-  for (const id of ["say", "more", "address", "question"]) byId(id).hidden = true;
+  for (const id of ["say", "more", "address", "reach", "question"]) byId(id).hidden = true;
   byId("again").hidden = false;
   byId("standing").textContent = texts.ended;
 }
@@ -477,30 +490,58 @@ for (const face of document.querySelectorAll("[data-face]")) {
 
 // --- The other forms. ---
 
+// What is wrong stands at its field, as where the service says it.
+function tellFaults(sent, problems) {
+  for (const [what, code] of Object.entries(problems)) {
+    const input = sent.elements[what] || sent.querySelector("input");
+    const note = element("p", "ds-validation-message field-error", texts[`${what} ${code}`] || texts.refused);
+    note.id = `${input.id}-error`;
+    note.setAttribute("role", "alert");
+    input.before(note);
+    input.setAttribute("aria-invalid", "true");
+    input.setAttribute("aria-describedby", note.id);
+  }
+  sent.querySelector("[aria-invalid]")?.focus();
+}
+
+function clearFaults(sent) {
+  for (const note of sent.querySelectorAll(".field-error")) note.remove();
+  for (const input of sent.querySelectorAll("[aria-invalid]")) {
+    input.removeAttribute("aria-invalid");
+    input.removeAttribute("aria-describedby");
+  }
+}
+
 async function hand(event, path, body, thanks) {
   event.preventDefault();
   const sent = event.target;
-  let words = texts.refused;
+  clearFaults(sent);
+  say("");
   try {
     const answer = await post(`/${key}${path}`, body);
-    if (answer.ok) words = thanks;
-    else if (answer.status === 422) {
-      const [[what, code]] = Object.entries((await answer.json()).problems || {}).concat([["", ""]]);
-      words = texts[`${what} ${code}`] || texts.refused;
+    if (answer.status === 422) {
+      const { problems } = await answer.json();
+      if (problems) { tellFaults(sent, problems); return false; }
     }
-    if (answer.ok) { sent.reset(); sent.closest("details")?.removeAttribute("open"); }
+    if (answer.ok) {
+      sent.closest("details")?.removeAttribute("open");
+      say(thanks, "good");
+      return true;
+    }
   } catch { /* no connection */ }
-  say(words);
-  return words === thanks;
+  say(texts.refused, "bad");
+  return false;
 }
 
 byId("address").querySelector("form").addEventListener("submit", async (event) => {
   const { name, email, phone } = event.target.elements;
   const body = { name: name.value, email: email.value, phone: phone?.value || "" };
-  if (await hand(event, "/contact", body, texts.address)) { byId("address").hidden = true; field.focus(); }
+  const thanks = texts.address.replace("{address}", () => email.value.trim() || phone.value.trim());
+  if (await hand(event, "/contact", body, thanks)) field.focus();
 });
-byId("transcript").addEventListener("submit", (event) => {
-  hand(event, "/transcript", { email: event.target.elements.recipient.value }, texts.transcript);
+byId("transcript").addEventListener("submit", async (event) => {
+  const sent = event.target;
+  if (await hand(event, "/transcript", { email: sent.elements.recipient.value }, texts.transcript)) sent.reset();
 });
 byId("end").addEventListener("submit", async (event) => {
   if (await hand(event, "/leave", {}, texts.ended)) { over(); byId("again").querySelector("a").focus(); }
