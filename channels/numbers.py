@@ -17,7 +17,16 @@ _WORLD = "001"
 """UN M49."""
 _SHARES_PLAN = {"SJ": "NO"}
 
+EMERGENCY_SERVICES = frozenset({"110", "112", "113", "116117"})
+"""Whoever calls from one of these is never turned away, and stands in front of everybody."""
+
 _MOBILE = {PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE}
+
+
+def emergency_service(caller: str) -> str:
+    """The short number of the emergency service that calls; empty for everybody else."""
+    short = caller.removeprefix("+47")
+    return short if short in EMERGENCY_SERVICES else ""
 
 
 @lru_cache(512)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from channels.numbers import country_of, e164, is_premium
+from channels.numbers import EMERGENCY_SERVICES, country_of, e164, is_premium
 from channels.phone.base import At, CallKind, Said, Step, Verb
 from router import calls, queue
 from router.call_flow import REASONS, send_on
@@ -25,7 +25,7 @@ from router.errors import (
     NotFoundError,
 )
 from router.models import Staff
-from router.number_plan import EMERGENCY_SERVICES, Where
+from router.number_plan import Where
 from router.presence import status_of
 from router.staff import find_staff
 

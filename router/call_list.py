@@ -32,37 +32,50 @@ _IS_LIVE = text("call.state <> 'ended'")
 _IS_OPEN = text("inquiry.status = 'open'")
 
 
+_NOWHERE: tuple[None, int] = (None, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where somebody stands in the queue."""
 
     position: int
     """From 1."""
+    callbacks: int
+    """How many of those ahead have hung up, and keep their place to be called back."""
     seconds: float | None
     """How long they will wait; None when too few calls were taken lately."""
 
 
 def place(session: Session, call: Call, now: datetime) -> Place:
     """Where a caller stands, those before them counted who asked to be called back."""
-    position = _position(session, call)
+    position, callbacks = _position(session, call)
     since = {"started": now - MEASURED - timedelta(hours=1), "answered": now - MEASURED}
     count = session.connection().execute(_TAKEN, since).scalar_one()
     seconds = position * MEASURED.total_seconds() / count if count >= ENOUGH else None
-    return Place(position, seconds)
+    return Place(position, callbacks, seconds)
 
 
-def _position(session: Session, call: Call) -> int:
+def _position(session: Session, call: Call) -> tuple[int, int]:
     inquiry = calls.inquiry_of(session, call)
     session.flush()
-    mine = {"sort_at": inquiry.sort_at, "inquiry": inquiry.id or 0, "call": call.id or 0}
-    ahead: int = session.connection().execute(_AHEAD, mine).scalar_one()
-    return 1 + ahead
+    mine = {
+        "lane": inquiry.lane,
+        "sort_at": inquiry.sort_at,
+        "inquiry": inquiry.id or 0,
+        "call": call.id or 0,
+    }
+    ahead, waiting = session.connection().execute(_AHEAD, mine).one()
+    return 1 + ahead, ahead - waiting
 
 
-def _positions(session: Session) -> dict[int, int]:
-    """Call -> position, of all that wait in the queue."""
-    line = session.connection().execute(_IN_LINE).scalars()
-    return {call: position for position, call in enumerate(line, start=1) if call is not None}
+def _positions(session: Session) -> dict[int, tuple[int, int]]:
+    """Call -> position and call-backs ahead, of all that wait in the queue."""
+    found: dict[int, tuple[int, int]] = {}
+    for position, call in enumerate(session.connection().execute(_IN_LINE).scalars(), start=1):
+        if call is not None:
+            found[call] = position, position - 1 - len(found)
+    return found
 
 
 def _in_line(*wanted: Any) -> Any:
@@ -90,18 +103,20 @@ def _in_line(*wanted: Any) -> Any:
 
 def _ahead() -> Any:
     sort_at: Any = bindparam("sort_at", type_=_I.c.sort_at.type)
+    lane: Any = bindparam("lane")
     number: Any = bindparam("inquiry")
-    return _in_line(func.count()).where(
+    return _in_line(func.count(), func.count(_C.c.id)).where(
         or_(
-            _I.c.sort_at < sort_at,
-            and_(_I.c.sort_at == sort_at, _I.c.id < number),
+            _I.c.lane < lane,
+            and_(_I.c.lane == lane, _I.c.sort_at < sort_at),
+            and_(_I.c.lane == lane, _I.c.sort_at == sort_at, _I.c.id < number),
             and_(_I.c.id == number, _C.c.id < bindparam("call")),
         ),
     )
 
 
 _AHEAD = _ahead()
-_IN_LINE = _in_line(_C.c.id).order_by(_I.c.sort_at, _I.c.id, _C.c.id)
+_IN_LINE = _in_line(_C.c.id).order_by(_I.c.lane, _I.c.sort_at, _I.c.id, _C.c.id)
 _TAKEN = select(func.count()).where(
     _C.c.started_at > bindparam("started", type_=_C.c.started_at.type),
     _C.c.answered_at > bindparam("answered", type_=_C.c.answered_at.type),
@@ -137,6 +152,8 @@ class CallRow:
     """Username of the operator who passed the call on, or did not pick up after taking it."""
     position: int | None
     """In the queue, from 1."""
+    callbacks_ahead: int
+    """How many of those before it have hung up, and keep their place to be called back."""
     calls: int
     """How often this caller has rung about it."""
     held: bool
@@ -176,7 +193,7 @@ def listing(session: Session, actor: Actor, *, live: bool, limit: int = 100) -> 
     waits = any(call.state is CallState.WAITING for call, *_ in found)
     positions = _positions(session) if waits else {}
     return [
-        _row(actor, call, inquiry, staff, contact, positions.get(call.id or 0))
+        _row(actor, call, inquiry, staff, contact, positions.get(call.id or 0, _NOWHERE))
         for call, inquiry, staff, contact in found
     ]
 
@@ -186,8 +203,8 @@ def row(session: Session, actor: Actor, call: Call) -> CallRow:
     inquiry = calls.inquiry_of(session, call)
     staff = session.get(Staff, call.staff_id) if call.staff_id else None
     contact = session.get(Contact, inquiry.contact_id) if inquiry.contact_id else None
-    position = _position(session, call) if call.state is CallState.WAITING else None
-    return _row(actor, call, inquiry, staff, contact, position)
+    place = _position(session, call) if call.state is CallState.WAITING else _NOWHERE
+    return _row(actor, call, inquiry, staff, contact, place)
 
 
 def read(session: Session, actor: Actor, number: int) -> CallRow:
@@ -204,9 +221,10 @@ def _row(
     inquiry: Inquiry,
     staff: Staff | None,
     contact: Contact | None,
-    position: int | None,
+    place: tuple[int | None, int],
 ) -> CallRow:
     way = Way.of(call)
+    position, callbacks_ahead = place if call.state is CallState.WAITING else _NOWHERE
     colleague = next(iter(way.live_legs("colleague").values()), None)
     return CallRow(
         id=call.id or 0,
@@ -225,7 +243,8 @@ def _row(
         answered_by=call.answered_by,
         reason=way.reason,
         returned_by=way.sent_back or way.came_back,
-        position=position if call.state is CallState.WAITING else None,
+        position=position,
+        callbacks_ahead=callbacks_ahead,
         calls=inquiry.calls,
         held=way.held,
         consulting=(colleague.user or "?") if colleague else "",

@@ -209,7 +209,7 @@ def _queue(c: CallContext, reason: str, say: Iterable[Said] = ()) -> None:
         return
     returned, c.way.sent_back = c.way.sent_back, ""
     c.way.came_back = returned or c.way.came_back
-    if c.way.tried or returned or reason == "emergency_service":
+    if c.way.tried or returned:
         c.way.priority = True
     c.way.talking, c.way.arrived, c.way.held, c.way.warm = "", False, False, False
     c.call.waiting_since = c.call.waiting_since or c.now

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, select, text
 from sqlmodel import Session, col
 
+from channels.numbers import emergency_service
 from channels.phone.base import CHANNEL, CallDirection, Step, Verb, is_number
 from router import call_thread, events
 from router.call_models import Call, CallCommand, CallOutcome, CallState
@@ -29,6 +30,8 @@ ANSWER_WITHIN = timedelta(seconds=30)
 """What is promised to a caller; orders live contacts."""
 PRIORITY = timedelta(hours=1)
 """How far ahead of others a caller stands whom somebody should have answered already."""
+EMERGENCY_PRIORITY = timedelta(days=365)
+"""How far ahead of everybody an emergency service stands: no call-back keeps its place as long."""
 
 CONTROLLED = frozenset({"twilio"})
 """Providers that do what we say; an exchange only tells."""
@@ -285,7 +288,9 @@ def enliven(session: Session, call: Call, now: datetime) -> None:
     """Put the inquiry where those are who wait for an answer right now."""
     inquiry = inquiry_of(session, call)
     first = call.waiting_since or call.started_at
-    if Way.of(call).priority:
+    if emergency_service(call.caller):
+        first -= EMERGENCY_PRIORITY
+    elif Way.of(call).priority:
         first -= PRIORITY
     lane, sort_at, *_ = queue_key(
         lane_of(crisis=inquiry.emergency, live=True),

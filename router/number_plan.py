@@ -10,6 +10,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from channels.numbers import emergency_service
 from channels.phone.base import Said
 from channels.phone.phrases import STATES
 from channels.phone.spoken import moment
@@ -31,9 +32,6 @@ DEPUTIES = 3
 
 TOGETHER = 10
 """Phones that can ring together (twilio.com/docs/voice/twiml/dial)."""
-
-EMERGENCY_SERVICES = frozenset({"110", "112", "113", "116117"})
-"""Whoever calls from one of these is never turned away."""
 
 
 class Opening(StrEnum):
@@ -124,7 +122,7 @@ class NumberPlan:
 
     def opening(self, department: str, caller: str, now: datetime) -> Opening:
         """How a caller is met who wants this department."""
-        if caller.removeprefix("+47") in EMERGENCY_SERVICES:
+        if emergency_service(caller):
             return Opening.EMERGENCY
         calendar = self.hours.get(department, self.calendar)
         if calendar.is_open(now):

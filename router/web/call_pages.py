@@ -9,12 +9,11 @@ from fastapi import APIRouter, Form, Request
 from sqlmodel import Session
 from starlette.responses import RedirectResponse, Response
 
-from channels.numbers import e164
+from channels.numbers import EMERGENCY_SERVICES, e164
 from router import call_desk
 from router.call_desk import Target
 from router.calls import inquiry_of
 from router.errors import ConflictError, InvalidError, NotFoundError, RouterError
-from router.number_plan import EMERGENCY_SERVICES
 from router.web.auth import DeskActor, DeskReader, hall_of
 from router.web.call_board import calls_context
 from router.web.listing import match_departments

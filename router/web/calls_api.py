@@ -83,7 +83,10 @@ class CallView(BaseModel):
     returned_by: str = Field(
         description="Operator who passed the call on, or did not pick up after taking it."
     )
-    position: int | None = Field(description="In the queue, from 1.")
+    position: int | None = Field(description="In the queue, from 1; what the caller hears.")
+    callbacks_ahead: int = Field(
+        description="How many of those before it have hung up, and keep their place to be called back."
+    )
     calls: int = Field(description="How often this caller has rung about it.")
     held: bool
     consulting: str = Field(description="Colleague who is asked before a transfer.")

@@ -197,6 +197,25 @@ async def test_an_emergency_service_is_never_turned_away(home):
     assert caller.reasons == ["switchboard: emergency_service"]
 
 
+async def test_an_emergency_service_stands_before_all_who_wait_or_were_promised_a_place(home):
+    promised = await Caller(home, number="+4790012346").queue()
+    await promised.wait(Digits="1")
+    await promised.leave()
+    await promised.hang_up()
+    # Rung at Kari's and not answered: before others, but not before these.
+    passed_over = await Caller(home, KARI).ring()
+    while "Enqueue" not in passed_over.verbs:
+        await passed_over.dialled("no-answer")
+    home.clock.move(minutes=8)
+    clinic = await Caller(home, number="+47116117").queue()
+    await clinic.wait()
+    assert clinic.heard.startswith("Du er først i køen.")
+    siv = await home.actor("siv")
+    with home.hall.db.read() as session:
+        rows = call_list.listing(session, siv, live=True)
+    assert [(row.caller, row.position) for row in rows] == [("+47116117", 1), (CALLER, 2)]
+
+
 class TestQueue:
     async def test_the_caller_hears_the_place_and_soon_a_time(self, home):
         first = await Caller(home).queue()
@@ -247,6 +266,11 @@ class TestQueue:
         assert (first.inquiry.lane, first.inquiry.kind) == (1, "callback")
         await second.wait()
         assert second.heard.startswith("Du er nummer to")
+        siv = await home.actor("siv")
+        with home.hall.db.read() as session:
+            [row] = call_list.listing(session, siv, live=True)
+            assert call_list.read(session, siv, row.id) == row
+        assert (row.position, row.callbacks_ahead) == (2, 1)
 
     async def test_who_has_waited_enough_may_choose(self, home):
         caller = await Caller(home).queue()
