@@ -158,7 +158,9 @@ class CallRow:
     """How often this caller has rung about it."""
     held: bool
     consulting: str
-    """Username of the colleague who is being asked, `?` for a number outside."""
+    """Username of the colleague who is asked to take over, `?` for a number outside."""
+    consulted: bool
+    """Whether that colleague has answered the phone."""
     started_at: datetime
     waiting_since: datetime | None
     answered_at: datetime | None
@@ -226,6 +228,8 @@ def _row(
     way = Way.of(call)
     position, callbacks_ahead = place if call.state is CallState.WAITING else _NOWHERE
     colleague = next(iter(way.live_legs("colleague").values()), None)
+    if not (way.warm or way.sent_back):
+        colleague = None  # it is their talk now
     return CallRow(
         id=call.id or 0,
         ref=inquiry.ref,
@@ -248,6 +252,7 @@ def _row(
         calls=inquiry.calls,
         held=way.held,
         consulting=(colleague.user or "?") if colleague else "",
+        consulted=colleague is not None and colleague.state == "talking",
         started_at=call.started_at,
         waiting_since=call.waiting_since,
         answered_at=call.answered_at,
@@ -270,8 +275,13 @@ def _actions(actor: Actor, call: Call, way: Way) -> tuple[str, ...]:
         return ("take-back", "hang-up") if way.sent_back and not way.talking else ("hang-up",)
     if call.state is not CallState.TALKING:
         return ()
+    operator, colleague = (
+        {leg.state for leg in way.live_legs(label).values()} for label in ("operator", "colleague")
+    )
     if way.warm:
-        return ("complete", "take-back", "hang-up")
-    if not any(leg.state == "talking" for leg in way.live_legs("operator").values()):
-        return ("hang-up",)
+        asked = ("take-back", "hang-up")
+        return ("complete", *asked) if "talking" in colleague else asked
+    if "talking" not in operator:
+        # A call that the colleague has taken over is theirs alone.
+        return () if "talking" in colleague else ("hang-up",)
     return ("resume" if way.held else "hold", "transfer", "hang-up")

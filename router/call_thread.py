@@ -39,19 +39,24 @@ def begin(session: Session, call: Call, title: str) -> None:
     _write(session, call, f"Anrop til {title}.")
 
 
-def conclude(session: Session, call: Call, by: str) -> None:
-    """Say how a call ended, and who answered it: «Anrop til Byggesak. Ubesvart etter 2 min.»"""
+def conclude(session: Session, call: Call, by: str, taken_by: str) -> None:
+    """Say how a call ended, and who answered it: «Anrop til Byggesak. Ubesvart etter 2 min.»
+    `taken_by` is the operator who took it from the queue, also when another has it now."""
     key = {"key": key_of(call.provider, call.call_id)}
     said = session.connection().execute(_READ, key).scalar() or ""
     begun = said.partition(". ")[0].rstrip(".")
     assert call.outcome is not None  # noqa: S101 - a settled call has one
     words = _IN_WORDS[call.outcome]
-    if call.outcome is CallOutcome.ANSWERED and by:
-        words += f" av {by}"
+    passed_on = call.outcome is CallOutcome.ANSWERED and taken_by not in {"", by}
+    first = taken_by if passed_on else by
+    if call.outcome is CallOutcome.ANSWERED and first:
+        words += f" av {first}"
     if call.outcome in {CallOutcome.ANSWERED, CallOutcome.MISSED}:
         until = call.answered_at if call.outcome is CallOutcome.ANSWERED else call.ended_at
         waited = max(0, round(((until or call.seen_at) - call.started_at).total_seconds()))
         words += f" etter {waited} s" if waited < 90 else f" etter {round(waited / 60)} min"
+    if passed_on:
+        words += f", satt over til {by}" if by else ", satt over"
     _write(session, call, f"{begun}. {words}.")
 
 

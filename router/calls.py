@@ -512,7 +512,8 @@ def _settle(session: Session, call: Call, way: Way, plan: NumberPlan, now: datet
     session.flush()
     if was_open and inquiry.status is InquiryStatus.CLOSED:
         events.tell(session, "closed", inquiry, now, data={"by": "call"})
-    call_thread.conclude(session, call, plan.name_of(call.answered_by))
+    names = plan.name_of(call.answered_by), plan.name_of(way.operator)
+    call_thread.conclude(session, call, *names)
     if not done:
         _join_callbacks(session, call, now)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from channels.base import Address, Incoming, RawArrival
+from channels.numbers import emergency_service
 from channels.phone.base import (
     CHANNEL,
     CallDirection,
@@ -64,6 +65,7 @@ def incoming(event: CallEvent) -> Incoming:
         channel=CHANNEL,
         external_id=key_of(event.provider, event.call_id),
         sender=Address(CHANNEL, event.caller) if is_number(event.caller) else None,
+        sender_said=emergency_service(event.caller),
         recipients=(event.line,),
         subject="",
         text="",

@@ -85,11 +85,12 @@ class CallView(BaseModel):
     )
     position: int | None = Field(description="In the queue, from 1; what the caller hears.")
     callbacks_ahead: int = Field(
-        description="How many of those before it have hung up, and keep their place to be called back."
+        description="How many of those before it have hung up and keep their place for a call-back."
     )
     calls: int = Field(description="How often this caller has rung about it.")
     held: bool
     consulting: str = Field(description="Colleague who is asked before a transfer.")
+    consulted: bool = Field(description="Whether that colleague has answered.")
     started_at: Instant
     waiting_since: Instant | None
     answered_at: Instant | None

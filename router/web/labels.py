@@ -44,7 +44,6 @@ LABELS: dict[str, dict[str, str]] = {
         "waiting": N_("Waits in the queue"),
         "talking": N_("In a talk"),
         "held": N_("On hold"),
-        "asking": N_("A colleague is being asked"),
         "voicemail": N_("Leaves a message"),
     },
     "call_outcome": {
@@ -63,7 +62,7 @@ LABELS: dict[str, dict[str, str]] = {
         "nobody_reachable": N_("nobody there can be reached"),
         "forwarded": N_("passed on from another phone"),
         "emergency_service": N_("An emergency service calls"),
-        "max_wait": N_("has waited as long as one may"),
+        "max_wait": N_("has reached the longest waiting time"),
         "queue_error": N_("the queue failed"),
         "chosen": N_("as the caller chose"),
     },

@@ -139,7 +139,7 @@ def line(
         "left": due.left,
         "deadline": due.deadline,
         "subject": mask_text(row.subject) or t.gettext("(no subject)"),
-        "sender": row.sender_name or address or t.gettext("unknown sender"),
+        "sender": phrases.sender(row, t),
         "address": address if row.sender_name else "",
         "department": department_text(hall, actor, row, signs),
         "received": phrases.rfc3339(row.received_at),

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from babel.dates import format_date, format_timedelta
 from babel.numbers import format_decimal
 
+from channels.numbers import emergency_service
 from router.letters import phone_in_words
 from rules.order import Lane
 
@@ -108,6 +109,18 @@ def size(count: int, language: str) -> str:
 def address(value: str) -> str:
     """An e-mail address as it is; a phone number in groups, as people write it."""
     return phone_in_words(value) if value.startswith("+") else value
+
+
+def emergency_caller(caller: str, t: NullTranslations) -> str:
+    """«116117 (nødetat)»; empty for everybody else."""
+    number = emergency_service(caller)
+    return t.gettext("%(number)s (emergency service)") % {"number": number} if number else ""
+
+
+def sender(row: Any, t: NullTranslations) -> str:
+    """Who an inquiry, or a message of one, is from, as far as anybody has said."""
+    service = emergency_caller(row.sender_name, t) if row.channel == "phone" else ""
+    return service or row.sender_name or address(row.sender_address) or t.gettext("unknown sender")
 
 
 def half_address(value: str) -> str:

@@ -154,6 +154,8 @@ def environment(language: str) -> Environment:
         span=lambda length: phrases.span(length, language),
         phone=phone_in_words,
         address=phrases.address,
+        sender=lambda row: phrases.sender(row, texts),
+        service=lambda caller: phrases.emergency_caller(caller, texts),
         half=phrases.half_address,
         masked=mask_text,
         linked=links.linked,

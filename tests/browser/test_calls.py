@@ -131,6 +131,40 @@ def test_a_call_stands_on_every_page_before_the_mail_and_is_taken_by_one_key(
     expect(board(page)).to_have_count(0)
 
 
+def test_with_ten_calls_the_queue_is_still_on_the_screen(visitors, service, siv):
+    mail = write_in(service)
+    page = visitors.staff(siv)
+    expect(page.get_by_role("link", name=mail)).to_be_visible()
+    sids = [ring(service)[0] for _ in range(10)]
+    expect(board(page).get_by_role("listitem")).to_have_count(10)
+    expect(board(page).get_by_role("heading")).to_have_text("Samtaler nå (10)")
+    page.set_viewport_size({"width": 1280, "height": 757})
+    assert board(page).bounding_box()["height"] <= 757 / 3
+    # Whoever has no mouse moves through the calls by the arrow keys, or from button to button.
+    calls = page.get_by_role("group", name="Samtaler som pågår")
+    calls.focus()
+    page.keyboard.press("End")
+    expect(board(page).get_by_role("listitem").last).to_be_in_viewport()
+    # And stays there when the list changes.
+    ring(service, "status", sids.pop(0), CallStatus="completed")
+    expect(board(page).get_by_role("listitem")).to_have_count(9)
+    expect(calls).to_be_focused()
+    assert page.evaluate("document.querySelector('#calls-list').scrollTop") > 0
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    for size in (WIDE, NARROW):
+        page.set_viewport_size(size)
+        assert page.evaluate(SCAN, EVERYTHING) == []
+        assert page.evaluate(TOO_WIDE) == []
+    # Who it is stands in the list and at the inquiry, too.
+    expect(page.locator("#rows > tr").first).to_contain_text("116117 (nødetat)")
+    board(page).get_by_role("link", name="116117 (nødetat)").last.click()
+    expect(page.locator("#head")).to_contain_text("116117 (nødetat)")
+    expect(page.get_by_role("article").first).to_contain_text("Fra 116117 (nødetat)")
+    for sid in sids:
+        ring(service, "status", sid, CallStatus="completed")
+    expect(board(page)).to_have_count(0)
+
+
 def test_who_hangs_up_in_the_queue_is_to_be_called_back(visitors, service, desk, siv):
     page = visitors.staff(siv)
     sid, _ = ring(service)

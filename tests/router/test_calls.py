@@ -471,19 +471,35 @@ class TestOperators:
         assert home.double.asked[-1]["Hold"] == "false"
         assert "call_not_taken" in home.events(caller.inquiry.ref)
         # Another try: she answers, and the operator leaves the two alone.
+
+        def seen(actor=siv):
+            with home.hall.db.read() as session:
+                row = call_list.read(session, actor, number)
+            return row.consulting, row.consulted, row.actions
+
+        assert seen() == ("", False, ("hold", "transfer", "hang-up"))
         await home.write(
             lambda s: call_desk.transfer(s, siv, number, target, plan, clock(), warm=True)
         )
         await home.settle()
+        assert seen() == ("kari", False, ("take-back", "hang-up"))
         await operator_leg(home, "in-progress")
+        assert seen() == ("kari", True, ("complete", "take-back", "hang-up"))
         await home.write(lambda s: call_desk.complete_transfer(s, siv, number, plan, clock()))
+        # It is Kari's talk now: nobody is asked any longer, and nothing is left to do.
+        assert seen() == ("", False, ())
         await home.settle()
         last = {a.resource: a for a in home.double.asked[-3:]}
         assert any(a.get("Hold") == "false" for a in last.values())
         assert any(a.get("Status") == "completed" for a in last.values())
         assert (caller.call.answered_by, caller.inquiry.department) == ("kari", "byggesak")
+        home.clock.move(seconds=20)
         await caller.hang_up()
         assert caller.inquiry.status == "closed"
+        [said] = home.rows("SELECT text FROM message WHERE kind = 'call'")
+        assert said.text == (
+            "Anrop til sentralbordet. Besvart av Siv Olsen etter 0 s, satt over til Kari Nordmann."
+        )
 
     async def test_an_emergency_number_is_always_put_through(self, home):
         caller = await Caller(home).queue()
