@@ -144,7 +144,7 @@ def serve(
     configure_logs(log_level)
 
     def announce(hall: Hall, web: str) -> None:
-        _announce(hall, web, one_time_login)
+        _announce(hall, web, one_time_login, settings.twilio.api_url if phone else "")
         keep_what_is_loaded()
 
     try:
@@ -160,7 +160,7 @@ def serve(
         gc.enable()
 
 
-def _announce(hall: Hall, web: str, one_time_login: bool) -> None:
+def _announce(hall: Hall, web: str, one_time_login: bool, telephones: str) -> None:
     lines = [
         ("Residents", f"{web}/"),
         ("Desk", f"{web}/desk/queue"),
@@ -172,6 +172,8 @@ def _announce(hall: Hall, web: str, one_time_login: bool) -> None:
     lmtp = hall.settings.channels.email.lmtp
     if lmtp.enabled:
         lines.append(("E-mail (LMTP)", f"{lmtp.host}:{lmtp.port}"))
+    if telephones:
+        lines.append(("Stand-in telephones", telephones))
     if one_time_login:
         minutes = ONE_TIME.seconds // 60
         lines.append((f"One-time login ({minutes} min)", f"{web}{_login_path(hall)}"))
