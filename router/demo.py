@@ -50,6 +50,10 @@ AGAIN = (0.5, 1.0, 2.0, 4.0)
 
 CHATS_FROM = 10
 """Contacts of a day that has chats, too; they come in its second half."""
+LINGER = 25.0
+"""Seconds that chats may go on after the day."""
+TENTHS = 10
+"""How often it is told how far the day is, where there is no terminal for a bar."""
 OTHERS = 5
 """One contact of so many is a text or a call, where those doors are open."""
 
@@ -92,18 +96,24 @@ def run_demo(settings: Settings, speed: float, number: int, console: Console) ->
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=console) as progress:
+        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
             task = progress.add_task("A day at the switchboard", total=len(contacts))
             started = time.monotonic()
-            for moment, contact in zip(_moments(len(contacts)), contacts, strict=True):
+            day = zip(_moments(len(contacts)), contacts, strict=True)
+            for count, (moment, contact) in enumerate(day, start=1):
                 pause = moment / speed - (time.monotonic() - started)
                 if pause > 0:
                     time.sleep(pause)
                 _send(settings, token, contact, exchange, residents)
                 progress.advance(task)
+                if (
+                    not console.is_terminal
+                    and count * TENTHS // number > (count - 1) * TENTHS // number
+                ):
+                    console.print(f"{count} of {number} contacts sent.", highlight=False)
             if residents.talking:
                 task = progress.add_task("Chats under way", total=None)
-                residents.wait()
+                residents.wait(LINGER)
             if exchange is not None and exchange.talking:
                 task = progress.add_task("Calls under way", total=None)
                 exchange.wait()

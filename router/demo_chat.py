@@ -61,10 +61,11 @@ class Residents:
         self._pages.append(thread)
         thread.start()
 
-    def wait(self) -> None:
-        """Return when all of them have gone."""
+    def wait(self, seconds: float) -> None:
+        """Return when all of them have gone, or after so long: then those who are left go."""
+        until = time.monotonic() + seconds
         for page in self._pages:
-            page.join()
+            page.join(max(0.0, until - time.monotonic()))
 
 
 @dataclass

@@ -107,7 +107,7 @@ def test_who_chats_waits_for_an_answer_and_answers_it(house, config):
 
     running.wait_until(lambda: said()[-1] == "Så fint!", "the resident's answer")
     api.post(f"/api/inquiries/{ref}/close")
-    residents.wait()
+    residents.wait(30)
     at_desk_in(2000)
     assert not residents.talking
 
