@@ -423,10 +423,30 @@ def test_what_was_said_last_stays_in_view_when_there_is_less_room(visitors, desk
         desk.act(ref, "reply", text=f"Svar {number}")
         expect(page.locator(".theirs")).to_have_count(number + 1)
     high = page.locator("#log").bounding_box()["height"]
-    page.get_by_text("Flere valg").click()
-    expect(page.get_by_role("button", name="Avslutt samtalen")).to_be_visible()
-    assert page.locator("#log").bounding_box()["height"] < high
+    page.set_viewport_size({"width": 1280, "height": 620})
+    wait_until(lambda: page.locator("#log").bounding_box()["height"] < high)
     expect(page.locator(".theirs").last).to_be_in_viewport(ratio=0.95)
+
+
+@pytest.mark.parametrize(
+    ("size", "least"),
+    [({"width": 320, "height": 568}, 90), ({"width": 1280, "height": 800}, 300)],
+)
+@pytest.mark.parametrize("where", ["/chat", "/chat?embed=1"])
+def test_the_field_is_in_view_below_a_long_talk(visitors, desk, size, least, where):
+    page = visitors.resident(viewport=size)
+    page.goto(where)
+    begin(page, desk)
+    for number in range(4):
+        write(page, f"Melding {number}: " + "Når blir veien vår brøytet? " * 4)
+        expect(page.locator(".mine[data-id]")).to_have_count(number + 2)
+    page.goto(where)
+    expect(page.get_by_label("Meldingen din")).to_be_in_viewport(ratio=1)
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_in_viewport(ratio=1)
+    expect(page.locator(".mine").last.locator(".mark")).to_be_in_viewport()
+    box = page.get_by_role("log").bounding_box()
+    assert box
+    assert box["height"] >= least
 
 
 def test_an_emergency_is_answered_at_once_with_numbers_to_call(visitors):
@@ -497,7 +517,7 @@ def test_the_keyboard_is_enough(visitors, desk):
             )
         )
         page.keyboard.press("Tab")
-    assert order[:5] == ["SUMMARY", "text", "files", "SUMMARY", "ds-button send"]
+    assert order[:6] == ["log", "text", "files", "SUMMARY", "ds-button send", "SUMMARY"]
     tab_to(page, page.get_by_label("Emoji"))
     page.keyboard.press("Enter")
     tab_to(page, page.get_by_role("button", name="takk", exact=True))
