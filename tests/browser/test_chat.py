@@ -601,6 +601,11 @@ def test_a_page_that_is_not_named_cannot_frame_the_chat(visitors, service):
         wait_until(lambda: len(page.frames) == 2)
         page.wait_for_load_state()
         assert page.frames[1].locator("#text").count() == 0
+        expect(page.get_by_text("Chatten kan ikke vises på denne siden.")).to_be_visible()
+        way = page.get_by_role("link", name="Åpne chatten i en ny fane")
+        with page.context.expect_page() as opened:
+            way.click()
+        expect(opened.value.get_by_label("Meldingen din")).to_be_visible()
 
 
 def test_the_whole_talk_without_script(visitors, desk):

@@ -381,6 +381,7 @@ addEventListener("message", (event) => {
   if (event.source !== parent || !told) return;
   if (!embedOn.includes(event.origin) && event.origin !== location.origin) return;
   widget = event.origin;
+  tellWidget({ here: true });
   shown = Boolean(told.open);
   if (shown) { noteRead(); if (told.focus) field.focus(); }
 });

@@ -6,9 +6,9 @@
   const wanted = (script.dataset.lang || document.documentElement.lang || "nb").slice(0, 2).toLowerCase();
   const lang = { nn: "nn", en: "en" }[wanted] || "nb";
   const words = {
-    nb: { open: "Chat med oss", title: "Chat", close: "Lukk chatten", one: "1 ny melding", many: "{n} nye meldinger" },
-    nn: { open: "Chat med oss", title: "Chat", close: "Lukk chatten", one: "1 ny melding", many: "{n} nye meldingar" },
-    en: { open: "Chat with us", title: "Chat", close: "Close the chat", one: "1 new message", many: "{n} new messages" },
+    nb: { open: "Chat med oss", title: "Chat", close: "Lukk chatten", one: "1 ny melding", many: "{n} nye meldinger", failed: "Chatten kan ikke vises på denne siden.", elsewhere: "Åpne chatten i en ny fane" },
+    nn: { open: "Chat med oss", title: "Chat", close: "Lukk chatten", one: "1 ny melding", many: "{n} nye meldingar", failed: "Chatten kan ikkje visast på denne sida.", elsewhere: "Opne chatten i ei ny fane" },
+    en: { open: "Chat with us", title: "Chat", close: "Close the chat", one: "1 new message", many: "{n} new messages", failed: "The chat cannot be shown on this page.", elsewhere: "Open the chat in a new tab" },
   }[lang];
   const label = script.dataset.label || words.open;
 
@@ -34,6 +34,8 @@
     .bar button { border-radius: 0.25rem; padding: 0.4rem 0.8rem; }
     .bar button:focus-visible { outline-offset: -4px; box-shadow: none; }
     iframe { flex: 1; width: 100%; border: 0; background: Canvas; color-scheme: light dark; }
+    .instead { flex: 1; padding: 1rem; background: #fff; color: #1e2b3c; }
+    .instead a { display: inline-block; padding-block: 0.5rem; color: #003a70; }
     [hidden] { display: none; }
     @media (max-width: 30rem), (max-height: 30rem) { .panel { inset: 0; width: 100%; height: 100%; border-radius: 0; border: 0; } }
     @media (forced-colors: active) { button, .panel { border-color: CanvasText; } .bar { color: CanvasText; } }
@@ -57,12 +59,39 @@
   const close = make("button", "close", words.close);
   close.type = "button";
   bar.append(make("span", "", script.dataset.title || words.title), close);
-  panel.append(bar);
+  // Where the frame stays silent: our page could not be had, or this page may not show it (`embed_on`).
+  const instead = make("div", "instead");
+  instead.setAttribute("role", "status");
+  instead.hidden = true;
+  panel.append(bar, instead);
   shadow.append(button, panel);
 
   let frame;
   let ready = false;
+  let answered = false;
+  let waiting;
   let focusWhenReady = false;
+
+  function expectAnswer(milliseconds) {
+    clearTimeout(waiting);
+    if (!answered) waiting = setTimeout(() => {
+      const way = make("a", "", words.elsewhere);
+      way.href = `${home}/chat?lang=${lang}`;
+      way.target = "_blank";
+      way.rel = "noopener";
+      frame.hidden = true;
+      instead.hidden = false;
+      instead.replaceChildren(make("p", "", words.failed), way);
+      if (!panel.hidden && shadow.activeElement === frame) way.focus();
+    }, milliseconds);
+  }
+
+  function hasAnswered() {
+    answered = true;
+    clearTimeout(waiting);
+    instead.hidden = true;
+    frame.hidden = false;
+  }
 
   function tell(message) {
     if (ready) frame.contentWindow.postMessage({ sentralbord: message }, home);
@@ -73,8 +102,9 @@
       frame = make("iframe", "");
       frame.title = script.dataset.title || words.title;
       frame.src = `${home}/chat?embed=1&lang=${lang}`;
-      frame.addEventListener("load", () => { ready = true; tell({ open: !panel.hidden, focus: focusWhenReady }); });
+      frame.addEventListener("load", () => { ready = true; tell({ open: !panel.hidden, focus: focusWhenReady }); expectAnswer(3_000); });
       panel.append(frame);
+      expectAnswer(15_000);
     }
     focusWhenReady = focus;
     panel.hidden = false;
@@ -106,6 +136,7 @@
   addEventListener("message", (event) => {
     const told = event.data?.sentralbord;
     if (!told || event.origin !== home || event.source !== frame?.contentWindow) return;
+    hasAnswered();
     if (told.close) shut();
     if (Number.isInteger(told.unread) && panel.hidden) unread(told.unread);
   });
