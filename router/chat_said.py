@@ -89,7 +89,8 @@ class Said:
     client_id: str
     text: str
     at: datetime
-    emergency: bool
+    emergency: str
+    """The words of the rules that raise the alarm; empty for none."""
     due_of: Callable[[str], DueDate]
     """By when it is owed an answer under a reply target, if the ones before it have had theirs."""
     files: tuple[KeptFile, ...] = ()
@@ -169,7 +170,7 @@ def _say(
     if reopened:
         told.insert(0, ("reopened", {"by": "contact"}))
     if said.emergency:
-        told.append(("emergency", {}))
+        told.append(("emergency", {"words": said.emergency}))
         chat.answer_emergency(session, head, inquiry, conversation.language, message_id, said.at)
     log += [
         events.row(kind, number, inquiry.ref, inquiry.department, said.at, more)

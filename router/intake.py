@@ -287,7 +287,8 @@ def _join(
         },
     )
     if alarming:
-        events.tell(session, "emergency", inquiry, now)
+        words = item.decision.trace["emergency"]["keyword"]
+        events.tell(session, "emergency", inquiry, now, data={"words": words})
         if _may_answer(item):
             _write_alarm_letter(session, item, inquiry, head, now)
     texting.heard(session, item, inquiry.id or 0, now)

@@ -23,6 +23,7 @@ from router.models import (
     DecisionRecord,
     Department,
     Direction,
+    Event,
     Inquiry,
     InquiryStatus,
     Message,
@@ -371,6 +372,19 @@ def unseen_emergencies(session: Session, actor: Actor, now: datetime) -> list[Qu
     since = now - timedelta(days=ALARM_DAYS)
     rows += _rows(session, closed, {"limit": ALARM_LIMIT, "since": since})
     return rows[:ALARM_LIMIT]
+
+
+def alarm_words(session: Session, rows: Sequence[QueueRow]) -> dict[int, str]:
+    """Inquiry id -> the words of the rules that raised the alarm, where a later message did."""
+    if not rows:
+        return {}
+    query = (
+        select(col(Event.inquiry_id), col(Event.data))
+        .where(col(Event.inquiry_id).in_([row.id for row in rows]), col(Event.kind) == "emergency")
+        .order_by(col(Event.id))
+    )
+    found = {number: str(data.get("words", "")) for number, data in session.execute(query)}
+    return {number: words for number, words in found.items() if words}
 
 
 def signs(session: Session, rows: Sequence[QueueRow]) -> dict[int, Signs]:

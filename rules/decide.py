@@ -130,9 +130,11 @@ def decide(ruleset: Ruleset, facts: Facts) -> Decision:
     )
 
 
-def sounds_like_emergency(ruleset: Ruleset, text: str) -> bool:
-    """The guard of `decide` alone, for a further message of a talk. Pure."""
-    return _emergency_alone(ruleset, tokenize(_shorten(text, TEXT_LIMIT))) is not None
+def emergency_words(ruleset: Ruleset, text: str) -> str:
+    """The guard of `decide` alone, for a further message of a talk: the words of the rules that
+    raise the alarm, empty for none. Pure."""
+    hit = _emergency_alone(ruleset, tokenize(_shorten(text, TEXT_LIMIT)))
+    return hit.keyword if hit is not None else ""
 
 
 def _texts(facts: Facts) -> tuple[Text, Text, Text, bool]:

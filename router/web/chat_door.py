@@ -26,7 +26,7 @@ from router.routing import build_targets
 from router.tokens import hash_secret
 from router.web import limits
 from router.web.auth import hall_of, require_own_pages
-from rules.decide import sounds_like_emergency
+from rules.decide import emergency_words
 from rules.targets import reply_due
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ async def say(request: Request, talk: Talk, message: Typed) -> chat_said.Spoken:
         client_id=door.client_id(message.client_id),
         text=text,
         at=now,
-        emergency=sounds_like_emergency(hall.ruleset, text),
+        emergency=emergency_words(hall.ruleset, text),
         due_of=partial(_due, hall, now),
         files=tuple(files),
         marks=marks,

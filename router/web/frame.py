@@ -53,8 +53,10 @@ def alarms(session: Session, hall: Hall, actor: Actor) -> dict[str, Any]:
     some did not arrive or may not have. `provider_lost`: calls and texts may be missing.
     """
     watches = actor.role in {Role.OPERATOR, Role.ADMIN}
+    emergencies = queue.unseen_emergencies(session, actor, hall.clock())
     return {
-        "emergencies": queue.unseen_emergencies(session, actor, hall.clock()),
+        "emergencies": emergencies,
+        "alarm_words": queue.alarm_words(session, emergencies),
         "news": queue.news(session, actor),
         "handed": handovers.handed_to(session, actor),
         "parked_count": journal.count_parked(session) if watches else 0,

@@ -331,6 +331,14 @@ async def test_an_answer_by_letter_says_how_far_it_has_come_and_is_what_was_said
     assert "Biblioteket åpner klokka ti." in (await siv.get("/list")).text
 
 
+async def test_an_alarm_of_a_later_message_names_the_words_that_raised_it(home):
+    siv, [resident] = await taken(home, "Når åpner biblioteket?")
+    await resident.say("Hjelp, han puster ikke")
+    alarm = (await siv.browser.get("/desk/alarm")).text
+    assert "Når åpner biblioteket?" in alarm
+    assert "senere: «puster ikke»" in alarm
+
+
 async def test_casework_stays_open_with_its_date_frees_the_place_and_the_resident_is_told(home):
     siv, [resident] = await taken(home, "Jeg vil klage")
     ref = resident.inquiry().ref

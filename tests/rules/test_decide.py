@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rules.decide import Decision, decide, sounds_like_emergency
+from rules.decide import Decision, decide, emergency_words
 from rules.facts import TEXT_LIMIT, Facts
 from rules.testing import run_tests
 from tests.rules.conftest import NOW, Municipality
@@ -317,7 +317,7 @@ def test_the_emergency_guard_prefers_false_alarms(ruleset, mail, text, emergency
     hit = decision.trace["emergency"]
     assert (hit is not None) is emergency
     assert not emergency or hit["field"] == field
-    assert sounds_like_emergency(ruleset, text) is emergency
+    assert bool(emergency_words(ruleset, text)) is emergency
 
 
 def test_an_emergency_is_still_routed_by_the_rules(ruleset, mail) -> None:
