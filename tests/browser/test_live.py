@@ -65,6 +65,7 @@ def test_what_was_held_back_comes_in_when_the_focus_leaves_the_list(visitors, se
 
 def test_a_frozen_list_stands_still_until_it_is_thawed(visitors, service, desk):
     shown = write_in(service)
+    desk.open(shown)  # a list that is frozen before it has come does not show it
     page = visitors.staff()
     freeze = page.get_by_role("button", name="Frys lista")
     freeze.click()

@@ -234,6 +234,8 @@ async def test_who_sees_other_things_from_now_on_hears_of_them_alone_at_once(hom
         listen(address, "/desk/stream", Cookie=cookie) as desk,
         listen(address, talk_of, Cookie=cookie) as talk,
     ):
+        while (await talk.event())["event"] != "standing":
+            pass
         await home.hall.db.write(move)
         async with asyncio.timeout(6):  # much less than they are asked anew by the clock
             while await talk.frame() is not None:
