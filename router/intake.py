@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from sqlalchemy import bindparam, func, insert, select, update
 from sqlmodel import Session, col
 
@@ -287,7 +288,7 @@ def _join(
         },
     )
     if alarming:
-        words = item.decision.trace["emergency"]["keyword"]
+        words = orjson.loads(item.trace)["emergency"]["keyword"]
         events.tell(session, "emergency", inquiry, now, data={"words": words})
         if _may_answer(item):
             _write_alarm_letter(session, item, inquiry, head, now)

@@ -164,9 +164,11 @@ def taken(page: Page) -> None:
 
 
 def refused(page: Page) -> None:
-    page.get_by_role("textbox", name="Svar til").fill("Vi kommer.")
+    reply = page.get_by_role("textbox", name="Svar til")
     send = page.get_by_role("button", name="Send svar", exact=True)
     # As where the news that somebody took it comes too late.
+    reply.evaluate("field => { field.readOnly = false; }")
+    reply.fill("Vi kommer.")
     send.evaluate("button => { button.disabled = false; button.click(); }")
     expect(page.get_by_role("alert").filter(has_text="har tatt")).to_be_visible()
 
