@@ -14,7 +14,6 @@ from functools import partial
 import psutil
 import pytest
 import uvicorn
-from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
 from channels.email.addresses import OwnAddresses
@@ -280,7 +279,7 @@ def test_a_store_that_refuses_to_be_written_says_so_until_it_can_be_again(house)
         session.connection().exec_driver_sql("CREATE TABLE large AS SELECT zeroblob(1 << 20)")
 
     house.write(lambda session: refuse(session, True))
-    with pytest.raises(OperationalError):
+    with pytest.raises(StoreUnavailableError):
         house.write(grow)
     assert house.db.stats.failing
     house.write(lambda session: refuse(session, False))
