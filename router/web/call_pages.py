@@ -16,7 +16,7 @@ from router.calls import inquiry_of
 from router.errors import ConflictError, InvalidError, NotFoundError, RouterError
 from router.web.auth import DeskActor, DeskReader, hall_of
 from router.web.call_board import calls_context
-from router.web.listing import match_departments
+from router.web.listing import match_departments, match_people
 from router.web.render import render, sentence
 from router.web.rows import RowNumber
 
@@ -124,19 +124,11 @@ def transfer(
 def _target(hall: Hall, actor: Actor, text: str) -> Target:
     """Whom a text means. Raises `InvalidError` when it is nobody, or several."""
     text = " ".join(text.split())
-    wanted = text.casefold()
-    if not wanted:
+    if not text:
         raise InvalidError("Say who shall have the call.")
     people = hall.plan.door.people if hall.plan is not None else {}
-    names = {username: person.name.casefold() for username, person in people.items()}
-    for fits in (
-        [u for u, name in names.items() if wanted in (u.casefold(), name)],
-        [
-            u
-            for u, name in names.items()
-            if any(w.startswith(wanted) for w in (name, *name.split()))
-        ],
-    ):
+    names = [(username, person.name) for username, person in people.items()]
+    for fits in match_people(names, text):
         if len(fits) == 1:
             return Target("person", fits[0])
         if fits:

@@ -225,7 +225,7 @@ def match_people(people: Iterable[tuple[str, str]], typed: str) -> tuple[list[st
     if not wanted:
         return [], []
     named = [(username, name.casefold()) for username, name in people]
-    exact = [username for username, name in named if wanted in (username, name)]
+    exact = [username for username, name in named if wanted in (username.casefold(), name)]
     begun = [
         username
         for username, name in named

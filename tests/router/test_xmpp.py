@@ -742,27 +742,10 @@ async def test_one_holds_the_lease_until_it_lets_go_or_is_not_heard_of(home):
     assert await take("c", alone=True) == ""
 
 
-class Elsewhere:
+class Elsewhere(Door):
     """The door of a service that has not the link."""
 
-    name = "xmpp"
-    once_only = False
     elsewhere = True
-
-    def __init__(self):
-        self.sent = []
-
-    async def start(self):
-        pass
-
-    async def stop(self):
-        pass
-
-    async def send(self, outgoing):
-        self.sent.append(outgoing)
-
-    def health(self):
-        return ""
 
 
 async def test_a_service_without_the_link_leaves_its_messages_to_the_one_that_has_it(home):
